@@ -1,0 +1,1 @@
+//! The `knot` command-line client.

@@ -1,0 +1,7 @@
+//! A knot server and its command-line client, as modules that the two programs wire together.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod pages;
+pub mod spaces;

@@ -1,0 +1,1 @@
+//! One trait for all container engines.
