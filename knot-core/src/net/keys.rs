@@ -34,7 +34,9 @@ pub enum Error {
 }
 
 /// What a public key is known by: the SHA-256 of its SubjectPublicKeyInfo (RFC 5280).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// The default, all zeros, is the hash of no known key.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct PublicKey([u8; 32]);
 

@@ -1,0 +1,196 @@
+use super::*;
+use crate::{id::ServerId, schema::Rule};
+
+crate::entity! {
+    /// A type for these tests.
+    pub struct Thing("thing", 1) {
+        /// A register.
+        name: Field<String>,
+        /// A set where a removal wins.
+        shares: Set<String> [RemovalWins],
+        /// A counter where the largest wins.
+        count: Field<u64> [LargestWins],
+    }
+}
+
+const KIND: Kind = Kind::new("thing");
+
+fn schema() -> Schema {
+    Schema::new().with::<Thing>()
+}
+
+fn author() -> Author {
+    Author::Server(ServerId(uuid::Uuid::nil()))
+}
+
+fn put(document: &mut Document, actor: u8, key: &str, value: Scalar) -> Option<Held> {
+    let puts = BTreeMap::from([(key.to_owned(), value)]);
+    document.edit(puts, author(), Millis(7), || [actor; 16]).unwrap()
+}
+
+fn text(text: &str) -> Scalar {
+    Scalar::Text(text.to_owned())
+}
+
+/// Brings what `to` lacks from `from`.
+fn pull(to: &mut Document, from: &Document) {
+    let (changes, _) = from.changes_since(&to.heads());
+    let checked = changes.iter().map(|bytes| wall::inspect(bytes).unwrap()).collect();
+    assert!(to.receive(checked).waiting.is_empty());
+}
+
+fn view(document: &Document) -> View {
+    document.view(KIND, &schema())
+}
+
+#[test]
+fn concurrent_values_are_a_conflict_that_a_write_settles() {
+    let (mut a, mut b) = (Document::default(), Document::default());
+    put(&mut a, 1, "name", text("one"));
+    put(&mut b, 2, "name", text("two"));
+    pull(&mut a, &b);
+    pull(&mut b, &a);
+    assert_eq!(view(&a), view(&b));
+    let conflict = view(&a).conflicts.remove("name").unwrap();
+    assert_eq!(conflict.len(), 2);
+    assert_eq!(conflict[0].value, view(&a).fields["name"]);
+    assert!(conflict.iter().all(|one| one.author == Some(author()) && one.time == Millis(7)));
+    let winner = conflict[0].value.clone();
+    assert!(put(&mut a, 1, "name", winner).is_some());
+    assert!(view(&a).conflicts.is_empty());
+}
+
+#[test]
+fn equal_concurrent_values_are_no_conflict() {
+    let (mut a, mut b) = (Document::default(), Document::default());
+    put(&mut a, 1, "name", text("same"));
+    put(&mut b, 2, "name", text("same"));
+    pull(&mut a, &b);
+    assert!(view(&a).conflicts.is_empty());
+}
+
+#[test]
+fn a_removal_beats_a_concurrent_value() {
+    for removes_at_a in [true, false] {
+        let mut a = Document::default();
+        put(&mut a, 1, "shares/x", Scalar::Bool(true));
+        let (mut b, _) = Document::load(a.changes_since(&[]).0);
+        let (remover, relabeller) = if removes_at_a { (&mut a, &mut b) } else { (&mut b, &mut a) };
+        put(remover, 3, "shares/x", Scalar::Null);
+        put(relabeller, 4, "shares/x", text("label"));
+        pull(&mut a, &b);
+        assert!(!view(&a).fields.contains_key("shares/x"));
+        assert!(view(&a).conflicts.is_empty());
+    }
+}
+
+#[test]
+fn the_largest_wins_where_declared() {
+    let (mut a, mut b) = (Document::default(), Document::default());
+    put(&mut a, 1, "count", Scalar::Int(9));
+    put(&mut b, 2, "count", Scalar::Int(3));
+    pull(&mut a, &b);
+    assert_eq!(view(&a).fields["count"], Scalar::Int(9));
+    assert_eq!(schema().rule(KIND, "count"), Rule::LargestWins);
+}
+
+#[test]
+fn an_edit_that_changes_nothing_makes_no_change() {
+    let mut a = Document::default();
+    assert!(put(&mut a, 1, "name", Scalar::Null).is_none());
+    assert!(put(&mut a, 1, "name", text("x")).is_some());
+    let heads = a.heads();
+    assert!(put(&mut a, 1, "name", text("x")).is_none());
+    assert_eq!(a.heads(), heads);
+}
+
+#[test]
+fn changes_in_any_order_end_in_the_same_document() {
+    let mut a = Document::default();
+    for n in 0..20 {
+        put(&mut a, 1, "count", Scalar::Int(n));
+    }
+    let (mut changes, _) = a.changes_since(&[]);
+    changes.reverse();
+    let mut b = Document::default();
+    let mut waiting = Vec::new();
+    for bytes in &changes {
+        waiting.push(wall::inspect(bytes).unwrap());
+        waiting = b.receive(waiting).waiting;
+    }
+    assert!(waiting.is_empty());
+    assert_eq!((a.heads(), view(&a)), (b.heads(), view(&b)));
+}
+
+#[test]
+fn of_two_changes_with_one_actor_and_number_the_lower_hash_counts_everywhere() {
+    let (mut x, mut y) = (Document::default(), Document::default());
+    put(&mut x, 1, "name", text("x"));
+    put(&mut y, 1, "name", text("y"));
+    put(&mut x, 1, "count", Scalar::Int(1));
+    put(&mut y, 1, "count", Scalar::Int(2));
+    pull(&mut x, &y);
+    pull(&mut y, &x);
+    assert_eq!(x.heads(), y.heads());
+    assert_eq!(view(&x), view(&y));
+    assert_eq!(x.unapplied(), 2);
+    // What was not applied stays so after a start, and the next edit is applied.
+    let (mut loaded, damaged) = Document::load(y.changes_since(&[]).0);
+    assert!(damaged.is_empty());
+    assert_eq!(view(&loaded), view(&x));
+    put(&mut loaded, 9, "name", text("settled"));
+    assert_eq!(view(&loaded).fields["name"], text("settled"));
+}
+
+#[test]
+fn a_sample_finds_what_differs_at_a_cost_that_does_not_grow_with_history() {
+    let mut a = Document::default();
+    for n in 0..1_000 {
+        put(&mut a, 1, "count", Scalar::Int(n));
+    }
+    let (mut b, _) = Document::load(a.changes_since(&[]).0);
+    for n in 0..10 {
+        put(&mut a, 1, "name", text(&n.to_string()));
+        put(&mut b, 2, "name", text(&n.to_string()));
+    }
+    let sample = b.sample();
+    assert!(sample.len() < 16);
+    let (changes, all_known) = a.changes_since(&sample);
+    assert!(!all_known);
+    assert!(changes.len() < 30, "{} changes for 10 that differ", changes.len());
+}
+
+#[test]
+fn what_is_no_single_sound_change_is_refused() {
+    let mut a = Document::default();
+    let held = put(&mut a, 1, "name", text("one")).unwrap();
+    let good = held.bytes.to_vec();
+    assert!(wall::inspect(&held.bytes).is_ok());
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        assert!(wall::inspect(&Bytes::from(bad)).is_err(), "byte {at}");
+    }
+    for bad in
+        [vec![], good[..8].to_vec(), [good.clone(), good.clone()].concat(), a.automerge.save()]
+    {
+        assert!(wall::inspect(&Bytes::from(bad)).is_err());
+    }
+    assert_eq!(
+        wall::inspect(&Bytes::from(vec![0; MAX_CHANGE_AND_ONE])).unwrap_err(),
+        wall::Malformed::TooLong(MAX_CHANGE_AND_ONE)
+    );
+}
+
+const MAX_CHANGE_AND_ONE: usize = wall::MAX_CHANGE + 1;
+
+#[test]
+fn too_large_an_edit_is_refused_where_it_is_made() {
+    let mut a = Document::default();
+    let puts = BTreeMap::from([("name".to_owned(), text(&"x".repeat(MAX_EDIT)))]);
+    let refused = a.edit(puts, author(), Millis(0), || [1; 16]);
+    assert!(matches!(refused, Err(EditError::TooLarge { .. })));
+    assert!(a.heads().is_empty());
+    let puts = BTreeMap::from([("name".to_owned(), text(&"x".repeat(MAX_EDIT - 4)))]);
+    assert!(a.edit(puts, author(), Millis(0), || [1; 16]).unwrap().is_some());
+}

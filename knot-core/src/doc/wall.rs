@@ -1,0 +1,90 @@
+//! The wall that every change passes before automerge's state sees it.
+//!
+//! automerge 0.12 panics, spins or allocates without bound on some malformed input, and does not
+//! verify a change's checksum. So only single uncompressed changes are taken, of a bounded size,
+//! whose own hash we have computed ourselves, and they are parsed where a panic is caught.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use automerge::Change;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::id::ChangeHash;
+
+/// The longest change, in bytes: 1 MiB. A constant of the protocol.
+pub const MAX_CHANGE: usize = 1 << 20;
+/// The most dependencies of a change. A constant of the protocol.
+pub const MAX_DEPS: usize = 1_024;
+/// The most operations of a change. A constant of the protocol.
+pub const MAX_OPERATIONS: usize = 4_096;
+/// The longest commit message, in bytes. A constant of the protocol.
+pub const MAX_MESSAGE: usize = 256;
+
+/// automerge's chunk header: four bytes of magic, four of checksum, one of type.
+const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
+const TYPE_CHANGE: u8 = 1;
+
+/// Why a change is not held. Whoever sent it is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// It is longer than [`MAX_CHANGE`].
+    #[error("a change of {0} bytes, where {MAX_CHANGE} is the limit")]
+    TooLong(usize),
+    /// It is something other than one uncompressed change.
+    #[error("the bytes are not one uncompressed change")]
+    NotAChange,
+    /// Its checksum is not that of its content.
+    #[error("the change's checksum is not that of its content")]
+    Checksum,
+    /// automerge cannot parse it.
+    #[error("the change does not parse")]
+    Unparsable,
+    /// It has more dependencies, operations or message than a change may have.
+    #[error("the change is past the limits of the protocol")]
+    PastLimits,
+}
+
+/// A change that has passed.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Its hash.
+    pub hash: ChangeHash,
+    /// What it depends on.
+    pub deps: Vec<ChangeHash>,
+    /// Its bytes, as they came.
+    pub bytes: Bytes,
+    pub(super) change: Change,
+}
+
+/// Checks one change. Nothing outside of it is looked at.
+pub fn inspect(bytes: &Bytes) -> Result<Checked, Malformed> {
+    if bytes.len() > MAX_CHANGE {
+        return Err(Malformed::TooLong(bytes.len()));
+    }
+    let (magic, checksum, content) = match (bytes.get(..4), bytes.get(4..8), bytes.get(8..)) {
+        (Some(magic), Some(checksum), Some(content)) => (magic, checksum, content),
+        _ => return Err(Malformed::NotAChange),
+    };
+    if magic != MAGIC || content.first() != Some(&TYPE_CHANGE) {
+        return Err(Malformed::NotAChange);
+    }
+    let digest: [u8; 32] = Sha256::digest(content).into();
+    if !digest.starts_with(checksum) {
+        return Err(Malformed::Checksum);
+    }
+    let change = catch_unwind(AssertUnwindSafe(|| Change::from_bytes(bytes.to_vec()).ok()))
+        .ok()
+        .flatten()
+        .ok_or(Malformed::Unparsable)?;
+    if change.hash().0 != digest || change.raw_bytes() != bytes.as_ref() {
+        return Err(Malformed::Unparsable);
+    }
+    let message = change.message().map_or(0, str::len);
+    if change.deps().len() > MAX_DEPS || change.len() > MAX_OPERATIONS || message > MAX_MESSAGE {
+        return Err(Malformed::PastLimits);
+    }
+    let deps = change.deps().iter().map(|dep| ChangeHash(dep.0)).collect();
+    Ok(Checked { hash: ChangeHash(digest), deps, bytes: bytes.clone(), change })
+}

@@ -1,0 +1,68 @@
+//! knot's own document types, and the records that servers keep about them.
+//!
+//! An embedder declares its own with [`entity!`](crate::entity) and uses these or not.
+
+mod cluster;
+mod space;
+mod template;
+mod user;
+
+pub use cluster::{Server, ServerStatus};
+pub use space::{Desired, Observed, Placement, Space, SpaceStatus, Volume, VolumeStatus};
+pub use template::Template;
+pub use user::{Token, User};
+
+use crate::schema::Schema;
+
+/// All of knot's document types.
+pub fn schema() -> Schema {
+    Schema::new()
+        .with::<Server>()
+        .with::<Space>()
+        .with::<Template>()
+        .with::<Token>()
+        .with::<User>()
+        .with::<Volume>()
+}
+
+/// An enum that stands in documents, records and JSON as one lower-case word.
+macro_rules! words {
+    (
+        $(#[$doc:meta])*
+        pub enum $name:ident { $( $(#[$variant_doc:meta])* $variant:ident = $word:literal ),+ $(,)? }
+    ) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
+            serde::Serialize, serde::Deserialize,
+        )]
+        pub enum $name { $( $(#[$variant_doc])* #[serde(rename = $word)] $variant ),+ }
+
+        impl $name {
+            /// The word it is written as.
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$variant => $word ),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl $crate::schema::FieldValue for $name {
+            fn to_scalar(&self) -> $crate::schema::Scalar {
+                $crate::schema::Scalar::Text(self.as_str().to_owned())
+            }
+
+            fn from_scalar(scalar: &$crate::schema::Scalar) -> Option<Self> {
+                match scalar {
+                    $( $crate::schema::Scalar::Text(text) if text == $word => Some(Self::$variant), )+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+pub(crate) use words;

@@ -1,0 +1,169 @@
+//! Spaces and their volumes: what people want of them, and what their home observes.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Template, User, words};
+use crate::{
+    clock::Millis,
+    generation::Generation,
+    id::{Id, ServerId},
+    net::PublicKey,
+    schema::{FieldValue, Scalar},
+};
+
+words! {
+    /// What is wanted of a space. Deleted is no value of it, but the document's grave.
+    pub enum Desired {
+        /// No container.
+        #[default]
+        Stopped = "stopped",
+        /// A container of the newest generation.
+        Running = "running",
+    }
+}
+
+words! {
+    /// What a space's home last saw of it.
+    pub enum Observed {
+        /// Nothing has been started yet.
+        #[default]
+        Created = "created",
+        /// Volumes and image are being prepared.
+        Provisioning = "provisioning",
+        /// The container runs; its agent has not linked yet.
+        Starting = "starting",
+        /// The agent is linked, or has been.
+        Running = "running",
+        /// The container is being ended.
+        Stopping = "stopping",
+        /// The container is gone; volumes remain.
+        Stopped = "stopped",
+        /// The last operation failed, for the stated cause.
+        Failed = "failed",
+        /// The space was deleted; its container is being removed.
+        Deleting = "deleting",
+        /// The space was deleted and nothing of it is left but its volumes' grace.
+        Gone = "gone",
+    }
+}
+
+/// Which server a space runs on, in which term. Of concurrent placements the larger is it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Placement {
+    /// Raised only when a space is moved or recovered.
+    pub term: u64,
+    /// Its home.
+    pub server: ServerId,
+}
+
+/// A placement on no server, smaller than any other.
+impl Default for Placement {
+    fn default() -> Self {
+        Self { term: 0, server: ServerId(Uuid::nil()) }
+    }
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:020}/{}", self.term, self.server)
+    }
+}
+
+impl FromStr for Placement {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (term, server) = text.split_once('/').ok_or(())?;
+        Ok(Self {
+            term: term.parse().map_err(|_| ())?,
+            server: ServerId(server.parse().map_err(|_| ())?),
+        })
+    }
+}
+
+impl FieldValue for Placement {
+    fn to_scalar(&self) -> Scalar {
+        Scalar::Text(self.to_string())
+    }
+
+    fn from_scalar(scalar: &Scalar) -> Option<Self> {
+        match scalar {
+            Scalar::Text(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+crate::entity! {
+    /// A development environment of one user.
+    pub struct Space("space", 1) {
+        /// Its name, unique among its owner's where no partition let two be made.
+        name: Field<String>,
+        /// Whose it is.
+        owner: Field<Id<User>>,
+        /// What it is made from.
+        template: Field<Id<Template>>,
+        /// Where it runs.
+        placement: Field<Placement> [LargestWins],
+        /// Whether it should run.
+        desired: Field<Desired>,
+        /// A restart is wanted of every generation up to this one: two servers that are told the
+        /// same thing end it once.
+        restart: Field<Generation> [LargestWins],
+        /// The heads of the template that the taker of the last start or restart held, in
+        /// hexadecimal: the home waits for them before it starts.
+        template_heads: Field<Vec<String>>,
+        /// When it was created, by the clock of the server that took the request.
+        created: Field<Millis>,
+    }
+}
+
+/// What the home of a space observes of it: the record about the space's document.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceStatus {
+    /// The state.
+    pub state: Observed,
+    /// Since when, by the home's clock.
+    pub since: Millis,
+    /// The newest generation that was begun.
+    pub generation: Generation,
+    /// The revision of the template that generation was started from.
+    pub revision: String,
+    /// The driver that runs it.
+    pub driver: String,
+    /// Why the state is `failed`.
+    pub cause: Option<String>,
+    /// The key of the running generation's agent, the only one that is let in.
+    pub agent: Option<PublicKey>,
+}
+
+crate::entity! {
+    /// Storage of a space that outlives its generations. Its id is the hash of space and name.
+    pub struct Volume("volume", 1) {
+        /// The name that the template gives it.
+        name: Field<String>,
+        /// The space that it belongs to.
+        space: Field<Id<Space>>,
+        /// Whose it is.
+        owner: Field<Id<User>>,
+        /// The platform whose engine holds it.
+        platform: Field<String>,
+    }
+}
+
+impl Volume {
+    /// The id of the volume of this name of `space`: the same on every server.
+    pub fn id_of(space: Id<Space>, name: &str) -> Id<Self> {
+        Id::of_key(&[space.uuid().as_bytes(), name.as_bytes()])
+    }
+}
+
+/// What a server observes of a volume on its engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// What the engine calls it; `None` once it has been removed.
+    pub engine_id: Option<String>,
+}

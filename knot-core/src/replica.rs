@@ -1,0 +1,403 @@
+//! The local database of one server: typed reads, edits, records and watches, kept equal with the
+//! replicas it is linked to.
+//!
+//! Reads come from memory and show what is committed. An edit returns when it is durable here; it
+//! never waits for another server. What peers send arrives the same way: stored first, then shown.
+
+mod core;
+mod index;
+mod service;
+mod token;
+mod watch;
+
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+pub use service::{Link, Outbox, Service};
+pub use token::{MAX_DOCUMENTS, Token, Unreadable};
+use tokio::sync::{mpsc, oneshot};
+pub use watch::{Changed, Watch};
+
+#[cfg(feature = "sim")]
+pub(crate) use self::core::{Core, Effects, Input as CoreInput};
+use self::{
+    core::{Input, Shown},
+    index::Entry,
+};
+use crate::{
+    clock::Millis,
+    doc::{self, Conflict},
+    id::{Author, ChangeHash, DocId, Id, Kind, ServerId},
+    schema::{Edit, Entity},
+    store::{Error as StoreError, Grave},
+    wire,
+};
+
+/// How many inputs may wait for the replica before callers do.
+const QUEUE: usize = 1_024;
+
+/// A commit failed. Nothing of it is acknowledged, shown or sent.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// The store failed.
+    #[error("not written")]
+    Store(#[source] Arc<StoreError>),
+    /// The replica has been stopped.
+    #[error("not written: this server is stopping")]
+    Stopped,
+}
+
+impl From<StoreError> for CommitError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+/// An edit was not made. The document is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EditError {
+    /// There is no such document.
+    #[error("{0} does not exist on this server")]
+    Unknown(DocId),
+    /// The document was deleted, and deleting is final.
+    #[error("{0} was deleted")]
+    Dead(DocId),
+    /// The closure that makes the edit refused, for this reason.
+    #[error("{0}")]
+    Refused(String),
+    /// The edit does not fit, or automerge failed on it.
+    #[error(transparent)]
+    Edit(#[from] doc::EditError),
+    /// It could not be committed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// A document as it was read, and the id and heads that it was read with.
+#[derive(Debug)]
+pub struct Doc<E> {
+    id: Id<E>,
+    value: Arc<E>,
+    entry: Entry,
+}
+
+impl<E: Entity> Doc<E> {
+    fn new(id: Id<E>, entry: Entry) -> Option<Self> {
+        let value = Arc::downcast(entry.value.clone()?).ok()?;
+        Some(Self { id, value, entry })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> Id<E> {
+        self.id
+    }
+
+    /// The heads of its held changes.
+    pub fn heads(&self) -> &[ChangeHash] {
+        &self.entry.heads
+    }
+
+    /// The fields that have several concurrent values, the one that is read first.
+    pub fn conflicts(&self) -> impl Iterator<Item = (&str, &Conflict)> {
+        self.entry.view.conflicts.iter().map(|(key, conflict)| (key.as_str(), conflict))
+    }
+
+    /// Whether changes are held that this version could not apply.
+    pub fn is_behind(&self) -> bool {
+        self.entry.view.unapplied > 0
+    }
+}
+
+impl<E> Clone for Doc<E> {
+    fn clone(&self) -> Self {
+        Self { id: self.id, value: Arc::clone(&self.value), entry: self.entry.clone() }
+    }
+}
+
+impl<E> Deref for Doc<E> {
+    type Target = E;
+
+    fn deref(&self) -> &E {
+        &self.value
+    }
+}
+
+/// An edit that is durable on this server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed<E> {
+    /// The document.
+    pub id: Id<E>,
+    /// Its heads with the edit in them.
+    pub heads: Vec<ChangeHash>,
+}
+
+impl<E: Entity> Committed<E> {
+    /// A token for this edit.
+    pub fn token(&self) -> Token {
+        let mut token = Token::new();
+        token.add(self.id.into(), &self.heads);
+        token
+    }
+}
+
+/// Waiting for what a token asks took too long: this server is behind what the client has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this server has not yet heard of your last change: try again, or through another server")]
+pub struct Behind;
+
+/// A handle to the replica; clones share it.
+#[derive(Clone)]
+pub struct Replica {
+    me: ServerId,
+    shown: Arc<Shown>,
+    inputs: mpsc::Sender<service::Command>,
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica").field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
+impl Replica {
+    /// The server that this replica belongs to.
+    pub fn me(&self) -> ServerId {
+        self.me
+    }
+
+    /// A document, if it lives and is held here.
+    pub fn get<E: Entity>(&self, id: Id<E>) -> Option<Doc<E>> {
+        let entry = self.shown.read(|index| index.documents.get(&id.into()).cloned())?;
+        Doc::new(id, entry)
+    }
+
+    /// All living documents of a type, by id.
+    pub fn list<E: Entity>(&self) -> Vec<Doc<E>> {
+        let first = DocId { kind: E::KIND, uuid: uuid::Uuid::nil() };
+        let last = DocId { kind: E::KIND, uuid: uuid::Uuid::max() };
+        self.shown.read(|index| {
+            let entries = index.documents.range(first..=last);
+            entries
+                .filter_map(|(doc, entry)| Doc::new(Id::from_uuid(doc.uuid), entry.clone()))
+                .collect()
+        })
+    }
+
+    /// The grave of a document that was deleted.
+    pub fn grave<E: Entity>(&self, id: Id<E>) -> Option<Grave> {
+        self.shown.read(|index| index.graves.get(&id.into()).copied())
+    }
+
+    /// All graves of a kind.
+    pub fn graves(&self, kind: Kind) -> Vec<Grave> {
+        self.shown.read(|index| {
+            index.graves.values().filter(|grave| grave.doc.kind == kind).copied().collect()
+        })
+    }
+
+    /// Creates a document under a new id.
+    ///
+    /// # Errors
+    /// As [`Replica::edit`].
+    pub async fn create<E, F>(&self, author: Author, edit: F) -> Result<Committed<E>, EditError>
+    where
+        E: Entity + Default,
+        F: FnOnce(&mut Edit<'_, E>) -> Result<(), EditError> + Send + 'static,
+    {
+        self.write(Id::from_uuid(uuid::Uuid::now_v7()), false, author, edit).await
+    }
+
+    /// Creates or edits the document of an id that stands for a natural key.
+    ///
+    /// # Errors
+    /// As [`Replica::edit`].
+    pub async fn put<E, F>(
+        &self,
+        id: Id<E>,
+        author: Author,
+        edit: F,
+    ) -> Result<Committed<E>, EditError>
+    where
+        E: Entity + Default,
+        F: FnOnce(&mut Edit<'_, E>) -> Result<(), EditError> + Send + 'static,
+    {
+        self.write(id, false, author, edit).await
+    }
+
+    /// Edits a document, and returns once the edit is durable here.
+    ///
+    /// # Errors
+    /// The document is unknown or dead, the closure refused, or the edit could not be made or
+    /// committed. The document is then as it was.
+    pub async fn edit<E, F>(
+        &self,
+        id: Id<E>,
+        author: Author,
+        edit: F,
+    ) -> Result<Committed<E>, EditError>
+    where
+        E: Entity + Default,
+        F: FnOnce(&mut Edit<'_, E>) -> Result<(), EditError> + Send + 'static,
+    {
+        self.write(id, true, author, edit).await
+    }
+
+    async fn write<E, F>(
+        &self,
+        id: Id<E>,
+        must_exist: bool,
+        author: Author,
+        edit: F,
+    ) -> Result<Committed<E>, EditError>
+    where
+        E: Entity + Default,
+        F: FnOnce(&mut Edit<'_, E>) -> Result<(), EditError> + Send + 'static,
+    {
+        let edit = Box::new(move |entry: Option<&Entry>| {
+            let current = entry.and_then(|entry| entry.value.clone()?.downcast::<E>().ok());
+            let current = current.unwrap_or_default();
+            let mut puts = Edit::new(&*current);
+            edit(&mut puts)?;
+            Ok(puts.into_puts())
+        });
+        let heads = self
+            .ask(|reply| Input::Edit {
+                doc: id.into(),
+                must_exist,
+                author,
+                time: Millis::now(),
+                edit,
+                reply,
+            })
+            .await?;
+        Ok(Committed { id, heads })
+    }
+
+    /// Deletes a document, for good. One that is dead already is no error.
+    ///
+    /// # Errors
+    /// The document is unknown, or the grave could not be committed.
+    pub async fn delete<E: Entity>(&self, id: Id<E>, author: Author) -> Result<(), EditError> {
+        let delete = |reply| Input::Delete { doc: id.into(), author, time: Millis::now(), reply };
+        self.ask(delete).await.map(drop)
+    }
+
+    /// Writes this server's record about a subject, which replaces the one before.
+    ///
+    /// # Errors
+    /// The record could not be encoded or committed.
+    pub async fn observe<T: Serialize>(
+        &self,
+        subject: impl Into<DocId>,
+        value: &T,
+    ) -> Result<(), EditError> {
+        let (subject, value) = (subject.into(), Some(encode(value)?));
+        self.ask(|reply| Input::Observe { subject, value, reply }).await.map(drop)
+    }
+
+    /// What a server observed of a subject, as last heard.
+    pub fn observed<T: DeserializeOwned>(
+        &self,
+        subject: impl Into<DocId>,
+        by: ServerId,
+    ) -> Option<T> {
+        let key = (subject.into(), by);
+        let value = self.shown.read(|index| index.records.get(&key)?.value.clone())?;
+        wire::decode(&value).ok()
+    }
+
+    /// Says what this server observes now, to the servers it is linked to; `None` takes it back. It
+    /// is never stored, and forgotten by a server that loses its link to this one.
+    ///
+    /// # Errors
+    /// The value could not be encoded, or the replica has been stopped.
+    pub async fn present<T: Serialize>(
+        &self,
+        subject: impl Into<DocId>,
+        value: Option<&T>,
+    ) -> Result<(), EditError> {
+        let value = value.map(encode).transpose()?;
+        let input = Input::Present { subject: subject.into(), value };
+        self.send(input).await
+    }
+
+    /// What the linked servers, this one included, say they observe of a subject now.
+    pub fn presence<T: DeserializeOwned>(&self, subject: impl Into<DocId>) -> Vec<(ServerId, T)> {
+        let subject = subject.into();
+        let first = (subject, ServerId(uuid::Uuid::nil()));
+        let last = (subject, ServerId(uuid::Uuid::max()));
+        self.shown.read(|index| {
+            let records = index.presence.range(first..=last);
+            records
+                .filter_map(|((_, server), record)| {
+                    Some((*server, wire::decode(record.value.as_ref()?).ok()?))
+                })
+                .collect()
+        })
+    }
+
+    /// A stream of what changes from now on, in documents of these kinds and in what is observed of
+    /// them; of all kinds where none is named.
+    pub fn watch(&self, kinds: &[Kind]) -> Watch {
+        self.shown.watch(kinds)
+    }
+
+    /// Whether all of these changes of a document are held here, or the document is dead.
+    ///
+    /// # Errors
+    /// The replica has been stopped.
+    pub async fn holds(
+        &self,
+        doc: impl Into<DocId>,
+        heads: &[ChangeHash],
+    ) -> Result<bool, EditError> {
+        let (reply, answer) = oneshot::channel();
+        let reply = Box::new(move |holds| {
+            reply.send(holds).ok();
+        });
+        self.send(Input::Holds { doc: doc.into(), heads: heads.to_vec(), reply }).await?;
+        answer.await.map_err(|_| CommitError::Stopped.into())
+    }
+
+    /// Waits until everything that a token asks for is held here, or is dead.
+    ///
+    /// # Errors
+    /// It did not arrive within `bound`.
+    pub async fn wait_for(&self, token: &Token, bound: Duration) -> Result<(), Behind> {
+        let kinds: Vec<_> = token.entries().map(|(doc, _)| doc.kind).collect();
+        if kinds.is_empty() {
+            return Ok(());
+        }
+        let mut watch = self.watch(&kinds);
+        let all = async {
+            for (doc, heads) in token.entries() {
+                while !self.holds(doc, heads).await.map_err(|_| Behind)? {
+                    watch.next().await;
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(bound, all).await.map_err(|_| Behind)?
+    }
+
+    async fn ask(
+        &self,
+        input: impl FnOnce(core::Reply) -> Input,
+    ) -> Result<Vec<ChangeHash>, EditError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(input(Box::new(move |outcome| drop(reply.send(outcome))))).await?;
+        answer.await.map_err(|_| CommitError::Stopped)?
+    }
+
+    async fn send(&self, input: Input) -> Result<(), EditError> {
+        let command = service::Command::Input(input);
+        self.inputs.send(command).await.map_err(|_| CommitError::Stopped.into())
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Bytes, EditError> {
+    wire::encode(value).map(Bytes::from).map_err(|error| EditError::Refused(error.to_string()))
+}

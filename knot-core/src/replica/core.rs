@@ -1,0 +1,423 @@
+//! The one owner of a replica's state: takes inputs in batches, commits each batch in one
+//! transaction, and only then shows, sends or acknowledges anything of it.
+//!
+//! No socket, clock or task is here: `now` and randomness come in, and what is to be sent comes out,
+//! so that the simulator drives exactly what a server runs.
+
+mod batch;
+mod library;
+mod pending;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use batch::Batch;
+pub(crate) use batch::{EditFn, Reply};
+use library::{Item, Library};
+use pending::Pending;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+use super::{
+    CommitError,
+    index::{Entry, Index},
+    watch::{Changed, Watch, Watches},
+};
+use crate::{
+    clock::Millis,
+    id::{Author, ChangeHash, DocId, Kind, ServerId},
+    schema::Schema,
+    store::{Error as StoreError, Record, Store},
+    sync::{
+        Answer, Engine, Input as EngineInput, Message, Output as EngineOutput, dead_digest,
+        heads_digest, record_digest,
+    },
+    wire,
+};
+
+/// What a core is asked to do.
+pub(crate) enum Input {
+    /// Edit a document.
+    Edit { doc: DocId, must_exist: bool, author: Author, time: Millis, edit: EditFn, reply: Reply },
+    /// Bury a document.
+    Delete { doc: DocId, author: Author, time: Millis, reply: Reply },
+    /// Write this server's record about a subject.
+    Observe { subject: DocId, value: Option<bytes::Bytes>, reply: Reply },
+    /// Say what this server observes now, without storing it.
+    Present { subject: DocId, value: Option<bytes::Bytes> },
+    /// Whether all of these changes are held, or the document is dead.
+    Holds { doc: DocId, heads: Vec<ChangeHash>, reply: Box<dyn FnOnce(bool) + Send> },
+    /// A peer is linked.
+    PeerUp(ServerId),
+    /// The link to a peer is gone.
+    PeerDown(ServerId),
+    /// A message from a peer.
+    Message(ServerId, Message),
+    /// Time has passed.
+    Tick,
+}
+
+/// What a core wants sent, and whom it wants cut off.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Messages, each with its receivers.
+    pub(crate) sends: Vec<(Vec<ServerId>, Message)>,
+    /// Peers that sent what no sound server sends, and what it was.
+    pub(crate) offenders: Vec<(ServerId, String)>,
+}
+
+/// What readers share with the core.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    index: RwLock<Index>,
+    watches: Watches,
+}
+
+impl Shown {
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Index) -> T) -> T {
+        read(&self.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write(&self, write: impl FnOnce(&mut Index)) {
+        write(&mut self.index.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn watch(&self, kinds: &[Kind]) -> Watch {
+        self.watches.watch(kinds)
+    }
+}
+
+/// The state of a replica; see the module.
+pub(crate) struct Core {
+    me: ServerId,
+    schema: Schema,
+    shown: Arc<Shown>,
+    store: Box<dyn Store>,
+    library: Library,
+    engine: Engine,
+    pending: Pending,
+    rng: StdRng,
+    run: u64,
+    /// The number of the last own record or presence of this run.
+    number: u64,
+}
+
+impl Core {
+    /// Opens a store: reads views, heads, graves and records, and no change.
+    pub(crate) fn open(
+        me: ServerId,
+        schema: Schema,
+        mut store: Box<dyn Store>,
+        seed: [u8; 32],
+    ) -> Result<Self, StoreError> {
+        let contents = store.open()?;
+        let mut core = Self {
+            me,
+            schema,
+            shown: Arc::default(),
+            store,
+            library: Library::default(),
+            engine: Engine::new(me),
+            pending: Pending::default(),
+            rng: StdRng::from_seed(seed),
+            run: contents.run,
+            number: 0,
+        };
+        let mut index = Index::default();
+        for grave in contents.graves {
+            index.graves.insert(grave.doc, grave);
+            core.put_item(Item::Document(grave.doc), dead_digest());
+        }
+        for record in contents.records {
+            if record.server == me {
+                core.run = core.run.max(record.run.saturating_add(1));
+            }
+            core.put_item(Item::of(&record), record_digest(&record));
+            index.records.insert((record.subject, record.server), record);
+        }
+        for stored in contents.documents {
+            let current = stored.schema == core.schema.version(stored.doc.kind);
+            let entry = match stored.view {
+                Some(view) if current && view.unapplied == 0 => {
+                    Entry::new(stored.doc.kind, &core.schema, stored.heads, view)
+                }
+                _ => core.reread(stored.doc)?,
+            };
+            core.put_item(Item::Document(stored.doc), heads_digest(&entry.heads));
+            index.documents.insert(stored.doc, entry);
+        }
+        core.write(|shown| *shown = index);
+        Ok(core)
+    }
+
+    /// What readers share.
+    pub(crate) fn shown(&self) -> Arc<Shown> {
+        Arc::clone(&self.shown)
+    }
+
+    /// The reconciliation, for a simulator to look into.
+    #[cfg(feature = "sim")]
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Takes a batch of inputs: one transaction, then its consequences.
+    pub(crate) fn step(&mut self, now: Duration, inputs: Vec<Input>) -> Effects {
+        let mut effects = Effects::default();
+        let mut batch = Batch::default();
+        for input in inputs {
+            self.take(now, input, &mut batch, &mut effects);
+        }
+        self.commit(now, batch, &mut effects);
+        self.library.trim();
+        effects
+    }
+
+    fn take(&mut self, now: Duration, input: Input, batch: &mut Batch, effects: &mut Effects) {
+        match input {
+            Input::Edit { doc, must_exist, author, time, edit, reply } => {
+                let outcome = self.edit(batch, doc, must_exist, author, time, edit);
+                batch.reply(reply, outcome);
+            }
+            Input::Delete { doc, author, time, reply } => {
+                let outcome = self.delete(batch, doc, author, time);
+                batch.reply(reply, outcome);
+            }
+            Input::Observe { subject, value, reply } => {
+                let record = self.own_record(subject, value);
+                batch.record(record, None);
+                batch.reply(reply, Ok(Vec::new()));
+            }
+            Input::Present { subject, value } => self.present(subject, value, effects),
+            Input::Holds { doc, heads, reply } => reply(self.holds(doc, &heads)),
+            Input::PeerUp(peer) => self.peer_up(now, peer, effects),
+            Input::PeerDown(peer) => self.peer_down(now, peer, effects),
+            Input::Message(peer, message) => self.message(now, peer, message, batch, effects),
+            Input::Tick => self.engine_input(now, EngineInput::Tick, effects),
+        }
+    }
+
+    fn message(
+        &mut self,
+        now: Duration,
+        peer: ServerId,
+        message: Message,
+        batch: &mut Batch,
+        effects: &mut Effects,
+    ) {
+        match message {
+            Message::News(answer) => {
+                self.engine_input(now, EngineInput::News(peer), effects);
+                self.receive(batch, peer, answer, effects);
+            }
+            Message::Pull(wants) => {
+                for message in self.answer(wants) {
+                    effects.sends.push((vec![peer], message));
+                }
+            }
+            Message::Presence(records) => self.hear_presence(peer, records),
+            walk => self.engine_input(now, EngineInput::Message(peer, walk), effects),
+        }
+    }
+
+    fn peer_up(&mut self, now: Duration, peer: ServerId, effects: &mut Effects) {
+        self.engine_input(now, EngineInput::PeerUp(peer), effects);
+        let own: Vec<_> = self.read(|index| {
+            index.presence.values().filter(|one| one.server == self.me).cloned().collect()
+        });
+        effects.sends.push((vec![peer], Message::Presence(own)));
+    }
+
+    /// A peer that is not linked observes nothing that we could rely on.
+    fn peer_down(&mut self, now: Duration, peer: ServerId, effects: &mut Effects) {
+        self.engine_input(now, EngineInput::PeerDown(peer), effects);
+        let mut changed = BTreeSet::new();
+        self.write(|index| {
+            index.presence.retain(|(subject, server), _| {
+                if *server == peer {
+                    changed.insert(Changed::Record(*subject));
+                }
+                *server != peer
+            });
+        });
+        self.shown.watches.tell(&changed);
+    }
+
+    fn present(&mut self, subject: DocId, value: Option<bytes::Bytes>, effects: &mut Effects) {
+        let record = self.own_record(subject, value);
+        let peers: Vec<_> = self.engine.peers().collect();
+        effects.sends.push((peers, Message::Presence(vec![record.clone()])));
+        self.show_presence(vec![record]);
+    }
+
+    /// Presence is taken from the server itself only: it is never passed on.
+    fn hear_presence(&mut self, peer: ServerId, records: Vec<Record>) {
+        self.show_presence(records.into_iter().filter(|one| one.server == peer).collect());
+    }
+
+    fn show_presence(&mut self, records: Vec<Record>) {
+        let changed = records.iter().map(|record| Changed::Record(record.subject)).collect();
+        self.write(|index| {
+            for record in records {
+                let key = (record.subject, record.server);
+                if record.value.is_some() {
+                    index.presence.insert(key, record);
+                } else {
+                    index.presence.remove(&key);
+                }
+            }
+        });
+        self.shown.watches.tell(&changed);
+    }
+
+    fn own_record(&mut self, subject: DocId, value: Option<bytes::Bytes>) -> Record {
+        self.number += 1;
+        Record { subject, server: self.me, run: self.run, n: self.number, value }
+    }
+
+    /// Makes a batch durable and then known; where that fails, forgets it.
+    fn commit(&mut self, now: Duration, batch: Batch, effects: &mut Effects) {
+        let transaction = batch.transaction(&self.schema);
+        let result = if transaction.is_empty() { Ok(()) } else { self.store.commit(&transaction) };
+        match result {
+            Ok(()) => {
+                self.publish(now, &batch, effects);
+                batch.answer(Ok(()));
+            }
+            Err(error) => {
+                let error = CommitError::Store(Arc::new(error));
+                tracing::error!(%error, "a commit failed: nothing of it is acknowledged or sent");
+                self.recover(now, &batch, effects);
+                batch.answer(Err(error));
+            }
+        }
+    }
+
+    /// Shows a committed batch to readers and watches, and sends what is ours in it.
+    fn publish(&mut self, now: Duration, batch: &Batch, effects: &mut Effects) {
+        let mut changed = BTreeSet::new();
+        self.write(|index| {
+            for grave in batch.graves.values() {
+                index.documents.remove(&grave.doc);
+                index.graves.insert(grave.doc, *grave);
+                changed.insert(Changed::Document(grave.doc));
+            }
+            for (doc, entry) in &batch.entries {
+                index.documents.insert(*doc, entry.clone());
+                changed.insert(Changed::Document(*doc));
+            }
+            for (record, _) in batch.records.values() {
+                index.records.insert((record.subject, record.server), record.clone());
+                changed.insert(Changed::Record(record.subject));
+            }
+        });
+        for grave in batch.graves.values() {
+            self.put_item(Item::Document(grave.doc), dead_digest());
+            self.library.forget(grave.doc);
+            self.pending.forget(grave.doc);
+        }
+        for (doc, entry) in &batch.entries {
+            self.put_item(Item::Document(*doc), heads_digest(&entry.heads));
+        }
+        for (record, _) in batch.records.values() {
+            self.put_item(Item::of(record), record_digest(record));
+        }
+        self.shown.watches.tell(&changed);
+        self.send_news(now, batch, effects);
+    }
+
+    /// What began here goes straight to every peer.
+    fn send_news(&mut self, now: Duration, batch: &Batch, effects: &mut Effects) {
+        let peers: Vec<_> = self.engine.peers().collect();
+        for answer in batch.own_news() {
+            effects.sends.push((peers.clone(), Message::News(answer)));
+            for peer in &peers {
+                self.engine_input(now, EngineInput::News(*peer), effects);
+            }
+        }
+    }
+
+    /// After a commit that failed, or whose outcome is in doubt: what is in memory of its documents
+    /// is dropped, with their actor ids, and read again.
+    fn recover(&mut self, now: Duration, batch: &Batch, effects: &mut Effects) {
+        let mut found = Batch::default();
+        for doc in batch.entries.keys().chain(batch.graves.keys()) {
+            self.library.forget(*doc);
+        }
+        for doc in batch.entries.keys() {
+            match self.reread(*doc) {
+                Ok(entry) if !entry.heads.is_empty() => {
+                    found.entries.insert(*doc, entry);
+                }
+                Ok(_) => {}
+                Err(error) => tracing::error!(%doc, %error, "a document could not be read again"),
+            }
+        }
+        self.publish(now, &found, effects);
+    }
+
+    /// A document as its stored changes have it.
+    fn reread(&mut self, doc: DocId) -> Result<Entry, StoreError> {
+        let document = self.library.load(&mut *self.store, doc)?;
+        let view = document.view(doc.kind, &self.schema);
+        Ok(Entry::new(doc.kind, &self.schema, document.heads(), view))
+    }
+
+    fn put_item(&mut self, item: Item, digest: [u8; 32]) {
+        let key = self.library.name(item);
+        self.engine.handle(Duration::ZERO, EngineInput::Put(key, digest));
+    }
+
+    fn engine_input(&mut self, now: Duration, input: EngineInput, effects: &mut Effects) {
+        for output in self.engine.handle(now, input) {
+            match output {
+                EngineOutput::Send(peer, message) => effects.sends.push((vec![peer], message)),
+                EngineOutput::Pull(peer, keys) => {
+                    let wants = self.wants(keys);
+                    effects.sends.push((vec![peer], Message::Pull(wants)));
+                }
+            }
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Index) -> T) -> T {
+        self.shown.read(read)
+    }
+
+    fn write(&self, write: impl FnOnce(&mut Index)) {
+        self.shown.write(write);
+    }
+
+    fn random(rng: &mut StdRng) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        rng.fill_bytes(&mut bytes);
+        bytes
+    }
+}
+
+/// How many bytes an answer carries before the next frame begins.
+const FRAME: usize = 256 << 10;
+
+/// The size of a value on the wire, where it matters for cutting frames only.
+fn wire_size<T: serde::Serialize>(value: &T) -> usize {
+    wire::encode(value).map_or(FRAME, |bytes| bytes.len())
+}
+
+/// Answers cut so that each stays near [`FRAME`].
+fn cut(answers: impl IntoIterator<Item = (usize, Answer)>) -> Vec<Answer> {
+    let mut frames: Vec<(usize, Answer)> = Vec::new();
+    for (size, answer) in answers {
+        match frames.last_mut() {
+            Some((filled, frame)) if *filled + size <= FRAME => {
+                *filled += size;
+                frame.changes.extend(answer.changes);
+                frame.graves.extend(answer.graves);
+                frame.records.extend(answer.records);
+            }
+            _ => frames.push((size, answer)),
+        }
+    }
+    frames.into_iter().map(|(_, frame)| frame).collect()
+}

@@ -1,0 +1,252 @@
+//! One batch: what will be written in one transaction, and who waits for it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{CommitError, Core, Effects, cut, wire_size};
+use crate::{
+    clock::Millis,
+    doc::{Held, View, wall},
+    id::{Author, ChangeHash, DocId, ServerId},
+    replica::{EditError, index::Entry},
+    schema::{Scalar, Schema},
+    store::{Grave, Record, Transaction},
+    sync::{Answer, DocChanges},
+};
+
+/// Reads the document as it stands and says what to put; or refuses.
+pub(crate) type EditFn =
+    Box<dyn FnOnce(Option<&Entry>) -> Result<BTreeMap<String, Scalar>, EditError> + Send>;
+
+/// Told the heads of the document once they are durable.
+pub(crate) type Reply = Box<dyn FnOnce(Result<Vec<ChangeHash>, EditError>) + Send>;
+
+/// What a batch will write. Readers see nothing of it before it is committed; later inputs of the
+/// same batch do.
+#[derive(Default)]
+pub(super) struct Batch {
+    changes: Vec<(DocId, Held)>,
+    pub(super) entries: BTreeMap<DocId, Entry>,
+    pub(super) graves: BTreeMap<DocId, Grave>,
+    /// With the peer each came from; `None` for our own.
+    pub(super) records: BTreeMap<(DocId, ServerId), (Record, Option<ServerId>)>,
+    /// Changes and graves that began here.
+    own_changes: Vec<(DocId, Bytes)>,
+    own_graves: Vec<Grave>,
+    replies: Vec<(Reply, Result<Vec<ChangeHash>, EditError>)>,
+}
+
+impl Batch {
+    pub(super) fn reply(&mut self, reply: Reply, outcome: Result<Vec<ChangeHash>, EditError>) {
+        self.replies.push((reply, outcome));
+    }
+
+    /// Writes a record, if it is newer than what the batch has.
+    pub(super) fn record(&mut self, record: Record, from: Option<ServerId>) {
+        let key = (record.subject, record.server);
+        let newer = self
+            .records
+            .get(&key)
+            .is_none_or(|(known, _)| (known.run, known.n) < (record.run, record.n));
+        if newer {
+            self.records.insert(key, (record, from));
+        }
+    }
+
+    pub(super) fn transaction(&self, schema: &Schema) -> Transaction {
+        Transaction {
+            changes: self
+                .changes
+                .iter()
+                .filter(|(doc, _)| !self.graves.contains_key(doc))
+                .map(|(doc, held)| (*doc, held.number, held.bytes.clone()))
+                .collect(),
+            documents: self
+                .entries
+                .iter()
+                .map(|(doc, entry)| entry.to_stored(*doc, schema))
+                .collect(),
+            graves: self.graves.values().copied().collect(),
+            records: self.records.values().map(|(record, _)| record.clone()).collect(),
+        }
+    }
+
+    /// What began here, cut into frames.
+    pub(super) fn own_news(&self) -> Vec<Answer> {
+        let changes = self.own_changes.iter().map(|(doc, bytes)| {
+            let changes = vec![DocChanges { doc: *doc, changes: vec![bytes.clone()] }];
+            (bytes.len() + 64, Answer { changes, ..Answer::default() })
+        });
+        let graves = self
+            .own_graves
+            .iter()
+            .map(|grave| (96, Answer { graves: vec![*grave], ..Answer::default() }));
+        let own = self.records.values().filter(|(_, from)| from.is_none());
+        let records = own.map(|(record, _)| {
+            let size = wire_size(record);
+            (size, Answer { records: vec![record.clone()], ..Answer::default() })
+        });
+        cut(changes.chain(graves).chain(records))
+    }
+
+    /// Tells everybody who waits.
+    pub(super) fn answer(self, committed: Result<(), CommitError>) {
+        for (reply, outcome) in self.replies {
+            reply(match &committed {
+                Ok(()) => outcome,
+                Err(error) => outcome.and(Err(EditError::Commit(error.clone()))),
+            });
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn edit(
+        &mut self,
+        batch: &mut Batch,
+        doc: DocId,
+        must_exist: bool,
+        author: Author,
+        time: Millis,
+        edit: EditFn,
+    ) -> Result<Vec<ChangeHash>, EditError> {
+        if self.is_dead(batch, doc) {
+            return Err(EditError::Dead(doc));
+        }
+        let entry = self.entry(batch, doc);
+        if must_exist && entry.is_none() {
+            return Err(EditError::Unknown(doc));
+        }
+        let puts = edit(entry.as_ref())?;
+        let keys: Vec<String> = puts.keys().cloned().collect();
+        let Self { library, store, rng, schema, .. } = self;
+        let document =
+            library.get(&mut **store, doc).map_err(|error| EditError::Commit(error.into()))?;
+        let held = document.edit(puts, author, time, || Self::random(rng))?;
+        let Some(held) = held else { return Ok(document.heads()) };
+        let view = entry.map_or_else(View::default, |entry| (*entry.view).clone());
+        let view = document.refreshed(doc.kind, schema, view, keys.iter().map(String::as_str));
+        let heads = document.heads();
+        batch.own_changes.push((doc, held.bytes.clone()));
+        batch.changes.push((doc, held));
+        batch.entries.insert(doc, Entry::new(doc.kind, schema, heads.clone(), view));
+        Ok(heads)
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        batch: &mut Batch,
+        doc: DocId,
+        by: Author,
+        at: Millis,
+    ) -> Result<Vec<ChangeHash>, EditError> {
+        if self.is_dead(batch, doc) {
+            return Ok(Vec::new());
+        }
+        if self.entry(batch, doc).is_none() {
+            return Err(EditError::Unknown(doc));
+        }
+        let grave = Grave { doc, by, at };
+        batch.own_graves.push(grave);
+        bury(batch, grave);
+        Ok(Vec::new())
+    }
+
+    /// Takes what a peer has sent: it is held, stored and shown with the batch's commit.
+    pub(super) fn receive(
+        &mut self,
+        batch: &mut Batch,
+        peer: ServerId,
+        news: Answer,
+        effects: &mut Effects,
+    ) {
+        for grave in news.graves {
+            if !self.is_dead(batch, grave.doc) {
+                bury(batch, grave);
+            }
+        }
+        for record in news.records {
+            self.receive_record(batch, peer, record);
+        }
+        for DocChanges { doc, changes } in news.changes {
+            match changes.iter().map(wall::inspect).collect::<Result<Vec<_>, _>>() {
+                Ok(changes) => self.receive_changes(batch, peer, doc, changes, effects),
+                Err(malformed) => {
+                    effects.offenders.push((peer, format!("{doc}: {malformed}")));
+                }
+            }
+        }
+    }
+
+    fn receive_changes(
+        &mut self,
+        batch: &mut Batch,
+        peer: ServerId,
+        doc: DocId,
+        mut changes: Vec<wall::Checked>,
+        effects: &mut Effects,
+    ) {
+        if self.is_dead(batch, doc) {
+            return;
+        }
+        changes.extend(self.pending.take(doc));
+        let Self { library, store, schema, pending, .. } = self;
+        let document = match library.get(&mut **store, doc) {
+            Ok(document) => document,
+            Err(error) => {
+                tracing::error!(%doc, %error, "changes were dropped: the document cannot be read");
+                return;
+            }
+        };
+        let receipt = document.receive(changes);
+        if !receipt.waiting.is_empty() && pending.keep(doc, receipt.waiting) {
+            effects.sends.push((vec![peer], pull_one(doc, document.sample())));
+        }
+        if receipt.held.is_empty() {
+            return;
+        }
+        let view = document.view(doc.kind, schema);
+        batch.entries.insert(doc, Entry::new(doc.kind, schema, document.heads(), view));
+        batch.changes.extend(receipt.held.into_iter().map(|held| (doc, held)));
+    }
+
+    fn receive_record(&mut self, batch: &mut Batch, peer: ServerId, record: Record) {
+        let key = (record.subject, record.server);
+        let known = self.read(|index| index.records.get(&key).cloned());
+        let number = (record.run, record.n);
+        let newer = known.as_ref().is_none_or(|known| (known.run, known.n) < number);
+        if !newer {
+            return;
+        }
+        if record.server != self.me {
+            batch.record(record, Some(peer));
+            return;
+        }
+        // Our own word from a life that this database does not remember: say anew what holds now.
+        self.run = self.run.max(record.run.saturating_add(1));
+        let value = known.and_then(|known| known.value);
+        let renewed = self.own_record(record.subject, value);
+        batch.record(renewed, None);
+    }
+
+    fn is_dead(&self, batch: &Batch, doc: DocId) -> bool {
+        batch.graves.contains_key(&doc) || self.read(|index| index.graves.contains_key(&doc))
+    }
+
+    /// The document as the batch leaves it so far.
+    fn entry(&self, batch: &Batch, doc: DocId) -> Option<Entry> {
+        let in_batch = batch.entries.get(&doc).cloned();
+        in_batch.or_else(|| self.read(|index| index.documents.get(&doc).cloned()))
+    }
+}
+
+fn bury(batch: &mut Batch, grave: Grave) {
+    batch.entries.remove(&grave.doc);
+    batch.graves.insert(grave.doc, grave);
+}
+
+fn pull_one(doc: DocId, have: Vec<ChangeHash>) -> crate::sync::Message {
+    use crate::sync::{ItemKey, Message, Want};
+    Message::Pull(vec![Want { key: ItemKey::document(doc), have }])
+}

@@ -1,0 +1,148 @@
+//! The durable log of a replica: changes, graves, records, and views beside the changes.
+
+pub mod memory;
+pub mod sqlite;
+
+use std::error::Error as StdError;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Millis,
+    doc::View,
+    id::{Author, ChangeHash, DocId, ServerId},
+};
+
+/// That a document was deleted, by whom and when. Never dropped: nothing deleted comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grave {
+    /// The document.
+    pub doc: DocId,
+    /// Who deleted it.
+    pub by: Author,
+    /// When, by the clock of the server that took the request. Decides nothing.
+    pub at: Millis,
+}
+
+/// What one server observes of a subject. Only that server writes it; a higher (run, n) replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The document it is about.
+    pub subject: DocId,
+    /// The server that observes.
+    pub server: ServerId,
+    /// The run of that server's process, raised at each start.
+    pub run: u64,
+    /// The number within the run.
+    pub n: u64,
+    /// The observation, CBOR; `None` once it is withdrawn.
+    pub value: Option<Bytes>,
+}
+
+/// A document as a start needs it: no change is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDocument {
+    /// Which.
+    pub doc: DocId,
+    /// The heads of its held changes.
+    pub heads: Vec<ChangeHash>,
+    /// What was read of it with those heads; `None` where the row was damaged.
+    pub view: Option<View>,
+    /// The number of the declaration that the view was made by.
+    pub schema: u32,
+}
+
+/// Everything that a start needs.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    /// Every living document.
+    pub documents: Vec<StoredDocument>,
+    /// Every grave.
+    pub graves: Vec<Grave>,
+    /// Every stored record.
+    pub records: Vec<Record>,
+    /// The number of this run: one more than at the last open.
+    pub run: u64,
+}
+
+/// One transaction: all of it is durable, or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Transaction {
+    /// Changes by document and number.
+    pub changes: Vec<(DocId, u32, Bytes)>,
+    /// Documents whose heads or view changed.
+    pub documents: Vec<StoredDocument>,
+    /// New graves. The living document, if there is one, is dropped with its changes.
+    pub graves: Vec<Grave>,
+    /// New or newer records.
+    pub records: Vec<Record>,
+}
+
+impl Transaction {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+            && self.documents.is_empty()
+            && self.graves.is_empty()
+            && self.records.is_empty()
+    }
+}
+
+/// The store failed. What was asked for did not happen, but for a commit whose failure is in doubt:
+/// the caller must read again what it has in memory of the documents concerned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another process has the database open.
+    #[error("the database {0} is in use by another process: stop that one first")]
+    InUse(String),
+    /// The database was written by a later version.
+    #[error(
+        "the database has format {found}, and this version reads up to {known}: run the newer version"
+    )]
+    TooNew {
+        /// The format found.
+        found: i64,
+        /// The newest format that this version knows.
+        known: i64,
+    },
+    /// The database cannot be read or written.
+    #[error("the database failed: {what}")]
+    Failed {
+        /// What was being done.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+/// A durable store. Calls block; one thread owns it.
+pub trait Store: Send {
+    /// Everything a start needs. Counts as the beginning of a new run.
+    fn open(&mut self) -> Result<Contents, Error>;
+
+    /// The changes of a document in the order of their numbers. Damaged rows are left out.
+    fn changes(&mut self, doc: DocId) -> Result<Vec<Bytes>, Error>;
+
+    /// Makes a transaction durable: on return it survives a crash and a power cut.
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), Error>;
+}
+
+impl<S: Store + ?Sized> Store for Box<S> {
+    fn open(&mut self) -> Result<Contents, Error> {
+        (**self).open()
+    }
+
+    fn changes(&mut self, doc: DocId) -> Result<Vec<Bytes>, Error> {
+        (**self).changes(doc)
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
+        (**self).commit(transaction)
+    }
+}
+
+#[cfg(test)]
+mod tests;

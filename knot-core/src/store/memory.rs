@@ -1,0 +1,59 @@
+//! A store in memory: for embedders that need no disk, and for simulations of one.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Contents, Error, Grave, Record, Store, StoredDocument, Transaction};
+use crate::id::{DocId, ServerId};
+
+/// Keeps everything that was committed, for as long as it lives.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    documents: BTreeMap<DocId, StoredDocument>,
+    changes: BTreeMap<DocId, BTreeMap<u32, Bytes>>,
+    graves: BTreeMap<DocId, Grave>,
+    records: BTreeMap<(DocId, ServerId), Record>,
+    run: u64,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Store for MemoryStore {
+    fn open(&mut self) -> Result<Contents, Error> {
+        self.run += 1;
+        Ok(Contents {
+            documents: self.documents.values().cloned().collect(),
+            graves: self.graves.values().copied().collect(),
+            records: self.records.values().cloned().collect(),
+            run: self.run,
+        })
+    }
+
+    fn changes(&mut self, doc: DocId) -> Result<Vec<Bytes>, Error> {
+        Ok(self.changes.get(&doc).into_iter().flat_map(|log| log.values()).cloned().collect())
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
+        for (doc, number, bytes) in &transaction.changes {
+            self.changes.entry(*doc).or_default().insert(*number, bytes.clone());
+        }
+        for document in &transaction.documents {
+            self.documents.insert(document.doc, document.clone());
+        }
+        for grave in &transaction.graves {
+            self.documents.remove(&grave.doc);
+            self.changes.remove(&grave.doc);
+            self.graves.insert(grave.doc, *grave);
+        }
+        for record in &transaction.records {
+            self.records.insert((record.subject, record.server), record.clone());
+        }
+        Ok(())
+    }
+}

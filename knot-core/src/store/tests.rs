@@ -1,0 +1,123 @@
+use std::path::Path;
+
+use uuid::Uuid;
+
+use super::{memory::MemoryStore, sqlite::SqliteStore, *};
+use crate::{id::Kind, schema::Scalar};
+
+fn doc(n: u128) -> DocId {
+    DocId { kind: Kind::new("thing"), uuid: Uuid::from_u128(n) }
+}
+
+fn document(n: u128, name: &str) -> StoredDocument {
+    let fields = [("name".to_owned(), Scalar::Text(name.to_owned()))].into();
+    let view = View { fields, ..View::default() };
+    StoredDocument { doc: doc(n), heads: vec![ChangeHash([7; 32])], view: Some(view), schema: 1 }
+}
+
+fn grave(n: u128) -> Grave {
+    Grave { doc: doc(n), by: Author::User(Uuid::nil()), at: Millis(5) }
+}
+
+fn record(n: u128, number: u64) -> Record {
+    let value = Some(Bytes::from_static(b"x"));
+    Record { subject: doc(n), server: ServerId(Uuid::nil()), run: 1, n: number, value }
+}
+
+/// What any store must do; `reopen` stands for a crash.
+fn check<S: Store>(mut store: S, reopen: impl Fn(S) -> S) {
+    assert_eq!(store.open().unwrap().run, 1);
+    let first = Transaction {
+        changes: vec![(doc(1), 0, Bytes::from_static(b"a")), (doc(2), 0, Bytes::from_static(b"b"))],
+        documents: vec![document(1, "one"), document(2, "two")],
+        graves: vec![grave(3)],
+        records: vec![record(1, 1)],
+    };
+    store.commit(&first).unwrap();
+    let second = Transaction {
+        changes: vec![(doc(1), 1, Bytes::from_static(b"c"))],
+        documents: vec![document(1, "uno")],
+        graves: vec![grave(2)],
+        records: vec![record(1, 2)],
+    };
+    store.commit(&second).unwrap();
+
+    let mut store = reopen(store);
+    let contents = store.open().unwrap();
+    assert_eq!(contents.run, 2);
+    assert_eq!(contents.documents, vec![document(1, "uno")]);
+    assert_eq!(contents.records, vec![record(1, 2)]);
+    let mut graves = contents.graves;
+    graves.sort_by_key(|grave| grave.doc);
+    assert_eq!(graves, vec![grave(2), grave(3)]);
+    assert_eq!(
+        store.changes(doc(1)).unwrap(),
+        vec![Bytes::from_static(b"a"), Bytes::from_static(b"c")]
+    );
+    assert!(store.changes(doc(2)).unwrap().is_empty());
+}
+
+fn open(path: &Path) -> SqliteStore {
+    SqliteStore::open(&path.join("knot.db")).unwrap()
+}
+
+#[test]
+fn memory_keeps_what_was_committed() {
+    check(MemoryStore::new(), |store| store);
+}
+
+#[test]
+fn sqlite_keeps_what_was_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    check(open(folder.path()), |store| {
+        drop(store);
+        open(folder.path())
+    });
+}
+
+#[test]
+fn a_database_in_use_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let _held = open(folder.path());
+    let refused = SqliteStore::open(&folder.path().join("knot.db"));
+    assert!(matches!(refused, Err(Error::InUse(_))), "{refused:?}");
+}
+
+#[test]
+fn a_damaged_row_is_set_aside_and_the_rest_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    let documents = vec![document(1, "one"), document(2, "two")];
+    let transaction = Transaction {
+        documents,
+        records: vec![record(1, 1), record(2, 1)],
+        ..Transaction::default()
+    };
+    store.commit(&transaction).unwrap();
+    drop(store);
+    let database = rusqlite::Connection::open(folder.path().join("knot.db")).unwrap();
+    for table in ["documents", "records"] {
+        let column = if table == "documents" { "view" } else { "body" };
+        let damage = format!("UPDATE {table} SET {column} = zeroblob(40) WHERE uuid = ?1");
+        assert_eq!(database.execute(&damage, [doc(1).uuid.as_bytes()]).unwrap(), 1);
+    }
+    drop(database);
+    let contents = open(folder.path()).open().unwrap();
+    assert_eq!(contents.records, vec![record(2, 1)]);
+    let views: Vec<_> =
+        contents.documents.iter().map(|one| (one.doc, one.view.is_some())).collect();
+    assert_eq!(views, vec![(doc(1), false), (doc(2), true)]);
+}
+
+#[test]
+fn a_database_of_a_later_version_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let database = rusqlite::Connection::open(folder.path().join("knot.db")).unwrap();
+    database.pragma_update(None, "user_version", 99).unwrap();
+    drop(database);
+    let refused = SqliteStore::open(&folder.path().join("knot.db"));
+    assert!(matches!(refused, Err(Error::TooNew { found: 99, known: FORMAT })));
+}
+
+const FORMAT: i64 = 1;
