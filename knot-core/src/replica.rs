@@ -152,6 +152,7 @@ pub struct Behind;
 #[derive(Clone)]
 pub struct Replica {
     me: ServerId,
+    run: u64,
     shown: Arc<Shown>,
     inputs: mpsc::Sender<service::Command>,
 }
@@ -166,6 +167,11 @@ impl Replica {
     /// The server that this replica belongs to.
     pub fn me(&self) -> ServerId {
         self.me
+    }
+
+    /// The number of this run of the server: raised each time its store is opened.
+    pub fn run(&self) -> u64 {
+        self.run
     }
 
     /// A document, if it lives and is held here.

@@ -157,6 +157,11 @@ impl Core {
         Arc::clone(&self.shown)
     }
 
+    /// The number of this run.
+    pub(crate) fn run(&self) -> u64 {
+        self.run
+    }
+
     /// The reconciliation, for a simulator to look into.
     #[cfg(feature = "sim")]
     pub(crate) fn engine(&self) -> &Engine {

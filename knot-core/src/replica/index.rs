@@ -15,7 +15,7 @@ use crate::{
 
 /// One living document as it was last committed.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub(super) heads: Arc<[ChangeHash]>,
     pub(super) view: Arc<View>,
     /// The typed value; `None` for a kind that the schema does not know.
