@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    children::{Child, Children, GRACE, in_own_group},
+    children::{Child, Children, GRACE, hang_up, in_own_group},
     launch::Settings,
     link::{self, Dialler, Event},
     links::{Action, Input, Links},
@@ -96,7 +96,7 @@ async fn keep_links(
 ) -> std::convert::Infallible {
     let mut links = Links::new(rand::rng().random());
     let mut tasks = Tasks { dialler, running: JoinSet::new(), by_task: HashMap::new() };
-    let mut input = Input::Listed(servers);
+    let mut input = Input::Listed(None, servers);
     loop {
         for action in links.handle(input, Instant::now()) {
             tasks.act(action);
@@ -106,7 +106,7 @@ async fn keep_links(
         input = tokio::select! {
             Some(event) = incoming.recv() => match event {
                 Event::Linked(id, key) => Input::Linked(id, key),
-                Event::Listed(servers) => Input::Listed(servers),
+                Event::Listed(by, servers) => Input::Listed(Some(by), servers),
             },
             Some(lost) = tasks.ended() => Input::Lost(lost),
             () = due, if deadline.is_some() => Input::Tick,
@@ -172,7 +172,7 @@ async fn main_command(
             let group = child.group();
             tokio::select! {
                 exit = child.ended() => tracing::info!(?exit, "main command ended"),
-                () = stop.cancelled() => group.hang_up().await,
+                () = stop.cancelled() => hang_up(|| vec![group]).await,
             }
         }
         Err(error) => tracing::error!(%error, "main command not started"),

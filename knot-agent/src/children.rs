@@ -132,24 +132,37 @@ impl Group {
         }
     }
 
-    /// Ends the group: SIGHUP, and SIGKILL for what is left after [`GRACE`].
-    pub async fn hang_up(self) {
-        self.signal(Signal::HUP);
-        // One that is stopped would sleep through it.
-        self.signal(Signal::CONT);
-        let deadline = Instant::now() + GRACE;
-        while Instant::now() < deadline {
-            if self.is_empty() {
-                return;
-            }
-            sleep(LOOK).await;
-        }
-        self.signal(Signal::KILL);
-    }
-
     fn is_empty(self) -> bool {
         test_kill_process_group(self.0) == Err(Errno::SRCH)
             && rustix::process::test_kill_process(self.0) == Err(Errno::SRCH)
+    }
+}
+
+/// Ends process groups: SIGHUP, and SIGKILL for what is left after [`GRACE`]. It asks which groups
+/// there are again and again, for a shell may be starting one just now.
+pub async fn hang_up(mut groups: impl FnMut() -> Vec<Group>) {
+    let mut seen: Vec<Group> = Vec::new();
+    let deadline = Instant::now() + GRACE;
+    loop {
+        for group in groups() {
+            if !seen.contains(&group) {
+                group.signal(Signal::HUP);
+                // One that is stopped would sleep through it.
+                group.signal(Signal::CONT);
+                seen.push(group);
+            }
+        }
+        if seen.iter().all(|group| group.is_empty()) {
+            return;
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        sleep(LOOK).await;
+    }
+    tracing::debug!(groups = seen.len(), "killed what did not end when hung up");
+    for group in seen {
+        group.signal(Signal::KILL);
     }
 }
 

@@ -60,8 +60,8 @@ pub enum Error {
 pub enum Event {
     /// The server with this id and key has welcomed the agent.
     Linked(Uuid, PublicKey),
-    /// A server has sent a list of servers.
-    Listed(Vec<ServerAddress>),
+    /// The server with this id has sent a list of servers.
+    Listed(Uuid, Vec<ServerAddress>),
 }
 
 /// What all links of an agent have in common.
@@ -117,7 +117,7 @@ impl Dialler {
             while let Some(welcome) =
                 read_frame::<_, Welcome>(&mut receive, MAX_AGENT_FRAME).await?
             {
-                self.tell(Event::Listed(welcome.servers)).await;
+                self.tell(Event::Listed(server.id, welcome.servers)).await;
             }
             Err(Error::LetGo)
         };
@@ -164,7 +164,7 @@ impl Dialler {
             (Err(error), None) => return Err(error.into()),
         };
         let key = accepted.get().copied().ok_or(Error::LetGo)?;
-        self.tell(Event::Listed(welcome.servers)).await;
+        self.tell(Event::Listed(server.id, welcome.servers)).await;
         Ok((connection, send, receive, key))
     }
 

@@ -25,8 +25,9 @@ pub const STEADY: Duration = Duration::from_secs(5);
 /// What has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// These are the servers of the cluster. An empty list is no news: some server sent it.
-    Listed(Vec<ServerAddress>),
+    /// These are the servers of the cluster, by the launch or by the server with this id. An empty
+    /// list is no news, and neither is one of a server whose link is being ended.
+    Listed(Option<Uuid>, Vec<ServerAddress>),
     /// The server has welcomed the agent, and this is its key.
     Linked(Uuid, PublicKey),
     /// A link, or the attempt at one, has ended.
@@ -83,8 +84,11 @@ impl Links {
     pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
-            Input::Listed(servers) if servers.is_empty() => {}
-            Input::Listed(servers) => self.list(servers, now, &mut actions),
+            Input::Listed(by, servers) => {
+                if !servers.is_empty() && by.is_none_or(|by| self.is_active(by)) {
+                    self.list(servers, now, &mut actions);
+                }
+            }
             Input::Linked(id, key) => self.linked(id, key, now, &mut actions),
             Input::Lost(id) => self.lost(id, now),
             Input::Tick => {}
@@ -108,6 +112,10 @@ impl Links {
     /// How many servers have welcomed the agent.
     pub fn linked_count(&self) -> usize {
         self.active().filter(|server| server.state != State::Dialling).count()
+    }
+
+    fn is_active(&self, id: Uuid) -> bool {
+        self.servers.get(&id).is_some_and(|server| server.state.is_active())
     }
 
     fn active(&self) -> impl Iterator<Item = &Server> {

@@ -1,7 +1,7 @@
 //! A session's command as processes: started, with its input, its outputs and whom to signal.
 
 use std::{
-    io,
+    io, iter,
     os::fd::OwnedFd,
     process::{Command, Stdio},
 };
@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    children::{Child, Children, Group, in_own_group},
+    children::{Child, Children, Group, hang_up, in_own_group},
     leader,
     program::{self, Program, Surroundings},
     terminal::{Ends, Terminal},
@@ -78,15 +78,10 @@ impl Control {
         self.terminal.as_ref().and_then(Terminal::end_of_file)
     }
 
-    /// Ends the command and the group in the foreground, in bounded time.
+    /// Ends the command and the groups in the foreground of its terminal, in bounded time.
     pub async fn hang_up(self) {
-        let foreground = self.terminal.as_ref().and_then(Terminal::foreground);
-        let other = foreground.filter(|foreground| *foreground != self.group);
-        tokio::join!(self.group.hang_up(), async {
-            if let Some(other) = other {
-                other.hang_up().await;
-            }
-        });
+        let foreground = || self.terminal.as_ref().and_then(Terminal::foreground);
+        hang_up(|| iter::once(self.group).chain(foreground()).collect()).await;
     }
 }
 

@@ -52,7 +52,7 @@ const CLEARED: &[&str] = &[
 ];
 /// The beginnings of names that are cleared likewise.
 const CLEARED_PREFIXES: &[&str] =
-    &["CARGO_CFG_", "CARGO_FEATURE_", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_PROFILE_"];
+    &["CARGO_CFG_", "CARGO_FEATURE_", "CARGO_MANIFEST_", "CARGO_PKG_"];
 
 /// Finds or builds the agent, and tells the compiler where it is.
 pub(crate) fn build() {

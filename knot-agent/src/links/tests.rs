@@ -29,7 +29,7 @@ fn id(n: u8) -> Uuid {
 impl World {
     fn new(seed: u64, servers: &[ServerAddress]) -> (Self, Vec<Action>) {
         let mut world = Self { links: Links::new(seed), now: Instant::now() };
-        let actions = world.tell(Input::Listed(servers.to_vec()));
+        let actions = world.tell(Input::Listed(None, servers.to_vec()));
         (world, actions)
     }
 
@@ -134,7 +134,7 @@ fn a_server_that_is_no_longer_listed_loses_its_link() {
     let (mut world, _) = World::new(1, &[server(1, "a"), server(2, "b")]);
     world.tell(Input::Linked(id(1), key(1)));
     world.tell(Input::Linked(id(2), key(2)));
-    let actions = world.tell(Input::Listed(vec![server(2, "b"), server(3, "a")]));
+    let actions = world.tell(Input::Listed(None, vec![server(2, "b"), server(3, "a")]));
     assert_eq!(actions, [Action::Close(id(1)), Action::Dial(server(3, "a"))]);
     assert_eq!(world.tell(Input::Lost(id(1))), []);
     world.tell(Input::Lost(id(2)));
@@ -148,7 +148,7 @@ fn a_server_whose_key_is_no_longer_listed_loses_its_link() {
     let (mut world, _) = World::new(1, &[server(1, "a")]);
     world.tell(Input::Linked(id(1), key(1)));
     let renewed = ServerAddress { keys: vec![key(9)], ..server(1, "a") };
-    assert_eq!(world.tell(Input::Listed(vec![renewed.clone()])), [Action::Close(id(1))]);
+    assert_eq!(world.tell(Input::Listed(None, vec![renewed.clone()])), [Action::Close(id(1))]);
     world.tell(Input::Lost(id(1)));
     assert_eq!(world.wait().1, [Action::Dial(renewed)]);
     assert_eq!(world.tell(Input::Linked(id(1), key(1))), [Action::Close(id(1))]);
@@ -163,14 +163,27 @@ fn a_new_address_is_dialled_without_waiting() {
     }
     world.tell(Input::Lost(id(1)));
     let moved = ServerAddress { address: ([10, 0, 0, 99], 1).into(), ..server(1, "a") };
-    assert_eq!(world.tell(Input::Listed(vec![moved.clone()])), [Action::Dial(moved)]);
+    assert_eq!(world.tell(Input::Listed(None, vec![moved.clone()])), [Action::Dial(moved)]);
 }
 
 #[test]
 fn an_empty_list_strands_nobody() {
     let (mut world, _) = World::new(1, &[server(1, "a")]);
     world.tell(Input::Linked(id(1), key(1)));
-    assert_eq!(world.tell(Input::Listed(Vec::new())), []);
+    assert_eq!(world.tell(Input::Listed(None, Vec::new())), []);
     world.tell(Input::Lost(id(1)));
     assert_eq!(dialled(&world.wait().1), [id(1)]);
+}
+
+#[test]
+fn a_server_that_was_taken_off_the_list_cannot_put_itself_back() {
+    let (mut world, _) = World::new(1, &[server(1, "a"), server(2, "b")]);
+    world.tell(Input::Linked(id(1), key(1)));
+    world.tell(Input::Linked(id(2), key(2)));
+    let both = vec![server(1, "a"), server(2, "b")];
+    let actions = world.tell(Input::Listed(Some(id(2)), vec![server(2, "b")]));
+    assert_eq!(actions, [Action::Close(id(1))]);
+    assert_eq!(world.tell(Input::Listed(Some(id(1)), both)), []);
+    assert_eq!(world.tell(Input::Lost(id(1))), []);
+    assert_eq!(world.links.deadline(), None);
 }

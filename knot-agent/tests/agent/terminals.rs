@@ -47,10 +47,10 @@ async fn a_login_shell_runs_what_is_typed_until_the_input_ends() {
 #[tokio::test]
 async fn a_signal_goes_to_the_foreground() {
     let (_server, _agent, link) = world().await;
-    let script = "set -m; sleep 1000; echo status $?; exit 0";
+    let script = "set -m; sleep 1012; echo status $?; exit 0";
     let mut session = Session::open(&link.connection, &on_terminal(shell(script))).await;
     // With job control each job is a group of its own: the signal must find it.
-    let ready = "until pgrep -f '^sleep 1000$' >/dev/null; do :; done";
+    let ready = "until pgrep -f '^sleep 1012$' >/dev/null; do :; done";
     let told = run(&link, &shell(ready)).await;
     assert_eq!(told.exit, Some(Exit::Code(0)));
     session.tell(ToAgent::Signal(15)).await;
@@ -61,11 +61,14 @@ async fn a_signal_goes_to_the_foreground() {
 #[tokio::test]
 async fn a_hung_up_terminal_takes_its_processes_along() {
     let (_server, _agent, link) = world().await;
-    let script = "trap '' HUP; set -m; stty -echo; echo $$; sleep 1000";
+    // The job is a group of its own, which may not have begun when the session is hung up.
+    let script = "trap '' HUP; set -m; stty -echo; echo $$; sleep 1013; sleep 1013";
     let mut session = Session::open(&link.connection, &on_terminal(shell(script))).await;
     let process = session.output_up_to("\n").await.trim().parse().unwrap();
     drop(session);
     until("the shell to end", || !runs(process)).await;
+    let told = run(&link, &shell("until ! pgrep -f '^sleep 1013$' >/dev/null; do :; done")).await;
+    assert_eq!(told.exit, Some(Exit::Code(0)));
 }
 
 #[tokio::test]
