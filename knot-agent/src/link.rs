@@ -11,7 +11,7 @@ use knot_core::{
     agent::{ALPN, Hello, ServerAddress, Welcome},
     net::{
         KeyPair, PublicKey, keys,
-        tls::{self, Accept, client_config},
+        tls::{self, Accept, Verdict, client_config},
     },
     wire::{self, MAX_AGENT_FRAME, read_frame, write_frame},
 };
@@ -148,7 +148,9 @@ impl Dialler {
         let accepted = Arc::new(OnceLock::new());
         let (known, seen) = (server.keys.clone(), Arc::clone(&accepted));
         let judge = Arc::new(move |key: &PublicKey| {
-            known.contains(key) && (seen.set(*key).is_ok() || seen.get() == Some(key))
+            let listed = known.contains(key);
+            let is_known = listed && (seen.set(*key).is_ok() || seen.get() == Some(key));
+            if is_known { Verdict::Known } else { Verdict::Unknown }
         });
         let config = client_config(&self.key, chain, Accept::Known(judge), ALPN)?;
         let connecting = self.endpoint.connect_with(config, server.address, SERVER_NAME)?;

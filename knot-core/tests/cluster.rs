@@ -84,10 +84,8 @@ async fn invite(host: &Node) -> JoinToken {
 /// Another server, which joins through `host`.
 async fn join_through(host: &Node, name: &str) -> Node {
     let token = invite(host).await;
-    eventually("the host accepts the invitation", || async {
-        try_join(host, &token, name).await
-    })
-    .await
+    eventually("the host accepts the invitation", || async { try_join(host, &token, name).await })
+        .await
 }
 
 async fn try_join(host: &Node, token: &JoinToken, name: &str) -> Option<Node> {
@@ -136,10 +134,14 @@ async fn linked(node: &Node, peer: &Node) {
 
 async fn describe(node: &Node, id: Id<Template>, text: &str) -> Token {
     let text = text.to_owned();
-    let edit = node.replica.put(id, node.author(), move |template: &mut knot_core::schema::Edit<'_, Template>| {
-        template.set(Template::description, text);
-        Ok(())
-    });
+    let edit = node.replica.put(
+        id,
+        node.author(),
+        move |template: &mut knot_core::schema::Edit<'_, Template>| {
+            template.set(Template::description, text);
+            Ok(())
+        },
+    );
     edit.await.unwrap().token()
 }
 

@@ -19,7 +19,10 @@ use knot_core::{
         Welcome,
     },
     generation::Generation,
-    net::{KeyPair, tls},
+    net::{
+        KeyPair, PublicKey,
+        tls::{self, Verdict},
+    },
     wire::{MAX_AGENT_FRAME, read_frame, write_frame},
 };
 use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
@@ -79,7 +82,10 @@ pub(crate) struct Link {
 impl Server {
     pub(crate) fn start(n: u8, zone: &str) -> Self {
         let key = KeyPair::from_seed(&[n; 32]).unwrap();
-        let judge = Arc::new(|key: &_| *key == agent_key().public());
+        let judge = Arc::new(|key: &PublicKey| {
+            let is_known = *key == agent_key().public();
+            if is_known { Verdict::Known } else { Verdict::Unknown }
+        });
         let chain = vec![key.self_signed("server").unwrap()];
         let config = tls::server_config(&key, chain, judge, &[ALPN]).unwrap();
         let endpoint = Endpoint::server(config, ([127, 0, 0, 1], 0).into()).unwrap();

@@ -135,7 +135,9 @@ impl Agents {
     /// Serves one relayed session: the stream of a peer on one side, the agent's on the other.
     pub(super) async fn relay(&self, space: Uuid, mut send: SendStream, mut receive: RecvStream) {
         let opened = match self.linked(space) {
-            Some(linked) => timeout(OPEN, linked.connection.open_bi()).await.ok().and_then(Result::ok),
+            Some(linked) => {
+                timeout(OPEN, linked.connection.open_bi()).await.ok().and_then(Result::ok)
+            }
             None => None,
         };
         let Some((mut to_agent, mut from_agent)) = opened else {

@@ -7,10 +7,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{
-    keys::PublicKey,
-    tls::Verdict,
-};
+use super::{keys::PublicKey, tls::Verdict};
 use crate::{
     generation::Generation,
     id::{DocId, Id, ServerId},

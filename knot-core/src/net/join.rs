@@ -137,7 +137,9 @@ pub enum Error {
     #[error("no knot server answers at {0}: check the address (UDP) and that the server runs")]
     NoAnswer(SocketAddr),
     /// The server does not accept the token, or is not of the token's cluster.
-    #[error("{address} refused the token: it was used, taken back, or is of another cluster ({reason})")]
+    #[error(
+        "{address} refused the token: it was used, taken back, or is of another cluster ({reason})"
+    )]
     NotAccepted {
         /// The address that was dialled.
         address: SocketAddr,
@@ -203,8 +205,8 @@ pub async fn join(
     } else {
         SocketAddr::from(([0_u16; 8], 0))
     };
-    let socket = UdpSocket::bind(any)
-        .map_err(|source| service::Error::Listen { address: any, source })?;
+    let socket =
+        UdpSocket::bind(any).map_err(|source| service::Error::Listen { address: any, source })?;
     let endpoint = endpoint(socket, None)?;
     let connecting =
         endpoint.connect_with(config, address, "knot").map_err(|_| Error::NoAnswer(address))?;
@@ -284,7 +286,10 @@ async fn fill_in(shared: &Shared, id: ServerId, request: Request) -> Result<Admi
         .into_iter()
         .any(|server| server.key.is_some() && server.name == newcomer.name);
     if taken {
-        return Err(format!("a server called {} belongs already: choose another name", newcomer.name));
+        return Err(format!(
+            "a server called {} belongs already: choose another name",
+            newcomer.name
+        ));
     }
     let author = Author::Server(shared.identity.server);
     let id = Id::<Server>::from_uuid(id.0);

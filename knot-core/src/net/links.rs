@@ -68,7 +68,9 @@ impl Links {
     pub(super) fn put(&self, link: Link) -> Result<(), Refused> {
         let peer = link.hello.server;
         let mut links = self.lock();
-        if let Some(there) = links.get(&peer).filter(|there| there.connection.close_reason().is_none()) {
+        if let Some(there) =
+            links.get(&peer).filter(|there| there.connection.close_reason().is_none())
+        {
             let same_run = there.hello.process == link.hello.process;
             if same_run && there.dialler < link.dialler {
                 return Err(Refused::Duplicate);
@@ -87,7 +89,8 @@ impl Links {
     /// Takes a connection out of the table, if it is the link to its peer.
     pub(super) fn remove(&self, peer: ServerId, connection: &Connection) {
         let mut links = self.lock();
-        if links.get(&peer).is_some_and(|one| one.connection.stable_id() == connection.stable_id()) {
+        if links.get(&peer).is_some_and(|one| one.connection.stable_id() == connection.stable_id())
+        {
             links.remove(&peer);
             drop(links);
             self.set_reach(peer, false);

@@ -119,7 +119,9 @@ pub(super) async fn run(
     let outbox = LinkOutbox { frames, queued: Arc::clone(&queued), connection: connection.clone() };
     let Ok(link) = replica.link(hello.server, Box::new(outbox)).await else { return Ok(()) };
     let read = async {
-        while let Some(message) = wire::read_frame::<_, Message>(&mut receive, MAX_PEER_FRAME).await? {
+        while let Some(message) =
+            wire::read_frame::<_, Message>(&mut receive, MAX_PEER_FRAME).await?
+        {
             if link.receive(message).await.is_err() {
                 break;
             }

@@ -377,7 +377,8 @@ async fn keep_linked(shared: &Shared, id: ServerId, address: &str, stop: &Cancel
     loop {
         let apart = async {
             tokio::time::sleep(wait).await;
-            let unlinked = |reach: &BTreeMap<_, Reach>| !reach.get(&id).is_some_and(|one| one.linked);
+            let unlinked =
+                |reach: &BTreeMap<_, Reach>| !reach.get(&id).is_some_and(|one| one.linked);
             reach.wait_for(unlinked).await.is_ok()
         };
         if !matches!(stop.run_until_cancelled(apart).await, Some(true)) {
