@@ -78,7 +78,7 @@ async fn found() -> Node {
 }
 
 async fn invite(host: &Node) -> JoinToken {
-    join::invite(&host.replica, &host.identity, host.author()).await.unwrap()
+    join::invite(&host.replica, &host.identity, String::new(), host.author()).await.unwrap()
 }
 
 /// Another server, which joins through `host`.

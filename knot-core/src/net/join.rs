@@ -163,13 +163,15 @@ pub enum Error {
     Tls(#[from] tls::Error),
 }
 
-/// Makes an invitation: a `Server` document that one server may fill in.
+/// Makes an invitation: a `Server` document that one server may fill in. The name is for people,
+/// until the server that joins gives its own.
 ///
 /// # Errors
 /// The document could not be written.
 pub async fn invite(
     replica: &Replica,
     identity: &Identity,
+    name: String,
     author: Author,
 ) -> Result<JoinToken, EditError> {
     let secret = Secret(rand::random());
@@ -178,6 +180,7 @@ pub async fn invite(
         .public();
     let created = replica
         .create::<Server, _>(author, move |server| {
+            server.set(Server::name, name);
             server.set(Server::invitation, Some(invitation));
             Ok(())
         })

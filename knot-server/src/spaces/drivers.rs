@@ -29,7 +29,7 @@ pub use self::{
     instance::{Ended, Instance, InstanceId, Labels, Owner, State, Stopped},
     local::Local,
     platform::{ParsePlatformError, Platform},
-    run::{COMMAND_VARIABLE, InvalidRun, MilliCpus, Mount, RUN_VARIABLE, Run},
+    run::{InvalidRun, MilliCpus, Mount, RUN_VARIABLE, Run},
 };
 
 /// The most bytes that [`Driver::logs`] returns, whatever was asked for.

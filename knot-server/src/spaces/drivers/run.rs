@@ -5,14 +5,10 @@ use std::{
     fmt,
 };
 
-use knot_core::agent::{LAUNCH_VARIABLE, Launch};
+use knot_core::agent::{COMMAND_VARIABLE, LAUNCH_VARIABLE, Launch};
 use uuid::Uuid;
 
 use super::{Labels, Owner};
-
-/// The environment variable in which an agent finds the template's own command: a JSON array of
-/// program and arguments, empty for none.
-pub const COMMAND_VARIABLE: &str = "KNOT_AGENT_COMMAND";
 
 /// The environment variable that says which run of which space a process belongs to. All that runs
 /// below an agent has it, unless it cleared its environment.
