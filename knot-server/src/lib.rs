@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod cli;
 pub mod pages;
 pub mod spaces;
+pub mod users;
