@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::Path, syn
 use knot_core::{
     clock::Millis,
     id::{Author, Id},
-    model::{self, Server, Token, User},
+    model::{self, Server, Token},
     net::{self, Net, identity::{self, Identity}, join},
     replica::{self, EditError, Replica},
     store::{self, sqlite::SqliteStore},

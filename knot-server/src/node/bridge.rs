@@ -18,8 +18,8 @@ use tokio::sync::watch;
 
 use super::Node;
 use crate::api::{
-    AgentReader, AgentWriter, ClusterControl, JoinTokenError, Problem, Reach, ReachError,
-    Reachability, problem::Code,
+    AgentReader, AgentWriter, ClusterControl, Code, JoinTokenError, Problem, Reach, ReachError,
+    Reachability,
 };
 
 /// Sessions with agents, over the network.

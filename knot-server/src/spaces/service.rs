@@ -44,13 +44,11 @@ impl Service {
     /// Starts them.
     pub fn start(
         options: Options,
-        cluster: Uuid,
         replica: Replica,
         net: Net,
         engines: Engines,
     ) -> Self {
         let home = Arc::new(Home {
-            cluster,
             me: replica.me(),
             options,
             replica,

@@ -17,7 +17,6 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{
     Options,
