@@ -1,6 +1,6 @@
 //! `knot-server`: the command line of a server. Each command is a call into the library.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use knot_core::net::join::JoinToken;
@@ -76,13 +76,7 @@ fn main() -> ExitCode {
     // reqwest and bollard take whatever provider the process has.
     rustls::crypto::ring::default_provider().install_default().ok();
     let arguments = Arguments::parse();
-    // bollard logs request bodies at trace, and with them the keys of agents.
-    let filter = EnvFilter::try_from_env("KNOT_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info"))
-        .add_directive(tracing_subscriber::filter::Directive::from(tracing::Level::INFO))
-        .to_string();
-    let filter = EnvFilter::new(format!("{filter},bollard=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    log();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
@@ -91,6 +85,18 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.0),
     }
+}
+
+fn log() {
+    let filter = EnvFilter::try_from_env("KNOT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // At trace, bollard logs request bodies, and with them the keys of agents.
+    let filter = match "bollard=info".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    };
+    let stderr = std::io::stderr;
+    let colours = stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(stderr).init();
 }
 
 fn fail(why: &str) -> ExitCode {

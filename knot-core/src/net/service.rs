@@ -385,12 +385,27 @@ async fn keep_linked(shared: &Shared, id: ServerId, address: &str, stop: &Cancel
             return;
         }
         let began = tokio::time::Instant::now();
-        if let Err(error) = dial(shared, id, address).await {
-            tracing::debug!(peer = %id, address, %error, "a peer could not be dialled");
+        let dialled = tokio::select! {
+            // The peer was quicker to dial us.
+            () = linked(&mut reach, id) => None,
+            dialled = dial(shared, id, address) => Some(dialled),
+        };
+        match dialled {
+            Some(Ok((connection, greeted))) => {
+                run_link(shared, connection, greeted, shared.identity.server).await;
+            }
+            Some(Err(error)) => {
+                tracing::debug!(peer = %id, address, %error, "a peer could not be dialled");
+            }
+            None => {}
         }
         let longer = if began.elapsed() > GOOD_LINK { BACK_OFF.0 } else { wait * 2 };
         wait = longer.clamp(BACK_OFF.0, BACK_OFF.1).mul_f64(0.5 + rand::random::<f64>() / 2.0);
     }
+}
+
+async fn linked(reach: &mut watch::Receiver<BTreeMap<ServerId, Reach>>, id: ServerId) {
+    drop(reach.wait_for(|reach| reach.get(&id).is_some_and(|one| one.linked)).await);
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -411,7 +426,11 @@ enum DialError {
     Peer(#[from] peer::Error),
 }
 
-async fn dial(shared: &Shared, id: ServerId, address: &str) -> Result<(), DialError> {
+async fn dial(
+    shared: &Shared,
+    id: ServerId,
+    address: &str,
+) -> Result<(Connection, peer::Greeted), DialError> {
     let address = tokio::net::lookup_host(address).await?.next().ok_or(DialError::NoAddress)?;
     let directory = Arc::clone(&shared.directory);
     let judge: Judge = Arc::new(move |key| match directory.role(key) {
@@ -423,10 +442,7 @@ async fn dial(shared: &Shared, id: ServerId, address: &str) -> Result<(), DialEr
     let connecting = shared.endpoint.connect_with(config, address, "knot")?;
     let connection = timeout(HANDSHAKE, connecting).await.map_err(|_| DialError::Slow)??;
     match peer::greet(&connection, hello(shared)).await {
-        Ok(greeted) if greeted.hello.server == id => {
-            run_link(shared, connection, greeted, identity.server).await;
-            Ok(())
-        }
+        Ok(greeted) if greeted.hello.server == id => Ok((connection, greeted)),
         Ok(greeted) => Err(peer::Error::Name(greeted.hello.server).into()),
         Err(error) => {
             if connection.close_reason().as_ref().is_some_and(tls::says_removed) {

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -54,6 +54,8 @@ pub(super) struct Running(Vec<Server>);
 struct Server {
     config: Config,
     child: Child,
+    /// Held open for as long as the server is to run; waiting for the child would close it.
+    _input: Option<ChildStdin>,
     pid: u32,
     /// Whether its end has been reported.
     ended: bool,
@@ -74,7 +76,7 @@ impl Running {
         let log = log_of(&config);
         let failed = |source| Error::File { path: log.clone(), source };
         let output = File::options().create(true).append(true).open(&log).map_err(failed)?;
-        let child = Command::new(std::env::current_exe().map_err(failed)?)
+        let mut child = Command::new(std::env::current_exe().map_err(failed)?)
             .args(["run", "--until-input-ends", "--data"])
             .arg(&config.data)
             .env_remove("KNOT_CONFIG")
@@ -87,7 +89,8 @@ impl Running {
             .spawn()
             .map_err(failed)?;
         let pid = child.id().unwrap_or_default();
-        let mut server = Server { config, child, pid, ended: false };
+        let input = child.stdin.take();
+        let mut server = Server { config, child, _input: input, pid, ended: false };
         let up = server.up().await;
         self.0.push(server);
         up
