@@ -6,6 +6,8 @@
 
 mod batch;
 mod library;
+#[cfg(feature = "sim")]
+mod look;
 mod pending;
 
 use std::{
@@ -155,12 +157,6 @@ impl Core {
     /// What readers share.
     pub(crate) fn shown(&self) -> Arc<Shown> {
         Arc::clone(&self.shown)
-    }
-
-    /// The reconciliation, for a simulator to look into.
-    #[cfg(feature = "sim")]
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
     }
 
     /// Takes a batch of inputs: one transaction, then its consequences.
