@@ -74,7 +74,8 @@ impl Batch {
 
     /// What began here, cut into frames.
     pub(super) fn own_news(&self) -> Vec<Answer> {
-        let changes = self.own_changes.iter().map(|(doc, bytes)| {
+        let living = self.own_changes.iter().filter(|(doc, _)| !self.graves.contains_key(doc));
+        let changes = living.map(|(doc, bytes)| {
             let changes = vec![DocChanges { doc: *doc, changes: vec![bytes.clone()] }];
             (bytes.len() + 64, Answer { changes, ..Answer::default() })
         });
