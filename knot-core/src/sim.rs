@@ -128,9 +128,14 @@ fn check_one<O: Operation>(seed: u64) -> Result<(), Box<Counterexample>> {
     let played = TestRunner::new_with_rng(config, rng).run(&schedule::<O>(), |schedule| {
         run(&schedule).map(drop).map_err(|failure| TestCaseError::fail(failure.to_string()))
     });
+    let text = |schedule: &Schedule<O>| {
+        let Schedule { seed, servers, network, steps } = schedule;
+        let steps: Vec<_> = steps.iter().map(|step| format!("  {step:?}")).collect();
+        format!("{servers} servers, seed {seed}, {network:?}\n{}", steps.join("\n"))
+    };
     played.map_err(|error| {
         let (reason, schedule) = match error {
-            TestError::Fail(reason, schedule) => (reason.to_string(), format!("{schedule:#?}")),
+            TestError::Fail(reason, schedule) => (reason.to_string(), text(&schedule)),
             TestError::Abort(reason) => (reason.to_string(), String::new()),
         };
         Box::new(Counterexample { seed, reason, schedule })
