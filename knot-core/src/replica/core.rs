@@ -160,61 +160,61 @@ impl Core {
     }
 
     /// Takes a batch of inputs: one transaction, then its consequences.
+    ///
+    /// What answers from what is held comes after the commit, so that it tells of nothing that may
+    /// yet fail.
     pub(crate) fn step(&mut self, now: Duration, inputs: Vec<Input>) -> Effects {
         let mut effects = Effects::default();
         let mut batch = Batch::default();
+        let mut others = Vec::new();
         for input in inputs {
-            self.take(now, input, &mut batch, &mut effects);
+            match input {
+                Input::Edit { doc, must_exist, author, time, edit, reply } => {
+                    let outcome = self.edit(&mut batch, doc, must_exist, author, time, edit);
+                    batch.reply(reply, outcome);
+                }
+                Input::Delete { doc, author, time, reply } => {
+                    let outcome = self.delete(&mut batch, doc, author, time);
+                    batch.reply(reply, outcome);
+                }
+                Input::Observe { subject, value, reply } => {
+                    let record = self.own_record(subject, value);
+                    batch.record(record, None);
+                    batch.reply(reply, Ok(Vec::new()));
+                }
+                Input::Message(peer, Message::News(news)) => {
+                    self.engine_input(now, EngineInput::News(peer), &mut effects);
+                    self.receive(&mut batch, peer, news, &mut effects);
+                }
+                other => others.push(other),
+            }
         }
+        let missing = std::mem::take(&mut batch.missing);
         self.commit(now, batch, &mut effects);
+        self.ask_for_missing(missing, &mut effects);
+        for input in others {
+            self.take(now, input, &mut effects);
+        }
         self.library.trim();
         effects
     }
 
-    fn take(&mut self, now: Duration, input: Input, batch: &mut Batch, effects: &mut Effects) {
+    fn take(&mut self, now: Duration, input: Input, effects: &mut Effects) {
         match input {
-            Input::Edit { doc, must_exist, author, time, edit, reply } => {
-                let outcome = self.edit(batch, doc, must_exist, author, time, edit);
-                batch.reply(reply, outcome);
-            }
-            Input::Delete { doc, author, time, reply } => {
-                let outcome = self.delete(batch, doc, author, time);
-                batch.reply(reply, outcome);
-            }
-            Input::Observe { subject, value, reply } => {
-                let record = self.own_record(subject, value);
-                batch.record(record, None);
-                batch.reply(reply, Ok(Vec::new()));
-            }
             Input::Present { subject, value } => self.present(subject, value, effects),
             Input::Holds { doc, heads, reply } => reply(self.holds(doc, &heads)),
             Input::PeerUp(peer) => self.peer_up(now, peer, effects),
             Input::PeerDown(peer) => self.peer_down(now, peer, effects),
-            Input::Message(peer, message) => self.message(now, peer, message, batch, effects),
+            Input::Message(peer, Message::Pull(wants)) => {
+                let answers = self.answer(wants).into_iter();
+                effects.sends.extend(answers.map(|message| (vec![peer], message)));
+            }
+            Input::Message(peer, Message::Presence(records)) => self.hear_presence(peer, records),
+            Input::Message(peer, walk) => {
+                self.engine_input(now, EngineInput::Message(peer, walk), effects);
+            }
             Input::Tick => self.engine_input(now, EngineInput::Tick, effects),
-        }
-    }
-
-    fn message(
-        &mut self,
-        now: Duration,
-        peer: ServerId,
-        message: Message,
-        batch: &mut Batch,
-        effects: &mut Effects,
-    ) {
-        match message {
-            Message::News(answer) => {
-                self.engine_input(now, EngineInput::News(peer), effects);
-                self.receive(batch, peer, answer, effects);
-            }
-            Message::Pull(wants) => {
-                for message in self.answer(wants) {
-                    effects.sends.push((vec![peer], message));
-                }
-            }
-            Message::Presence(records) => self.hear_presence(peer, records),
-            walk => self.engine_input(now, EngineInput::Message(peer, walk), effects),
+            Input::Edit { .. } | Input::Delete { .. } | Input::Observe { .. } => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! One batch: what will be written in one transaction, and who waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use crate::{
     replica::{EditError, index::Entry},
     schema::{Scalar, Schema},
     store::{Grave, Record, Transaction},
-    sync::{Answer, DocChanges},
+    sync::{Answer, DocChanges, ItemKey, Message, Want},
 };
 
 /// Reads the document as it stands and says what to put; or refuses.
@@ -34,6 +34,8 @@ pub(super) struct Batch {
     /// Changes and graves that began here.
     own_changes: Vec<(DocId, Bytes)>,
     own_graves: Vec<Grave>,
+    /// Documents of which a peer sent changes whose dependencies are not held.
+    pub(super) missing: BTreeSet<(ServerId, DocId)>,
     replies: Vec<(Reply, Result<Vec<ChangeHash>, EditError>)>,
 }
 
@@ -172,7 +174,7 @@ impl Core {
         }
         for DocChanges { doc, changes } in news.changes {
             match changes.iter().map(wall::inspect).collect::<Result<Vec<_>, _>>() {
-                Ok(changes) => self.receive_changes(batch, peer, doc, changes, effects),
+                Ok(changes) => self.receive_changes(batch, peer, doc, changes),
                 Err(malformed) => {
                     effects.offenders.push((peer, format!("{doc}: {malformed}")));
                 }
@@ -186,7 +188,6 @@ impl Core {
         peer: ServerId,
         doc: DocId,
         mut changes: Vec<wall::Checked>,
-        effects: &mut Effects,
     ) {
         if self.is_dead(batch, doc) {
             return;
@@ -202,7 +203,7 @@ impl Core {
         };
         let receipt = document.receive(changes);
         if !receipt.waiting.is_empty() && pending.keep(doc, receipt.waiting) {
-            effects.sends.push((vec![peer], pull_one(doc, document.sample())));
+            batch.missing.insert((peer, doc));
         }
         if receipt.held.is_empty() {
             return;
@@ -210,6 +211,19 @@ impl Core {
         let view = document.view(doc.kind, schema);
         batch.entries.insert(doc, Entry::new(doc.kind, schema, document.heads(), view));
         batch.changes.extend(receipt.held.into_iter().map(|held| (doc, held)));
+    }
+
+    /// Asks peers for what the changes that they sent depend on.
+    pub(super) fn ask_for_missing(
+        &mut self,
+        missing: BTreeSet<(ServerId, DocId)>,
+        effects: &mut Effects,
+    ) {
+        for (peer, doc) in missing {
+            let key = ItemKey::document(doc);
+            let want = Want { key, have: self.have(doc) };
+            effects.sends.push((vec![peer], Message::Pull(vec![want])));
+        }
     }
 
     fn receive_record(&mut self, batch: &mut Batch, peer: ServerId, record: Record) {
@@ -245,9 +259,4 @@ impl Core {
 fn bury(batch: &mut Batch, grave: Grave) {
     batch.entries.remove(&grave.doc);
     batch.graves.insert(grave.doc, grave);
-}
-
-fn pull_one(doc: DocId, have: Vec<ChangeHash>) -> crate::sync::Message {
-    use crate::sync::{ItemKey, Message, Want};
-    Message::Pull(vec![Want { key: ItemKey::document(doc), have }])
 }

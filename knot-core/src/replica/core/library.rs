@@ -99,13 +99,18 @@ impl Library {
 impl Core {
     /// What to say when asking for these items.
     pub(super) fn wants(&mut self, keys: Vec<ItemKey>) -> Vec<Want> {
-        keys.into_iter().map(|key| Want { key, have: self.have(key) }).collect()
+        let want = |key| {
+            let have = match self.library.names.get(&key).copied() {
+                Some(Item::Document(doc)) => self.have(doc),
+                Some(Item::Record(..)) | None => Vec::new(),
+            };
+            Want { key, have }
+        };
+        keys.into_iter().map(want).collect()
     }
 
-    fn have(&mut self, key: ItemKey) -> Vec<ChangeHash> {
-        let Some(Item::Document(doc)) = self.library.names.get(&key).copied() else {
-            return Vec::new();
-        };
+    /// What is held of a document, in short.
+    pub(super) fn have(&mut self, doc: DocId) -> Vec<ChangeHash> {
         if !self.read(|index| index.documents.contains_key(&doc)) {
             return Vec::new();
         }
