@@ -11,7 +11,7 @@ mod look;
 mod pending;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -31,7 +31,7 @@ use crate::{
     clock::Millis,
     id::{Author, ChangeHash, DocId, Kind, ServerId},
     schema::Schema,
-    store::{Error as StoreError, Record, Store},
+    store::{Error as StoreError, Grave, Record, Store},
     sync::{
         Answer, Engine, Input as EngineInput, Message, Output as EngineOutput, dead_digest,
         heads_digest, record_digest,
@@ -100,6 +100,8 @@ pub(crate) struct Core {
     library: Library,
     engine: Engine,
     pending: Pending,
+    /// Graves that a failed commit may have written: they go into the next one.
+    unsure: BTreeMap<DocId, Grave>,
     rng: StdRng,
     run: u64,
     /// The number of the last own record or presence of this run.
@@ -123,6 +125,7 @@ impl Core {
             library: Library::default(),
             engine: Engine::new(me),
             pending: Pending::default(),
+            unsure: BTreeMap::new(),
             rng: StdRng::from_seed(seed),
             run: contents.run,
             number: 0,
@@ -166,6 +169,7 @@ impl Core {
     pub(crate) fn step(&mut self, now: Duration, inputs: Vec<Input>) -> Effects {
         let mut effects = Effects::default();
         let mut batch = Batch::default();
+        batch.graves = std::mem::take(&mut self.unsure);
         let mut others = Vec::new();
         for input in inputs {
             match input {
@@ -341,6 +345,20 @@ impl Core {
         let mut found = Batch::default();
         for doc in batch.entries.keys().chain(batch.graves.keys()) {
             self.library.forget(*doc);
+        }
+        for grave in batch.graves.values() {
+            let lived = self.read(|index| index.documents.contains_key(&grave.doc));
+            match self.store.changes(grave.doc) {
+                // The grave was written: it took the changes.
+                Ok(changes) if lived && changes.is_empty() => {
+                    found.graves.insert(grave.doc, *grave);
+                }
+                Ok(_) if lived => {}
+                // It cannot be told: what may be dead stays so.
+                Ok(_) | Err(_) => {
+                    self.unsure.insert(grave.doc, *grave);
+                }
+            }
         }
         for doc in batch.entries.keys() {
             match self.reread(*doc) {
