@@ -158,6 +158,11 @@ impl Document {
             copy.set_actor(actor);
             let mut transaction = copy.transaction();
             for (key, value) in puts {
+                // automerge takes the value that wins a conflict for there already, and would only
+                // drop the others: this write would then be lost to one that had not seen it.
+                if transaction.get_all(ROOT, key.as_str())?.len() > 1 {
+                    transaction.delete(ROOT, key.as_str())?;
+                }
                 transaction.put(ROOT, key, to_automerge(value))?;
             }
             let options =

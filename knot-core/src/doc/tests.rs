@@ -61,6 +61,23 @@ fn concurrent_values_are_a_conflict_that_a_write_settles() {
 }
 
 #[test]
+fn a_write_that_settles_a_conflict_is_not_lost_to_one_that_had_not_seen_it() {
+    let (mut a, mut b) = (Document::default(), Document::default());
+    put(&mut a, 1, "shares/x", Scalar::Bool(true));
+    put(&mut b, 2, "shares/x", Scalar::Null);
+    put(&mut b, 2, "shares/x", Scalar::Bool(true));
+    put(&mut b, 2, "shares/x", Scalar::Null);
+    pull(&mut a, &b);
+    pull(&mut b, &a);
+    assert!(put(&mut a, 1, "shares/x", Scalar::Null).is_some());
+    assert!(put(&mut b, 2, "shares/x", Scalar::Bool(true)).is_some());
+    pull(&mut a, &b);
+    pull(&mut b, &a);
+    assert_eq!(view(&a), view(&b));
+    assert!(!view(&a).fields.contains_key("shares/x"));
+}
+
+#[test]
 fn equal_concurrent_values_are_no_conflict() {
     let (mut a, mut b) = (Document::default(), Document::default());
     put(&mut a, 1, "name", text("same"));
