@@ -29,6 +29,7 @@ pub(super) struct Disk(Arc<Mutex<State>>);
 struct State {
     store: MemoryStore,
     fault: Option<Fault>,
+    full: bool,
     /// What became durable and was not yet asked for.
     durable: Vec<Transaction>,
 }
@@ -42,9 +43,15 @@ impl Disk {
         self.state().fault = Some(fault);
     }
 
+    /// From now on every commit fails.
+    pub(super) fn fill(&self) {
+        self.state().full = true;
+    }
+
     /// The disk works again.
     pub(super) fn mend(&self) {
-        self.state().fault = None;
+        let mut state = self.state();
+        (state.fault, state.full) = (None, false);
     }
 
     /// What became durable since this was last asked.
@@ -78,7 +85,7 @@ impl Store for Disk {
 
     fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
         let mut state = self.state();
-        let fault = state.fault.take();
+        let fault = state.fault.take().or(state.full.then_some(Fault::Fails));
         if fault != Some(Fault::Fails) {
             state.store.commit(transaction)?;
             state.durable.push(transaction.clone());

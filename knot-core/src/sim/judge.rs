@@ -49,7 +49,7 @@ pub(super) struct Holdings {
 pub(super) struct Judge {
     schema: Schema,
     asked: BTreeMap<Number, Asked>,
-    by_time: BTreeMap<i64, Number>,
+    by_time: BTreeMap<(DocId, i64), Number>,
     holdings: Vec<Holdings>,
     deletes: BTreeSet<DocId>,
     /// Every record that was ever durable anywhere.
@@ -77,12 +77,13 @@ impl Judge {
         }
     }
 
-    /// Takes a time that no other edit has: it stands in the change, and tells the edits apart.
-    pub(super) fn asked(&mut self, number: Number, mut time: i64) -> i64 {
-        while self.by_time.contains_key(&time) {
+    /// Takes a time that no other edit of the document has: it stands in the change, and tells the
+    /// edits apart.
+    pub(super) fn asked(&mut self, number: Number, doc: DocId, mut time: i64) -> i64 {
+        while self.by_time.contains_key(&(doc, time)) {
             time += 1;
         }
-        self.by_time.insert(time, number);
+        self.by_time.insert((doc, time), number);
         time
     }
 
@@ -147,7 +148,7 @@ impl Judge {
         let Some(holdings) = self.holdings.get_mut(at) else { return Ok(()) };
         holdings.hashes.entry(doc).or_default().insert(checked.hash);
         let held = holdings.edits.entry(doc).or_default();
-        let number = self.by_time.get(&checked.time().0).copied();
+        let number = self.by_time.get(&(doc, checked.time().0)).copied();
         let made = number
             .filter(|number| self.asked.get(number).is_some_and(|asked| asked.doc == Some(doc)));
         let Some(number) = made else {

@@ -8,7 +8,6 @@ use std::{
 };
 
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
-use uuid::Uuid;
 
 use super::{
     Action, Failure, Fault,
@@ -76,6 +75,7 @@ enum Event {
 
 struct Server {
     id: ServerId,
+    schema: Schema,
     disk: Disk,
     core: Option<Core>,
     /// Raised at each start and crash; what was planned for an earlier life does not happen.
@@ -92,7 +92,6 @@ struct Server {
 
 /// Servers with virtual clocks, disks and links. Everything in it follows from its seed.
 pub struct World {
-    schema: Schema,
     rng: StdRng,
     now: Duration,
     events: BTreeMap<(Duration, u64), Event>,
@@ -126,7 +125,6 @@ impl World {
     ) -> Result<Self, Failure> {
         let mut world = Self {
             judge: Judge::new(schema.clone(), servers),
-            schema,
             rng: StdRng::seed_from_u64(seed),
             now: Duration::ZERO,
             events: BTreeMap::new(),
@@ -143,6 +141,7 @@ impl World {
             let id = ServerId(uuid::Builder::from_random_bytes(world.random()).into_uuid());
             world.servers.push(Server {
                 id,
+                schema: schema.clone(),
                 disk: Disk::default(),
                 core: None,
                 life: 0,
@@ -212,14 +211,14 @@ impl World {
             return ticket;
         };
         let answers = Arc::clone(&self.answers);
-        let author = Author::User(Uuid::from_u128(u128::try_from(number).unwrap_or_default()));
+        let author = Author::Server(server.id);
         let reply = Box::new(move |outcome: Result<_, crate::replica::EditError>| {
             let outcome = outcome.map(drop).map_err(|error| error.to_string());
             answers.lock().unwrap_or_else(PoisonError::into_inner).push((number, outcome));
         });
         let input = match action.0 {
             What::Edit { doc, must_exist, edit } => {
-                let time = Millis(self.judge.asked(number, now));
+                let time = Millis(self.judge.asked(number, doc, now));
                 let edit = told(number, doc, edit, &self.made);
                 Input::Edit { doc, must_exist, author, time, edit, reply }
             }
@@ -325,13 +324,14 @@ impl World {
     /// # Errors
     /// Its store cannot be opened.
     pub fn start(&mut self, at: usize) -> Result<(), Failure> {
-        let (seed, schema) = (self.random(), self.schema.clone());
+        let seed = self.random();
         let now = self.now;
         let Some(server) = self.servers.get_mut(at).filter(|server| server.core.is_none()) else {
             return Ok(());
         };
-        let core = Core::open(server.id, schema, Box::new(server.disk.clone()), seed)
-            .map_err(|error| Failure::new(format!("server {at} does not start: {error}")))?;
+        let core =
+            Core::open(server.id, server.schema.clone(), Box::new(server.disk.clone()), seed)
+                .map_err(|error| Failure::new(format!("server {at} does not start: {error}")))?;
         server.core = Some(core);
         server.life += 1;
         server.began = now;
@@ -350,16 +350,24 @@ impl World {
     /// As [`World::start`].
     pub fn upgrade(&mut self, at: usize, schema: Schema) -> Result<(), Failure> {
         self.crash(at);
-        let before = mem::replace(&mut self.schema, schema);
-        let started = self.start(at);
-        self.schema = before;
-        started
+        if let Some(server) = self.servers.get_mut(at) {
+            server.schema = schema;
+        }
+        self.start(at)
     }
 
     /// Makes the next commit of a server fail.
     pub fn fail_next_commit(&mut self, at: usize, fault: Fault) {
         if let Some(server) = self.servers.get(at) {
             server.disk.fail_next(fault);
+        }
+    }
+
+    /// Makes every commit of a server fail, as a full disk does, until the world settles or the
+    /// server crashes.
+    pub fn fill_disk(&mut self, at: usize) {
+        if let Some(server) = self.servers.get(at) {
+            server.disk.fill();
         }
     }
 
@@ -449,7 +457,7 @@ impl World {
         }
         for server in &self.servers {
             let Some(core) = &server.core else { continue };
-            invariants::whole(core, &self.schema, server.id, &mut server.disk.clone())?;
+            invariants::whole(core, &server.schema, server.id, &mut server.disk.clone())?;
         }
         self.judge.verdict(&first.documents, &first.graves, &first.records)
     }
@@ -534,7 +542,7 @@ impl World {
         if let Some(server) = self.servers.get(at)
             && let Some(core) = &server.core
         {
-            invariants::touched(core, &self.schema, &touched, &mut server.disk.clone())?;
+            invariants::touched(core, &server.schema, &touched, &mut server.disk.clone())?;
         }
         self.deliver(at, effects)?;
         if let Some(server) = self.servers.get_mut(at)
