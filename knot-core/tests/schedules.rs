@@ -6,7 +6,7 @@ use automerge::{ActorId, AutoCommit, Change, ExpandedChange, ROOT, transaction::
 use bytes::Bytes;
 use knot_core::{
     entity,
-    id::{ChangeHash, DocId, Id},
+    id::{ChangeHash, Id},
     schema::Schema,
     sim::{Action, Carriage, Fault, Network, Outcome, World},
     sync::{Answer, DocChanges, Message},
@@ -315,8 +315,9 @@ fn failed_commit() {
         world.inject(1, 0, Message::Pull(vec![pull]));
         world.run(Duration::from_millis(45)).unwrap();
         assert!(matches!(world.outcome(ticket), Outcome::Failed(_)));
-        let thing = world.replica(1).unwrap().get(id(1)).unwrap();
-        assert_eq!(thing.name, "first");
+        if fault == Fault::Fails {
+            everywhere(&world, |thing| assert_eq!(thing.name, "first"));
+        }
         done(&mut world, 0, note(1, "after", "x"));
         world.settle().unwrap();
         let wanted = if fault == Fault::Fails { "first" } else { "e" };
@@ -465,14 +466,14 @@ fn a_stream_of_edits_does_not_keep_a_replica_behind() {
     let network = Network { delay: 1..=20, carriage };
     let mut world = World::new(1, 2, schema, network).unwrap();
     let mut lost = 0;
-    for n in 0..300 {
+    for n in 0..400 {
         world.ask(0, name(n, "x"));
         world.run(Duration::from_millis(100)).unwrap();
-        lost = (0..n.saturating_sub(100))
+        lost = (0..n.saturating_sub(200))
             .filter(|n| world.replica(1).unwrap().get(id(*n)).is_none())
             .count();
     }
-    assert_eq!(lost, 0, "edits older than 10 seconds have not come");
+    assert_eq!(lost, 0, "edits older than 20 seconds have not come");
 }
 
 #[test]
@@ -575,5 +576,4 @@ fn unknown_heads() {
     assert!(bytes <= 700, "{bytes} bytes for each change");
     let thing = |at: usize| world.replica(at).unwrap().get(id(5)).unwrap();
     assert_eq!((thing(0).notes.len(), thing(1).notes.len()), (2, 2));
-    let _: DocId = id(5).into();
 }

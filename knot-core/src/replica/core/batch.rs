@@ -173,12 +173,12 @@ impl Core {
             self.receive_record(batch, peer, record);
         }
         for DocChanges { doc, changes } in news.changes {
-            match changes.iter().map(wall::inspect).collect::<Result<Vec<_>, _>>() {
-                Ok(changes) => self.receive_changes(batch, peer, doc, changes),
-                Err(malformed) => {
-                    effects.offenders.push((peer, format!("{doc}: {malformed}")));
-                }
+            let (sound, bad): (Vec<_>, Vec<_>) =
+                changes.iter().map(wall::inspect).partition(Result::is_ok);
+            if let Some(malformed) = bad.into_iter().find_map(Result::err) {
+                effects.offenders.push((peer, format!("{doc}: {malformed}")));
             }
+            self.receive_changes(batch, peer, doc, sound.into_iter().flatten().collect());
         }
     }
 
