@@ -47,10 +47,7 @@ impl Batch {
     /// Writes a record, if it is newer than what the batch has.
     pub(super) fn record(&mut self, record: Record, from: Option<ServerId>) {
         let key = (record.subject, record.server);
-        let newer = self
-            .records
-            .get(&key)
-            .is_none_or(|(known, _)| (known.run, known.n) < (record.run, record.n));
+        let newer = self.records.get(&key).is_none_or(|(known, _)| order(known) < order(&record));
         if newer {
             self.records.insert(key, (record, from));
         }
@@ -228,17 +225,20 @@ impl Core {
 
     fn receive_record(&mut self, batch: &mut Batch, peer: ServerId, record: Record) {
         let key = (record.subject, record.server);
-        let known = self.read(|index| index.records.get(&key).cloned());
-        let number = (record.run, record.n);
-        let newer = known.as_ref().is_none_or(|known| (known.run, known.n) < number);
-        if !newer {
-            return;
-        }
+        let in_batch = batch.records.get(&key).map(|(record, _)| record.clone());
+        let known = in_batch.or_else(|| self.read(|index| index.records.get(&key).cloned()));
         if record.server != self.me {
-            batch.record(record, Some(peer));
+            if known.is_none_or(|known| order(&known) < order(&record)) {
+                batch.record(record, Some(peer));
+            }
             return;
         }
         // Our own word from a life that this database does not remember: say anew what holds now.
+        let number = (record.run, record.n);
+        let forgotten = |known: &Record| (known.run, known.n) <= number && *known != record;
+        if !known.as_ref().is_none_or(forgotten) {
+            return;
+        }
         self.run = self.run.max(record.run.saturating_add(1));
         let value = known.and_then(|known| known.value);
         let renewed = self.own_record(record.subject, value);
@@ -254,6 +254,12 @@ impl Core {
         let in_batch = batch.entries.get(&doc).cloned();
         in_batch.or_else(|| self.read(|index| index.documents.get(&doc).cloned()))
     }
+}
+
+/// Which of two records of one server replaces the other. Two with one number come from two lives of
+/// a server whose database was restored: any order will do, if it is the same everywhere.
+fn order(record: &Record) -> (u64, u64, Option<&[u8]>) {
+    (record.run, record.n, record.value.as_deref())
 }
 
 fn bury(batch: &mut Batch, grave: Grave) {
