@@ -140,33 +140,25 @@ impl Core {
     /// The messages that answer a `Pull`.
     pub(super) fn answer(&mut self, wants: Vec<Want>) -> Vec<Message> {
         let (mut answers, mut rest, mut sent) = (Vec::new(), Vec::new(), 0);
-        let mut back = Vec::new();
         for want in wants {
             if sent >= ANSWER {
                 rest.push(want.key);
                 continue;
             }
-            let (found, all_known) = self.find(&want);
-            if !all_known {
-                back.push(want.key);
-            }
-            for (size, answer) in found {
+            for (size, answer) in self.find(&want) {
                 sent += size;
                 answers.push((size, answer));
             }
         }
         let mut messages: Vec<_> = cut(answers).into_iter().map(Message::News).collect();
-        // The other side has changes that are not held here: both learn.
-        if !back.is_empty() {
-            messages.push(Message::Pull(self.wants(back)));
-        }
         messages.push(Message::Pulled { rest });
         messages
     }
 
-    /// What is held of an item beyond what the asker has, in pieces with their sizes; and whether
-    /// all that the asker has is held here.
-    fn find(&mut self, want: &Want) -> (Vec<(usize, Answer)>, bool) {
+    /// What is held of an item beyond what the asker has, in pieces with their sizes. What the asker
+    /// has and is not held here, the walk finds: were it asked for now, two that cannot keep what
+    /// they get would ask each other without end.
+    fn find(&mut self, want: &Want) -> Vec<(usize, Answer)> {
         let doc = match self.library.names.get(&want.key).copied() {
             Some(Item::Document(doc)) => doc,
             Some(Item::Record(subject, server)) => {
@@ -175,26 +167,26 @@ impl Core {
                     let size = wire_size(&record);
                     (size, Answer { records: vec![record], ..Answer::default() })
                 };
-                return (record.map(answer).into_iter().collect(), true);
+                return record.map(answer).into_iter().collect();
             }
-            None => return (Vec::new(), true),
+            None => return Vec::new(),
         };
         if let Some(grave) = self.read(|index| index.graves.get(&doc).copied()) {
-            return (vec![(96, Answer { graves: vec![grave], ..Answer::default() })], true);
+            return vec![(96, Answer { graves: vec![grave], ..Answer::default() })];
         }
         match self.library.get(&mut *self.store, doc) {
             Ok(document) => {
-                let (changes, all_known) = document.changes_since(&want.have);
+                let (changes, _) = document.changes_since(&want.have);
                 let pieces = changes.into_iter().map(|bytes| {
                     let size = bytes.len() + 64;
                     let changes = vec![DocChanges { doc, changes: vec![bytes] }];
                     (size, Answer { changes, ..Answer::default() })
                 });
-                (pieces.collect(), all_known)
+                pieces.collect()
             }
             Err(error) => {
                 tracing::error!(%doc, %error, "a peer's request could not be answered");
-                (Vec::new(), true)
+                Vec::new()
             }
         }
     }
