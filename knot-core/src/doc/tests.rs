@@ -91,7 +91,7 @@ fn a_removal_beats_a_concurrent_value() {
     for removes_at_a in [true, false] {
         let mut a = Document::default();
         put(&mut a, 1, "shares/x", Scalar::Bool(true));
-        let (mut b, _) = Document::load(a.changes_since(&[]).0);
+        let (mut b, _) = Document::load((0..).zip(a.changes_since(&[]).0));
         let (remover, relabeller) = if removes_at_a { (&mut a, &mut b) } else { (&mut b, &mut a) };
         put(remover, 3, "shares/x", Scalar::Null);
         put(relabeller, 4, "shares/x", text("label"));
@@ -152,7 +152,7 @@ fn of_two_changes_with_one_actor_and_number_the_lower_hash_counts_everywhere() {
     assert_eq!(view(&x), view(&y));
     assert_eq!(x.unapplied(), 2);
     // What was not applied stays so after a start, and the next edit is applied.
-    let (mut loaded, damaged) = Document::load(y.changes_since(&[]).0);
+    let (mut loaded, damaged) = Document::load((0..).zip(y.changes_since(&[]).0));
     assert!(damaged.is_empty());
     assert_eq!(view(&loaded), view(&x));
     put(&mut loaded, 9, "name", text("settled"));
@@ -165,7 +165,7 @@ fn a_sample_finds_what_differs_at_a_cost_that_does_not_grow_with_history() {
     for n in 0..1_000 {
         put(&mut a, 1, "count", Scalar::Int(n));
     }
-    let (mut b, _) = Document::load(a.changes_since(&[]).0);
+    let (mut b, _) = Document::load((0..).zip(a.changes_since(&[]).0));
     for n in 0..10 {
         put(&mut a, 1, "name", text(&n.to_string()));
         put(&mut b, 2, "name", text(&n.to_string()));

@@ -193,6 +193,7 @@ impl Core {
                 other => others.push(other),
             }
         }
+        self.show_damaged(&mut batch);
         let missing = std::mem::take(&mut batch.missing);
         self.commit(now, batch, &mut effects);
         self.ask_for_missing(missing, &mut effects);
@@ -370,6 +371,31 @@ impl Core {
             }
         }
         self.publish(now, &found, effects);
+    }
+
+    /// Shows of damaged documents what is left of them, so that peers are seen to have more.
+    fn show_damaged(&mut self, batch: &mut Batch) {
+        for doc in self.library.damaged() {
+            if batch.graves.contains_key(&doc) {
+                continue;
+            }
+            let Self { library, store, schema, .. } = self;
+            match library.get(&mut **store, doc) {
+                Ok(document) => {
+                    let (heads, view) = (document.heads(), document.view(doc.kind, schema));
+                    let shown = self.entry(batch, doc);
+                    let known =
+                        shown.is_some_and(|shown| *shown.heads == heads && *shown.view == view);
+                    if !known {
+                        let entry = Entry::new(doc.kind, &self.schema, heads, view);
+                        batch.entries.insert(doc, entry);
+                    }
+                }
+                Err(error) => tracing::error!(%doc, %error, "a document could not be read again"),
+            }
+        }
+        // Each is read anew just now: that it is still damaged is known.
+        self.library.damaged();
     }
 
     /// A document as its stored changes have it.

@@ -79,7 +79,7 @@ impl Store for Disk {
         self.state().store.open()
     }
 
-    fn changes(&mut self, doc: DocId) -> Result<Vec<Bytes>, Error> {
+    fn changes(&mut self, doc: DocId) -> Result<Vec<(u32, Bytes)>, Error> {
         self.state().store.changes(doc)
     }
 

@@ -250,7 +250,7 @@ impl Core {
     }
 
     /// The document as the batch leaves it so far.
-    fn entry(&self, batch: &Batch, doc: DocId) -> Option<Entry> {
+    pub(super) fn entry(&self, batch: &Batch, doc: DocId) -> Option<Entry> {
         let in_batch = batch.entries.get(&doc).cloned();
         in_batch.or_else(|| self.read(|index| index.documents.get(&doc).cloned()))
     }

@@ -1,6 +1,6 @@
 //! Documents in memory, in a bounded cache of the store, and answers from them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Core, cut, wire_size};
 use crate::{
@@ -32,6 +32,8 @@ impl Item {
 pub(super) struct Library {
     documents: HashMap<DocId, (Document, u64)>,
     uses: u64,
+    /// Documents that are not what they were when they were stored: what is shown of them is wrong.
+    damaged: BTreeSet<DocId>,
     /// What an item's key stands for: keys are hashes, and peers ask by key.
     names: HashMap<ItemKey, Item>,
 }
@@ -71,10 +73,16 @@ impl Library {
         let (document, damaged) = Document::load(store.changes(doc)?);
         if !damaged.is_empty() {
             tracing::error!(%doc, ?damaged, "stored changes are damaged: peers will be asked");
+            self.damaged.insert(doc);
         }
         self.uses += 1;
         let slot = self.documents.entry(doc).insert_entry((document, self.uses));
         Ok(&slot.into_mut().0)
+    }
+
+    /// The documents that were found damaged since this was last asked.
+    pub(super) fn damaged(&mut self) -> BTreeSet<DocId> {
+        std::mem::take(&mut self.damaged)
     }
 
     /// Drops what is in memory of a document.
