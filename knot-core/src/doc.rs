@@ -10,7 +10,7 @@ mod view;
 pub mod wall;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -212,6 +212,8 @@ impl Document {
     /// be applied.
     pub fn receive(&mut self, changes: Vec<Checked>) -> Receipt {
         let mut receipt = Receipt { held: Vec::new(), waiting: changes };
+        let mut seen = HashSet::new();
+        receipt.waiting.retain(|change| seen.insert(change.hash));
         let mut forked = false;
         loop {
             let before = receipt.held.len();

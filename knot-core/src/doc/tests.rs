@@ -1,3 +1,5 @@
+use proptest::strategy::Strategy as _;
+
 use super::*;
 use crate::{id::ServerId, schema::Rule};
 
@@ -210,4 +212,60 @@ fn too_large_an_edit_is_refused_where_it_is_made() {
     assert!(a.heads().is_empty());
     let puts = BTreeMap::from([("name".to_owned(), text(&"x".repeat(MAX_EDIT - 4)))]);
     assert!(a.edit(puts, author(), Millis(0), || [1; 16]).unwrap().is_some());
+}
+
+/// Changes of which some cannot be applied: forks, numbers with a gap, writes into what is not there.
+fn odd_changes() -> Vec<Bytes> {
+    let mut changes = Vec::new();
+    for actor in 1..4 {
+        let mut document = Document::default();
+        for n in 0..3 {
+            put(&mut document, actor, "count", Scalar::Int(i64::from(actor) * n));
+            put(&mut document, actor, "name", text(&n.to_string()));
+        }
+        changes.extend(document.changes_since(&[]).0);
+    }
+    // A second life of actor 1, another fork of it, and changes that lack what they build on.
+    let mut fork = Document::default();
+    put(&mut fork, 1, "name", text("fork"));
+    put(&mut fork, 1, "shares/x", Scalar::Bool(true));
+    put(&mut fork, 1, "name", text("again"));
+    changes.extend(fork.changes_since(&[]).0);
+    let alone = |bytes: &Bytes| {
+        let decoded = automerge::Change::from_bytes(bytes.to_vec()).unwrap().decode();
+        let alone = automerge::ExpandedChange { deps: Vec::new(), ..decoded };
+        Bytes::copy_from_slice(automerge::Change::from(alone).raw_bytes())
+    };
+    let lonely: Vec<_> = [7, 8, 14, 18, 20].iter().map(|at| alone(&changes[*at])).collect();
+    changes.extend(lonely);
+    changes
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(200))]
+    #[test]
+    fn what_is_applied_follows_from_what_is_held_alone(
+        order in proptest::prelude::Just((0..26_usize).collect::<Vec<_>>()).prop_shuffle(),
+        size in 1..8_usize,
+    ) {
+        let changes = odd_changes();
+        proptest::prop_assert_eq!(changes.len(), order.len());
+        let check = |order: &[usize], size: usize| {
+            let mut document = Document::default();
+            let mut waiting = Vec::new();
+            for batch in order.chunks(size) {
+                waiting.extend(batch.iter().map(|at| wall::inspect(&changes[*at]).unwrap()));
+                waiting = document.receive(waiting).waiting;
+            }
+            let shown = (document.heads(), view(&document));
+            let (again, _) = Document::load((0..).zip(document.changes_since(&[]).0));
+            assert_eq!((again.heads(), view(&again)), shown, "after a start");
+            shown
+        };
+        let straight: Vec<_> = (0..order.len()).collect();
+        let (heads, shown) = check(&order, size);
+        let (other_heads, other) = check(&straight, 1);
+        proptest::prop_assert_eq!(heads, other_heads);
+        proptest::prop_assert_eq!(shown, other);
+    }
 }
