@@ -73,6 +73,8 @@ pub struct Receipt {
     pub held: Vec<Held>,
     /// Those that depend on something that is not held.
     pub waiting: Vec<Checked>,
+    /// Those that have the actor and number of another held one.
+    pub forks: Vec<ChangeHash>,
 }
 
 /// One document in memory.
@@ -211,10 +213,9 @@ impl Document {
     /// Holds what can be held of these changes, in whatever order they came, and applies what can
     /// be applied.
     pub fn receive(&mut self, changes: Vec<Checked>) -> Receipt {
-        let mut receipt = Receipt { held: Vec::new(), waiting: changes };
+        let mut receipt = Receipt { waiting: changes, ..Receipt::default() };
         let mut seen = HashSet::new();
         receipt.waiting.retain(|change| seen.insert(change.hash));
-        let mut forked = false;
         loop {
             let before = receipt.held.len();
             for change in std::mem::take(&mut receipt.waiting) {
@@ -225,7 +226,9 @@ impl Document {
                     receipt.waiting.push(change);
                     continue;
                 }
-                forked |= self.graph.forks(&change);
+                if self.graph.forks(&change) {
+                    receipt.forks.push(change.hash);
+                }
                 let bytes = change.bytes.clone();
                 self.graph.hold(change);
                 receipt.held.push(Held { number: self.number(), bytes });
@@ -234,7 +237,9 @@ impl Document {
                 break;
             }
         }
-        if forked {
+        if !receipt.forks.is_empty() {
+            // It may be ours that somebody else writes under: our next change takes another.
+            self.actor = None;
             self.rebuild();
         } else {
             self.apply_held();

@@ -153,6 +153,9 @@ fn of_two_changes_with_one_actor_and_number_the_lower_hash_counts_everywhere() {
     assert_eq!(x.heads(), y.heads());
     assert_eq!(view(&x), view(&y));
     assert_eq!(x.unapplied(), 2);
+    // The actor has two owners: neither writes under it again.
+    let held = put(&mut x.clone(), 5, "name", text("next")).unwrap();
+    assert_eq!(wall::inspect(&held.bytes).unwrap().change.actor_id(), &ActorId::from([5; 16]));
     // What was not applied stays so after a start, and the next edit is applied.
     let (mut loaded, damaged) = Document::load((0..).zip(y.changes_since(&[]).0));
     assert!(damaged.is_empty());

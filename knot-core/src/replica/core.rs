@@ -143,6 +143,9 @@ impl Core {
             index.records.insert((record.subject, record.server), record);
         }
         for stored in contents.documents {
+            if index.graves.contains_key(&stored.doc) {
+                continue;
+            }
             let current = stored.schema == core.schema.version(stored.doc.kind);
             let entry = match stored.view {
                 Some(view) if current && view.unapplied == 0 => {

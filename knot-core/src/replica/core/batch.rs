@@ -199,6 +199,10 @@ impl Core {
             }
         };
         let receipt = document.receive(changes);
+        if !receipt.forks.is_empty() {
+            let forks = &receipt.forks;
+            tracing::error!(%doc, %peer, ?forks, "changes with one actor and number: two servers run on copies of one disk, or one was restored while it ran");
+        }
         if !receipt.waiting.is_empty() && pending.keep(doc, receipt.waiting) {
             batch.missing.insert((peer, doc));
         }
