@@ -38,6 +38,8 @@ pub enum Step<O> {
     Start(usize),
     /// The next commit of a server fails.
     Fail(usize, Fault),
+    /// From now on every commit of a server fails, until it is killed.
+    Fill(usize),
     /// A server's disk is copied.
     Backup(usize),
     /// A server's last copy is put on its disk; without one, nothing happens.
@@ -75,6 +77,7 @@ fn step<O: Operation>() -> impl Strategy<Value = Step<O>> {
         3 => at().prop_map(Step::Crash),
         4 => at().prop_map(Step::Start),
         4 => (at(), fault).prop_map(|(at, fault)| Step::Fail(at, fault)),
+        1 => at().prop_map(Step::Fill),
         2 => at().prop_map(Step::Backup),
         1 => at().prop_map(Step::Restore),
         1 => (at(), any::<i32>()).prop_map(|(at, seconds)| Step::Clock(at, seconds)),
@@ -117,6 +120,7 @@ pub fn run<O: Operation>(schedule: &Schedule<O>) -> Result<Report, Failure> {
             Step::Crash(at) => world.crash(at % count),
             Step::Start(at) => world.start(at % count)?,
             Step::Fail(at, fault) => world.fail_next_commit(at % count, *fault),
+            Step::Fill(at) => world.fill_disk(at % count),
             Step::Backup(at) => {
                 if let Some(slot) = backups.get_mut(at % count) {
                     *slot = world.backup(at % count);
