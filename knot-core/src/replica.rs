@@ -151,6 +151,7 @@ pub struct Behind;
 #[derive(Clone)]
 pub struct Replica {
     me: ServerId,
+    run: u64,
     shown: Arc<Shown>,
     inputs: mpsc::Sender<service::Command>,
 }
@@ -164,9 +165,9 @@ impl fmt::Debug for Replica {
 #[cfg(feature = "sim")]
 impl Replica {
     /// A handle to read a simulated core with; what is asked of it answers that it has stopped.
-    pub(crate) fn reader(me: ServerId, shown: Arc<Shown>) -> Self {
+    pub(crate) fn reader(me: ServerId, run: u64, shown: Arc<Shown>) -> Self {
         let (inputs, _) = mpsc::channel(1);
-        Self { me, shown, inputs }
+        Self { me, run, shown, inputs }
     }
 }
 
@@ -174,6 +175,11 @@ impl Replica {
     /// The server that this replica belongs to.
     pub fn me(&self) -> ServerId {
         self.me
+    }
+
+    /// The number of this run of the server: raised each time its store is opened.
+    pub fn run(&self) -> u64 {
+        self.run
     }
 
     /// A document, if it lives and is held here.

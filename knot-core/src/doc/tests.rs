@@ -1,3 +1,5 @@
+#![allow(unreachable_pub)]
+
 use proptest::strategy::Strategy as _;
 
 use super::*;

@@ -166,6 +166,11 @@ impl Core {
         Arc::clone(&self.shown)
     }
 
+    /// The number of this run.
+    pub(crate) fn run(&self) -> u64 {
+        self.run
+    }
+
     /// Takes a batch of inputs: one transaction, then its consequences.
     ///
     /// What answers from what is held comes after the commit, so that it tells of nothing that may

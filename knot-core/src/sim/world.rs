@@ -178,7 +178,8 @@ impl World {
     /// [`World::ask`].
     pub fn replica(&self, at: usize) -> Option<Replica> {
         let server = self.servers.get(at)?;
-        Some(Replica::reader(server.id, server.core.as_ref()?.shown()))
+        let core = server.core.as_ref()?;
+        Some(Replica::reader(server.id, core.run(), core.shown()))
     }
 
     /// What servers have sent so far.

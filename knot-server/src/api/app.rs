@@ -1,0 +1,176 @@
+//! What handlers work with: the replica, the keys, and two traits for what lies beyond this server.
+
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use knot_core::{
+    clock::Millis,
+    id::{Author, Id, ServerId},
+    model::Space,
+    replica::Replica,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{Mutex, watch},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    auth::{Keys, Limiter, Passwords},
+    causality::Recent,
+};
+
+/// What comes from a space's agent in one session.
+pub type AgentReader = Box<dyn AsyncRead + Send + Unpin>;
+/// What goes to a space's agent in one session.
+pub type AgentWriter = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Opens sessions with the agents of spaces, wherever those are linked.
+pub trait Reach: Send + Sync {
+    /// A new stream to the agent of a space's running generation. The caller sends the first frame,
+    /// [`knot_core::agent::Open`], and drops both halves to end the session.
+    fn open(
+        &self,
+        space: Id<Space>,
+    ) -> BoxFuture<'_, Result<(AgentReader, AgentWriter), ReachError>>;
+}
+
+/// No session could be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReachError {
+    /// No generation of the space runs.
+    #[error("the space does not run: start it first")]
+    NotRunning,
+    /// It runs, and no server that this one hears has its agent.
+    #[error("the space runs, and its agent is linked to no server that this one hears: {why}")]
+    NoAgent {
+        /// What is known of the agent, and what to do.
+        why: String,
+    },
+    /// The agent is linked, and opening a stream failed.
+    #[error("the space's agent could not be reached: {0}; try again")]
+    Failed(String),
+}
+
+/// Whether this server hears another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reachability {
+    /// It is this server, or it is linked.
+    Linked,
+    /// It is not linked; since when, where that is known.
+    Lost {
+        /// When the link was lost, by this server's clock.
+        since: Option<Millis>,
+    },
+}
+
+/// What handlers ask of the cluster's membership.
+pub trait ClusterControl: Send + Sync {
+    /// Whether this server hears another, now. Answers at once. Not asked about this server.
+    fn reachability(&self, server: ServerId) -> Reachability;
+
+    /// Changes whenever an answer of [`ClusterControl::reachability`] has.
+    fn changes(&self) -> watch::Receiver<u64>;
+
+    /// Makes an invitation for a new server of this name, and the token that accepts it.
+    fn join_token(&self, name: String, by: Author)
+    -> BoxFuture<'_, Result<String, JoinTokenError>>;
+}
+
+/// No join token could be made.
+#[derive(Debug, thiserror::Error)]
+#[error("no join token could be made: {0}")]
+pub struct JoinTokenError(pub String);
+
+/// What an [`App`] is made from.
+pub struct Parts {
+    /// The local database.
+    pub replica: Replica,
+    /// The cluster's signing key.
+    pub keys: Keys,
+    /// This server's name, for people.
+    pub name: String,
+    /// Whether browsers come over HTTPS: cookies are then sent over nothing else.
+    pub https: bool,
+    /// Sessions with agents.
+    pub reach: Arc<dyn Reach>,
+    /// The cluster's membership.
+    pub cluster: Arc<dyn ClusterControl>,
+    /// Cancelled when this server begins to go away: `/readyz` says so, and streams end.
+    pub drain: CancellationToken,
+}
+
+/// The state of the HTTP API. Clones share it.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+/// See [`Parts`] for the public fields.
+#[expect(missing_docs, reason = "those of Parts")]
+pub struct Inner {
+    pub replica: Replica,
+    pub keys: Keys,
+    pub name: String,
+    pub https: bool,
+    pub reach: Arc<dyn Reach>,
+    pub cluster: Arc<dyn ClusterControl>,
+    pub drain: CancellationToken,
+    pub passwords: Passwords,
+    pub(super) limiter: Limiter,
+    pub(super) recent: Recent,
+    /// Held while a name is looked for and given: of two at once here, one gets it.
+    pub(super) names: Mutex<()>,
+    /// The terminals and commands that run through this server.
+    pub(super) sessions: TaskTracker,
+}
+
+impl Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// The state for one server. Must be called within a tokio runtime: it follows what changes for
+    /// as long as a clone lives.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { replica, keys, name, https, reach, cluster, drain } = parts;
+        Self(Arc::new(Inner {
+            recent: Recent::follow(&replica),
+            replica,
+            keys,
+            name,
+            https,
+            reach,
+            cluster,
+            drain,
+            passwords: Passwords::default(),
+            limiter: Limiter::default(),
+            names: Mutex::new(()),
+            sessions: TaskTracker::new(),
+        }))
+    }
+
+    /// Waits until the terminals and commands that run through this server have ended, after
+    /// `drain` was cancelled. They get `bound`; says whether that was enough.
+    pub async fn sessions_ended(&self, bound: Duration) -> bool {
+        self.sessions.close();
+        tokio::time::timeout(bound, self.sessions.wait()).await.is_ok()
+    }
+
+    pub(super) fn reachability(&self, server: ServerId) -> Reachability {
+        if server == self.replica.me() {
+            Reachability::Linked
+        } else {
+            self.cluster.reachability(server)
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Who makes a request, checked in one place before a handler runs: the credential, that no other
+//! site made a browser send it, and that this server holds what the caller has seen.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
+    response::IntoResponse,
+};
+use knot_core::{
+    clock::Millis,
+    id::{Author, Id},
+    model,
+    replica::Token,
+};
+
+use super::{
+    app::App,
+    auth::{self, Credential},
+    causality::{self, Answer},
+    problem::{Code, Problem},
+};
+
+/// The cookie that a session is in.
+pub(super) const SESSION_COOKIE: &str = "knot_session";
+
+/// The user that a request acts for. As an argument of a handler it refuses all others.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The user's id.
+    pub(crate) user: Id<model::User>,
+    /// The user's name.
+    pub(crate) name: String,
+    /// May act on what belongs to others.
+    pub(crate) admin: bool,
+    pub(super) credential: Credential,
+    pub(super) seen: Token,
+    https: bool,
+}
+
+impl Caller {
+    /// Who stands in the history of what this request changes.
+    pub(crate) fn author(&self) -> Author {
+        Author::User(self.user.uuid())
+    }
+
+    /// Whether the credential still holds: streams ask from time to time.
+    pub(crate) fn still_holds(&self, app: &App) -> bool {
+        self.credential.holds(&app.replica, Millis::now())
+    }
+
+    /// An answer that shows what `shown` covers.
+    pub(super) fn answer<T: IntoResponse>(&self, body: T, shown: &Token) -> Answer<T> {
+        let browser = matches!(self.credential, Credential::Session { .. }).then_some(self.https);
+        Answer::new(body, &self.seen, shown, browser)
+    }
+
+    /// The caller of a request that has a credential, with nothing else checked.
+    pub(super) fn identify(app: &App, headers: &HeaderMap) -> Result<Self, Problem> {
+        let (credential, what) = match headers.get(header::AUTHORIZATION) {
+            Some(value) => {
+                (bearer(value).and_then(|text| auth::read_api_token(&app.keys, text)), "API token")
+            }
+            None => {
+                let text = cookie(headers, SESSION_COOKIE).ok_or_else(|| {
+                    Problem::new(
+                        Code::NotSignedIn,
+                        "sign in first: POST /api/v1/sign-in, or `knot login`, or the page /sign-in",
+                    )
+                })?;
+                (auth::read_session(&app.keys, text), "session")
+            }
+        };
+        credential
+            .filter(|credential| credential.holds(&app.replica, Millis::now()))
+            .and_then(|credential| {
+                let user = app.replica.get(credential.user())?;
+                Some(Self {
+                    user: user.id(),
+                    name: user.name.clone(),
+                    admin: user.admin,
+                    credential,
+                    seen: Token::new(),
+                    https: app.https,
+                })
+            })
+            .ok_or_else(|| {
+                Problem::new(
+                    Code::NotSignedIn,
+                    format!(
+                        "this {what} is over, was revoked, or is of another cluster: sign in again"
+                    ),
+                )
+            })
+    }
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = axum::response::Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
+        let mut caller =
+            Self::identify(app, &parts.headers).map_err(IntoResponse::into_response)?;
+        let browser = matches!(caller.credential, Credential::Session { .. });
+        if browser && !parts.method.is_safe() {
+            same_origin(&parts.headers, host(parts), app.https, Wanted::Proof)
+                .map_err(IntoResponse::into_response)?;
+        }
+        caller.seen = causality::seen(&parts.headers).map_err(IntoResponse::into_response)?;
+        causality::catch_up(&app.replica, &caller.seen).await.map_err(|problem| {
+            let mut response = problem.into_response();
+            response.headers_mut().append(header::SET_COOKIE, causality::forget_seen());
+            response
+        })?;
+        Ok(caller)
+    }
+}
+
+/// What a request must show of where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// That it is from a page of this server.
+    Proof,
+    /// Nothing that says otherwise: programs that are no browsers say nothing.
+    NoContradiction,
+}
+
+/// Refuses a request that a page of another site made a browser send.
+pub(super) fn same_origin(
+    headers: &HeaderMap,
+    host: Option<&str>,
+    https: bool,
+    wanted: Wanted,
+) -> Result<(), Problem> {
+    let refused = || {
+        Err(Problem::new(
+            Code::CrossOrigin,
+            "a request with a session cookie is taken from this server's own pages only; a program \
+             sends an API token instead. Behind a proxy, see that it passes the Host header on",
+        ))
+    };
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return if site == "same-origin" { Ok(()) } else { refused() };
+    }
+    match headers.get(header::ORIGIN) {
+        None if wanted == Wanted::NoContradiction => Ok(()),
+        None => refused(),
+        Some(origin) => {
+            let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+            match origin {
+                Some((scheme, authority))
+                    if Some(authority) == host
+                        && (scheme == "https" || (scheme == "http" && !https)) =>
+                {
+                    Ok(())
+                }
+                _ => refused(),
+            }
+        }
+    }
+}
+
+/// The host and port that the request was sent to, as its sender wrote them.
+pub(super) fn host(parts: &Parts) -> Option<&str> {
+    let authority = parts.uri.authority().map(|authority| authority.as_str());
+    authority.or_else(|| parts.headers.get(header::HOST)?.to_str().ok())
+}
+
+/// The value of a cookie.
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+}
+
+/// The `Set-Cookie` of a session; of none, which ends it in the browser.
+pub(super) fn session_cookie(session: Option<&str>, https: bool) -> Option<HeaderValue> {
+    let secure = if https { "; Secure" } else { "" };
+    let (value, age) = match session {
+        Some(session) => (session, auth::SESSION.as_secs()),
+        None => ("", 0),
+    };
+    format!("{SESSION_COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}")
+        .parse()
+        .ok()
+}
+
+/// The address that a request comes from, where the server that took it says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientAddress(pub(super) Option<IpAddr>);
+
+impl<S: Send + Sync> FromRequestParts<S> for ClientAddress {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let info = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Ok(Self(info.map(|ConnectInfo(address)| address.ip())))
+    }
+}
+
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(headers: &[(&'static str, &str)], https: bool, wanted: Wanted) -> bool {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().unwrap());
+        }
+        same_origin(&map, Some("knot.example:7443"), https, wanted).is_ok()
+    }
+
+    #[test]
+    fn only_this_servers_own_pages_may_send_the_cookie() {
+        for (headers, https, taken) in [
+            (&[("origin", "https://knot.example:7443")][..], true, true),
+            (&[("origin", "http://knot.example:7443")], true, false),
+            (&[("origin", "http://knot.example:7443")], false, true),
+            (&[("origin", "https://knot.example")], true, false),
+            (&[("origin", "https://evil.example:7443")], true, false),
+            (&[("origin", "null")], true, false),
+            (&[("sec-fetch-site", "same-origin")], true, true),
+            (&[("sec-fetch-site", "same-site")], true, false),
+            (
+                &[("sec-fetch-site", "cross-site"), ("origin", "https://knot.example:7443")],
+                true,
+                false,
+            ),
+            (&[], true, false),
+        ] {
+            assert_eq!(judge(headers, https, Wanted::Proof), taken, "{headers:?}");
+        }
+        assert!(judge(&[], true, Wanted::NoContradiction));
+        assert!(!judge(&[("origin", "https://evil.example")], true, Wanted::NoContradiction));
+    }
+
+    #[test]
+    fn cookies_are_found_by_their_whole_name() {
+        let mut headers = HeaderMap::new();
+        headers.append("cookie", "a=1; knot_session2=no; knot_session=yes=".parse().unwrap());
+        headers.append("cookie", "b=2".parse().unwrap());
+        assert_eq!(cookie(&headers, "knot_session"), Some("yes="));
+        assert_eq!(cookie(&headers, "b"), Some("2"));
+        assert_eq!(cookie(&headers, "c"), None);
+    }
+}

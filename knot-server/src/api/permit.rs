@@ -1,0 +1,51 @@
+//! Who may do what: every rule, in this one place.
+//!
+//! A refusal of what the caller may not even know of is the same as that nothing is there.
+
+use knot_core::model::Space;
+
+use super::{
+    caller::Caller,
+    problem::{Code, Problem},
+};
+
+/// Something that a caller wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    WriteTemplate,
+    DeleteTemplate,
+    DeleteServer,
+    InviteServer,
+}
+
+impl Action {
+    fn words(self) -> &'static str {
+        match self {
+            Self::WriteTemplate => "change templates",
+            Self::DeleteTemplate => "delete templates",
+            Self::DeleteServer => "remove servers",
+            Self::InviteServer => "invite servers",
+        }
+    }
+}
+
+/// Whether a caller may see and act on a space: its owner may, and an admin.
+pub(super) fn space(caller: &Caller, space: &Space) -> bool {
+    caller.admin || space.owner == caller.user
+}
+
+/// Whether a caller may change templates.
+pub(super) fn may_write_templates(caller: &Caller) -> bool {
+    caller.admin
+}
+
+/// Refuses a caller who may not do this.
+pub(super) fn check(caller: &Caller, action: Action) -> Result<(), Problem> {
+    if caller.admin {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Code::Forbidden,
+        format!("{} may not {}: ask an admin of this cluster", caller.name, action.words()),
+    ))
+}

@@ -1,0 +1,131 @@
+//! Serving a router on a listener, with bounds on what connections may cost and how long they end.
+
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
+
+use axum::{Router, extract::ConnectInfo};
+use hyper::{Request, body::Incoming, service::Service as _};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use std::sync::Arc;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The most connections at once. Further ones wait to be taken.
+const CONNECTIONS: usize = 4_096;
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long the headers of a request may take.
+const HEADERS: Duration = Duration::from_secs(15);
+/// How often a quiet HTTP/2 connection is asked whether it lives, and how long the answer may take.
+const ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+/// The most requests at once of one HTTP/2 connection.
+const STREAMS: u32 = 128;
+/// How long requests may go on once the server is to stop.
+const STOPPING: Duration = Duration::from_secs(10);
+/// How long to wait after the listener failed, such as for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves plain HTTP until `stop`; returns when the connections have ended, within ten seconds.
+///
+/// Streams end by the `drain` of their [`App`](super::App), which is to be cancelled first, or
+/// together: a balancer needs some time between to see it.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    serve_with(listener, router, stop, async |stream: TcpStream| Ok(stream)).await;
+}
+
+/// As [`serve`], with what is to be done on each connection first, such as a TLS handshake.
+pub async fn serve_with<H, F, S>(
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+    handshake: H,
+) where
+    H: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = io::Result<S>> + Send,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let free = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &free) => accepted,
+        };
+        let Some((stream, peer, place)) = accepted else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let (router, stop, handshake) = (router.clone(), stop.clone(), handshake.clone());
+        connections.spawn(async move {
+            let _place = place;
+            match timeout(HANDSHAKE, handshake(stream)).await {
+                Ok(Ok(stream)) => connection(stream, peer, router, stop).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "a handshake failed"),
+                Err(_) => tracing::debug!(%peer, "a handshake took too long"),
+            }
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    free: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(free).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => {
+            // Keys pressed in a terminal are small and not to wait for each other.
+            stream.set_nodelay(true).ok();
+            Some((stream, peer, place))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be taken");
+            None
+        }
+    }
+}
+
+async fn connection<S>(stream: S, peer: SocketAddr, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let inner = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let answer = inner.call(request);
+        async move { answer.await.map_err(|never: Infallible| never) }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(ALIVE.0)
+        .keep_alive_timeout(ALIVE.1)
+        .max_concurrent_streams(STREAMS);
+    let mut served = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            match timeout(STOPPING, served).await {
+                Ok(ended) => ended,
+                Err(_) => return tracing::warn!(%peer, "a connection was cut off: its request did not end in time"),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, error, "a connection ended early");
+    }
+}

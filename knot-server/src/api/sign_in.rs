@@ -1,0 +1,199 @@
+//! Signing in and out.
+
+use axum::{
+    Json,
+    extract::{Query, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Redirect, Response},
+};
+use knot_core::{
+    clock::Millis,
+    id::Author,
+    model,
+    replica::{Doc, Token},
+};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{
+    app::App,
+    auth::{self, PasswordError},
+    body::Body,
+    caller::{Caller, ClientAddress, Wanted, host, same_origin, session_cookie},
+    causality::{Answer, forget_seen, of_read},
+    problem::{Code, Problem},
+    types::{SignIn, SignedIn, User},
+};
+
+/// The longest name of a token, in characters.
+const TOKEN_NAME: usize = 100;
+
+/// Signs a user in: a session cookie, or an API token where one is asked for.
+#[utoipa::path(
+    post, path = "/sign-in", tag = "sessions", request_body = SignIn,
+    responses((status = 200, body = SignedIn)), security(())
+)]
+pub(super) async fn sign_in(
+    State(app): State<App>,
+    ClientAddress(address): ClientAddress,
+    _: FromOwnPages,
+    Body(request): Body<SignIn>,
+) -> Result<Response, Problem> {
+    let SignIn { user: name, password, token_name } = request;
+    if let Some(token_name) = &token_name {
+        check_token_name(token_name)?;
+    }
+    app.limiter.check(&name, address, Instant::now()).map_err(|wait| {
+        let seconds = wait.as_secs() + 1;
+        Problem {
+            retry_after: Some(seconds),
+            ..Problem::new(
+                Code::TooManyAttempts,
+                format!("too many sign-ins failed for this name or from this address: try again in {seconds} s"),
+            )
+        }
+    })?;
+    // Counted before it is known: many at once get no more tries than many in turn.
+    app.limiter.failed(&name, address, Instant::now());
+    let user = crate::users::find(&app.replica, &name);
+    let hash = user.as_ref().map(|user| user.password.as_str());
+    let right = app.passwords.verify(&password, hash).await.map_err(|error| match error {
+        PasswordError::Busy => {
+            Problem { retry_after: Some(5), ..Problem::new(Code::Busy, error.to_string()) }
+        }
+        error => {
+            tracing::error!(%error, "a password could not be checked");
+            Problem::internal()
+        }
+    })?;
+    let Some(user) = user.filter(|_| right) else {
+        tracing::info!(name, ?address, "a sign-in failed");
+        return Err(Problem::new(
+            Code::WrongCredentials,
+            "the name or the password is wrong: an admin can set a new password",
+        ));
+    };
+    app.limiter.succeeded(&name, address);
+    tracing::info!(user = %user.id(), ?address, "signed in");
+    let shown = of_read(&user);
+    match token_name {
+        Some(token_name) => with_token(&app, &user, token_name, shown).await,
+        None => Ok(with_session(&app, &user, &shown)),
+    }
+}
+
+fn check_token_name(name: &str) -> Result<(), Problem> {
+    let count = name.chars().count();
+    if (1..=TOKEN_NAME).contains(&count) && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Code::InvalidName,
+        format!("the name of a token has 1 to {TOKEN_NAME} printable characters"),
+    ))
+}
+
+async fn with_token(
+    app: &App,
+    user: &Doc<model::User>,
+    name: String,
+    mut shown: Token,
+) -> Result<Response, Problem> {
+    let id = user.id();
+    let committed = app
+        .replica
+        .create::<model::Token, _>(Author::User(id.uuid()), move |edit| {
+            edit.set(model::Token::name, name);
+            edit.set(model::Token::user, id);
+            edit.set(model::Token::created, Millis::now());
+            Ok(())
+        })
+        .await?;
+    shown.extend(&committed.token());
+    let token = auth::api_token(&app.keys, committed.id, id);
+    let body = SignedIn { user: shown_user(user), token: Some(token) };
+    Ok(Answer::new(Json(body), &Token::new(), &shown, None).into_response())
+}
+
+fn with_session(app: &App, user: &Doc<model::User>, shown: &Token) -> Response {
+    let session = auth::session(&app.keys, user.id(), user.epoch, Millis::now());
+    let body = SignedIn { user: shown_user(user), token: None };
+    let answer = Answer::new(Json(body), &Token::new(), shown, Some(app.https));
+    let mut response = answer.into_response();
+    if let Some(cookie) = session_cookie(Some(&session), app.https) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+fn shown_user(user: &Doc<model::User>) -> User {
+    User { id: user.id().to_string(), name: user.name.clone(), admin: user.admin }
+}
+
+/// Ends the browser's session.
+#[utoipa::path(post, path = "/sign-out", tag = "sessions", responses((status = 204)), security(()))]
+pub(super) async fn sign_out(
+    State(app): State<App>,
+    headers: HeaderMap,
+    _: FromOwnPages,
+) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    // A page without scripts sends a form, and wants a page.
+    let form = accept.is_some_and(|accept| accept.contains("text/html"));
+    let mut response = if form {
+        Redirect::to("/sign-in").into_response()
+    } else {
+        StatusCode::NO_CONTENT.into_response()
+    };
+    for cookie in [session_cookie(None, app.https), Some(forget_seen())].into_iter().flatten() {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// Says who the caller is.
+#[utoipa::path(get, path = "/me", tag = "sessions", responses((status = 200, body = User)))]
+pub(super) async fn me(caller: Caller) -> Answer<Json<User>> {
+    let user = User { id: caller.user.to_string(), name: caller.name.clone(), admin: caller.admin };
+    caller.answer(Json(user), &Token::new())
+}
+
+#[derive(Deserialize)]
+pub(super) struct LinkCode {
+    code: String,
+}
+
+/// `GET /sign-in/link`: begins a session for whoever holds the link.
+pub(super) async fn link(State(app): State<App>, Query(link): Query<LinkCode>) -> Response {
+    let user =
+        auth::read_link(&app.keys, &app.replica, &link.code).and_then(|user| app.replica.get(user));
+    let Some(user) = user else {
+        return Problem::new(
+            Code::NotSignedIn,
+            "this sign-in link is over, or of another cluster: make a new one with `knot-server admin NAME`",
+        )
+        .into_response();
+    };
+    tracing::info!(user = %user.id(), "signed in by a link");
+    let session = auth::session(&app.keys, user.id(), user.epoch, Millis::now());
+    let mut response = Redirect::to("/").into_response();
+    let headers = response.headers_mut();
+    if let Some(cookie) = session_cookie(Some(&session), app.https) {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Refuses what a page of another site makes a browser send, whether it has a session or not: it
+/// could sign its visitor in as somebody else.
+pub(super) struct FromOwnPages;
+
+impl axum::extract::FromRequestParts<App> for FromOwnPages {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        same_origin(&parts.headers, host(parts), app.https, Wanted::NoContradiction).map(|()| Self)
+    }
+}

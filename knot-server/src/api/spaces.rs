@@ -1,0 +1,216 @@
+//! Spaces: making them, and saying what is wanted of them. What is wanted is written here, and done
+//! by the space's home.
+
+mod place;
+pub(crate) mod show;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use knot_core::{
+    clock::Millis,
+    id::ChangeHash,
+    model::{self, Desired, Observed, Placement, SpaceStatus, Template},
+    replica::{Committed, Doc, Token},
+};
+
+use super::{
+    app::App,
+    body::Body,
+    caller::Caller,
+    causality::{Answer, of_dead, of_read},
+    names,
+    problem::{Code, Problem},
+    types::{CreateSpace, Space, Spaces},
+    world::{For, World, find_template, template_deleted},
+};
+
+type Shown = Result<Answer<(StatusCode, Json<Space>)>, Problem>;
+
+/// Lists the spaces that the caller may see.
+#[utoipa::path(get, path = "/spaces", tag = "spaces", responses((status = 200, body = Spaces)))]
+pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Spaces>> {
+    let world = World::new(&app);
+    let mut spaces: Vec<_> = world.spaces_of(&caller).map(|space| world.show(space)).collect();
+    spaces.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    let token = app.recent.token(&app.replica, |id| {
+        world.space(id).is_some_and(|space| super::permit::space(&caller, space))
+    });
+    caller.answer(Json(Spaces { spaces }), &token)
+}
+
+/// Makes a space of the caller's.
+#[utoipa::path(
+    post, path = "/spaces", tag = "spaces", request_body = CreateSpace,
+    responses((status = 201, body = Space))
+)]
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(wanted): Body<CreateSpace>,
+) -> Shown {
+    names::check(&wanted.name)?;
+    let _turn = app.names.lock().await;
+    let template = find_template(&app, &wanted.template, For::Writing)?;
+    let server = {
+        let world = World::new(&app);
+        if world.is_taken(caller.user, &wanted.name) {
+            return Err(Problem::new(
+                Code::NameTaken,
+                format!("you have a space named {} already: choose another name", wanted.name),
+            ));
+        }
+        place::home(&app, &world, &template.platform)?
+    };
+    let (owner, template_id, heads) = (caller.user, template.id(), hex(template.heads()));
+    let committed = app
+        .replica
+        .create::<model::Space, _>(caller.author(), move |edit| {
+            edit.set(model::Space::name, wanted.name);
+            edit.set(model::Space::owner, owner);
+            edit.set(model::Space::template, template_id);
+            edit.set(model::Space::placement, Placement { term: 1, server });
+            edit.set(model::Space::created, Millis::now());
+            if wanted.start {
+                edit.set(model::Space::desired, Desired::Running);
+                edit.set(model::Space::template_heads, heads);
+            } else {
+                edit.set(model::Space::desired, Desired::Stopped);
+            }
+            Ok(())
+        })
+        .await?;
+    tracing::info!(space = %committed.id, %server, user = %caller.user, "space created");
+    written(&app, &caller, StatusCode::CREATED, &committed)
+}
+
+/// Shows one space.
+#[utoipa::path(
+    get, path = "/spaces/{space}", tag = "spaces", responses((status = 200, body = Space)),
+    params(("space" = String, Path, description = "Its name or id."))
+)]
+pub(super) async fn get(State(app): State<App>, caller: Caller, Path(key): Path<String>) -> Shown {
+    let world = World::new(&app);
+    let space = world.find(&caller, &key, For::Reading)?;
+    Ok(caller.answer((StatusCode::OK, Json(world.show(space))), &of_read(space)))
+}
+
+/// Wants a space to run. A space that failed is started anew.
+#[utoipa::path(
+    post, path = "/spaces/{space}/start", tag = "spaces", responses((status = 200, body = Space)),
+    params(("space" = String, Path, description = "Its name or id."))
+)]
+pub(super) async fn start(
+    State(app): State<App>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Shown {
+    let space = to_change(&app, &caller, &key)?;
+    let status = status(&app, &space);
+    // Its home does nothing more about a generation that failed, until told to end it.
+    let failed = status.as_ref().is_some_and(|status| status.state == Observed::Failed);
+    run(&app, &caller, &space, status.filter(|_| failed)).await
+}
+
+/// Wants the running generation of a space to be ended, and another one to run.
+#[utoipa::path(
+    post, path = "/spaces/{space}/restart", tag = "spaces", responses((status = 200, body = Space)),
+    params(("space" = String, Path, description = "Its name or id."))
+)]
+pub(super) async fn restart(
+    State(app): State<App>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Shown {
+    let space = to_change(&app, &caller, &key)?;
+    run(&app, &caller, &space, status(&app, &space)).await
+}
+
+/// Wants a space not to run.
+#[utoipa::path(
+    post, path = "/spaces/{space}/stop", tag = "spaces", responses((status = 200, body = Space)),
+    params(("space" = String, Path, description = "Its name or id."))
+)]
+pub(super) async fn stop(State(app): State<App>, caller: Caller, Path(key): Path<String>) -> Shown {
+    let space = to_change(&app, &caller, &key)?;
+    let committed = app
+        .replica
+        .edit(space.id(), caller.author(), |edit| {
+            edit.set(model::Space::desired, Desired::Stopped);
+            Ok(())
+        })
+        .await?;
+    written(&app, &caller, StatusCode::OK, &committed)
+}
+
+/// Deletes a space, for good.
+#[utoipa::path(
+    delete, path = "/spaces/{space}", tag = "spaces", responses((status = 204)),
+    params(("space" = String, Path, description = "Its name or id."))
+)]
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Result<Answer<StatusCode>, Problem> {
+    let space = to_change(&app, &caller, &key)?;
+    app.replica.delete(space.id(), caller.author()).await?;
+    tracing::info!(space = %space.id(), user = %caller.user, "space deleted");
+    Ok(caller.answer(StatusCode::NO_CONTENT, &of_dead(space.id().into())))
+}
+
+/// The space that a caller means, to write to it.
+fn to_change(app: &App, caller: &Caller, key: &str) -> Result<Doc<model::Space>, Problem> {
+    World::new(app).find(caller, key, For::Writing).cloned()
+}
+
+fn status(app: &App, space: &Doc<model::Space>) -> Option<SpaceStatus> {
+    app.replica.observed(space.id(), space.placement.server)
+}
+
+/// Wants a space to run, and the generation of `ended` to end before.
+async fn run(
+    app: &App,
+    caller: &Caller,
+    space: &Doc<model::Space>,
+    ended: Option<SpaceStatus>,
+) -> Shown {
+    let template: Doc<Template> =
+        app.replica.get(space.template).ok_or_else(|| template_deleted(&space.name))?;
+    let heads = hex(template.heads());
+    let committed = app
+        .replica
+        .edit(space.id(), caller.author(), move |edit| {
+            edit.set(model::Space::desired, Desired::Running);
+            edit.set(model::Space::template_heads, heads);
+            if let Some(ended) = ended {
+                let newest = ended.generation.max(edit.restart);
+                edit.set(model::Space::restart, newest);
+            }
+            Ok(())
+        })
+        .await?;
+    written(app, caller, StatusCode::OK, &committed)
+}
+
+/// The answer to a write: the space as it is now.
+fn written(
+    app: &App,
+    caller: &Caller,
+    status: StatusCode,
+    committed: &Committed<model::Space>,
+) -> Shown {
+    let world = World::new(app);
+    let Some(space) = world.space(committed.id) else {
+        return Err(Problem::not_found("space", &committed.id.to_string()));
+    };
+    let mut token: Token = committed.token();
+    token.extend(&of_read(space));
+    Ok(caller.answer((status, Json(world.show(space))), &token))
+}
+
+fn hex(heads: &[ChangeHash]) -> Vec<String> {
+    heads.iter().map(ChangeHash::to_string).collect()
+}

@@ -1,0 +1,201 @@
+//! How a space is shown: a pure function of what this server knows of it.
+
+use knot_core::{
+    generation::Generation,
+    id::{Id, ServerId},
+    model::{self, SpaceStatus, Template},
+};
+
+use crate::api::{
+    app::Reachability,
+    types::{Conflict, Desired, Observed, Space},
+};
+
+/// What this server knows of a space.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) id: Id<model::Space>,
+    pub(crate) space: &'a model::Space,
+    /// Its name, with digits behind it where another has the same.
+    pub(crate) name: &'a str,
+    /// The owner's name, where the owner is known.
+    pub(crate) owner: Option<&'a str>,
+    /// The template and its name, where it lives.
+    pub(crate) template: Option<(&'a Template, &'a str)>,
+    /// The home's name, where the home belongs to the cluster.
+    pub(crate) home: Option<&'a str>,
+    /// Whether this server hears the home.
+    pub(crate) reachability: Reachability,
+    /// The home's record.
+    pub(crate) status: Option<&'a SpaceStatus>,
+    pub(crate) conflicts: Vec<Conflict>,
+}
+
+/// The space as the API shows it.
+pub(crate) fn show(facts: Facts<'_>) -> Space {
+    let Facts { id, space, name, owner, template, home, reachability, status, conflicts } = facts;
+    let ServerId(home_id) = space.placement.server;
+    let home = home.map_or_else(|| home_id.to_string(), str::to_owned);
+    let (observed, since, cause) = match (reachability, status) {
+        (Reachability::Lost { since }, _) => (
+            Observed::Unreachable,
+            since,
+            Some(format!(
+                "its home {home} cannot be reached from here: what is asked of the space is kept, and done once \
+                 the home hears of it"
+            )),
+        ),
+        (Reachability::Linked, None) => (Observed::Created, Some(space.created), None),
+        (Reachability::Linked, Some(status)) => {
+            (observed(status.state), Some(status.since), status.cause.clone())
+        }
+    };
+    let begun = status.filter(|status| status.generation > Generation::default());
+    Space {
+        id: id.to_string(),
+        name: name.to_owned(),
+        owner: owner.map_or_else(|| space.owner.to_string(), str::to_owned),
+        owner_id: space.owner.to_string(),
+        template: template.map_or_else(|| space.template.to_string(), |(_, name)| name.to_owned()),
+        template_id: space.template.to_string(),
+        desired: match space.desired {
+            model::Desired::Stopped => Desired::Stopped,
+            model::Desired::Running => Desired::Running,
+        },
+        observed,
+        cause,
+        since: since.map(|since| since.to_string()),
+        generation: begun.map(|status| status.generation.to_string()),
+        revision: begun.map(|status| status.revision.clone()),
+        driver: begun.map(|status| status.driver.clone()).filter(|driver| !driver.is_empty()),
+        home,
+        home_id: home_id.to_string(),
+        home_reachable: reachability == Reachability::Linked,
+        update_available: update_available(begun, template.map(|(template, _)| template)),
+        conflicts,
+        created: space.created.to_string(),
+    }
+}
+
+/// Whether a generation runs that was started from another revision than the template has now.
+fn update_available(status: Option<&SpaceStatus>, template: Option<&Template>) -> bool {
+    let (Some(status), Some(template)) = (status, template) else { return false };
+    let running = matches!(
+        status.state,
+        model::Observed::Provisioning
+            | model::Observed::Starting
+            | model::Observed::Running
+            | model::Observed::Stopping
+    );
+    running && status.revision != template.revision()
+}
+
+fn observed(state: model::Observed) -> Observed {
+    match state {
+        model::Observed::Created => Observed::Created,
+        model::Observed::Provisioning => Observed::Provisioning,
+        model::Observed::Starting => Observed::Starting,
+        model::Observed::Running => Observed::Running,
+        model::Observed::Stopping => Observed::Stopping,
+        model::Observed::Stopped => Observed::Stopped,
+        model::Observed::Failed => Observed::Failed,
+        model::Observed::Deleting => Observed::Deleting,
+        model::Observed::Gone => Observed::Gone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use knot_core::clock::Millis;
+
+    use super::*;
+
+    struct World {
+        space: model::Space,
+        template: Template,
+        status: Option<SpaceStatus>,
+        reachability: Reachability,
+    }
+
+    fn world() -> World {
+        let template = Template { image: "busybox".to_owned(), ..Template::default() };
+        let status = SpaceStatus {
+            state: model::Observed::Running,
+            since: Millis(5_000),
+            generation: Generation { term: 1, n: 2 },
+            revision: template.revision(),
+            driver: "docker".to_owned(),
+            ..SpaceStatus::default()
+        };
+        let space = model::Space {
+            desired: model::Desired::Running,
+            created: Millis(1_000),
+            ..model::Space::default()
+        };
+        World { space, template, status: Some(status), reachability: Reachability::Linked }
+    }
+
+    fn shown(world: &World) -> Space {
+        show(Facts {
+            id: Id::default(),
+            space: &world.space,
+            name: "web",
+            owner: Some("anna"),
+            template: Some((&world.template, "rust")),
+            home: Some("alpha"),
+            reachability: world.reachability,
+            status: world.status.as_ref(),
+            conflicts: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_space_is_as_its_home_says() {
+        let space = shown(&world());
+        assert_eq!((space.observed, space.home_reachable), (Observed::Running, true));
+        assert_eq!(space.since.as_deref(), Some("1970-01-01T00:00:05.000Z"));
+        assert_eq!(space.generation.as_deref(), Some("1.2"));
+        assert_eq!(space.driver.as_deref(), Some("docker"));
+        assert!(!space.update_available);
+    }
+
+    #[test]
+    fn without_a_record_it_is_created() {
+        let space = shown(&World { status: None, ..world() });
+        assert_eq!((space.observed, space.generation), (Observed::Created, None));
+        assert_eq!(space.since, Some(space.created));
+    }
+
+    #[test]
+    fn a_home_out_of_reach_is_said_and_the_last_word_kept() {
+        let reachability = Reachability::Lost { since: Some(Millis(9_000)) };
+        let space = shown(&World { reachability, ..world() });
+        assert_eq!((space.observed, space.home_reachable), (Observed::Unreachable, false));
+        assert_eq!(space.since.as_deref(), Some("1970-01-01T00:00:09.000Z"));
+        assert_eq!(space.generation.as_deref(), Some("1.2"));
+        assert!(space.cause.unwrap().contains("alpha"));
+    }
+
+    #[test]
+    fn an_update_is_available_while_a_generation_of_another_revision_runs() {
+        use model::Observed as State;
+        for (state, running) in [
+            (State::Created, false),
+            (State::Provisioning, true),
+            (State::Starting, true),
+            (State::Running, true),
+            (State::Stopping, true),
+            (State::Stopped, false),
+            (State::Failed, false),
+        ] {
+            let mut world = world();
+            world.status.as_mut().unwrap().state = state;
+            assert!(!shown(&world).update_available, "{state}: the same revision");
+            world.template.image = "alpine".to_owned();
+            assert_eq!(shown(&world).update_available, running, "{state}");
+            world.template.image = "busybox".to_owned();
+            world.template.description = "changed".to_owned();
+            assert!(!shown(&world).update_available, "{state}: no field that a start uses");
+        }
+    }
+}

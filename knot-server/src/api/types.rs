@@ -1,0 +1,361 @@
+//! What the HTTP API sends and takes, as one set of types for the server and its clients.
+//!
+//! Times are RFC 3339 in UTC. Sizes are bytes. An identifier is the text of a UUID.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub mod exec;
+
+/// The header that carries a causality token: a server that is sent one answers only when it holds all that the
+/// sender has seen, or says that it is behind.
+pub const CAUSALITY_HEADER: &str = "knot-token";
+
+/// The code of the problem that says: this server does not yet hold what the causality token names.
+pub const CODE_BEHIND: &str = "behind";
+
+/// Why a request failed (RFC 9457), as `application/problem+json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// A URI that names the kind of problem; `about:blank` where there is none.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind of problem in a few words, the same for all of the kind.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// A stable word for programs, such as `not_found`.
+    pub code: String,
+    /// What happened here, and what to do about it.
+    pub detail: String,
+}
+
+/// A name and a password, for a session or an API token.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct SignIn {
+    /// The user's name.
+    pub user: String,
+    /// The user's password.
+    pub password: String,
+    /// Asks for an API token of this name instead of a session cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_name: Option<String>,
+}
+
+/// The answer to a sign-in that was accepted.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct SignedIn {
+    /// Who signed in.
+    pub user: User,
+    /// The API token, where one was asked for. It is shown this once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+/// A user, as others may see them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct User {
+    /// The user's identifier.
+    pub id: String,
+    /// The user's name.
+    pub name: String,
+    /// Whether the user may change what belongs to others.
+    pub admin: bool,
+}
+
+/// A field that was changed at several servers at once: one value holds, the others are kept until someone settles it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Conflict {
+    /// The field's name.
+    pub field: String,
+    /// The values written, the one that holds first.
+    pub values: Vec<ConflictValue>,
+}
+
+/// One of the values of a field in conflict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConflictValue {
+    /// The value.
+    pub value: serde_json::Value,
+    /// Who wrote it.
+    pub author: String,
+    /// When it was written.
+    pub time: String,
+}
+
+/// What spaces are made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Template {
+    /// The template's identifier.
+    pub id: String,
+    /// The template's name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// The kind of engine that runs its spaces, such as `docker`.
+    pub platform: String,
+    /// The container image.
+    pub image: String,
+    /// The command to run instead of the image's own; empty for the image's.
+    pub command: Vec<String>,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Volumes: name to path inside the space.
+    pub volumes: BTreeMap<String, String>,
+    /// The engine's network to join; null for its default.
+    pub network: Option<String>,
+    /// The most memory that a space may use, in bytes; null for no limit.
+    pub memory: Option<u64>,
+    /// The most processors that a space may use; null for no limit.
+    pub cpus: Option<f64>,
+    /// The hash of the fields that a start uses.
+    pub revision: String,
+    /// Fields in conflict.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// All templates that the caller may see.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Templates {
+    /// The templates, by name.
+    pub templates: Vec<Template>,
+}
+
+/// What applying a template file did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ApplyOutcome {
+    /// There was none of that name.
+    Created,
+    /// Some field differed.
+    Changed,
+    /// It was like that already.
+    Unchanged,
+}
+
+/// The answer to a template file that was applied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AppliedTemplate {
+    /// The template as it is now.
+    pub template: Template,
+    /// What was done.
+    pub outcome: ApplyOutcome,
+}
+
+/// The template of a `template-deleted` event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TemplateDeleted {
+    /// The identifier of the template that is gone.
+    pub id: String,
+}
+
+/// What a space was told to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// Not running.
+    Stopped,
+    /// Running.
+    Running,
+}
+
+/// What a space is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Observed {
+    /// Made, and never started.
+    Created,
+    /// Its image, volumes and container are being made ready.
+    Provisioning,
+    /// Its container runs, its agent has not reported yet.
+    Starting,
+    /// Its agent has reported.
+    Running,
+    /// Its container is being stopped.
+    Stopping,
+    /// Stopped.
+    Stopped,
+    /// The last operation failed: the cause says why.
+    Failed,
+    /// Its container and volumes are being removed.
+    Deleting,
+    /// Deleted, with nothing left of it on its engine.
+    Gone,
+    /// Its home server cannot be reached from the server that answers.
+    Unreachable,
+}
+
+impl fmt::Display for Desired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stopped => "stopped",
+            Self::Running => "running",
+        })
+    }
+}
+
+impl fmt::Display for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Provisioning => "provisioning",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Deleting => "deleting",
+            Self::Gone => "gone",
+            Self::Unreachable => "unreachable",
+        })
+    }
+}
+
+/// A space: one person's container, its volumes, and where it runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Space {
+    /// The space's identifier.
+    pub id: String,
+    /// The space's name, unique for its owner.
+    pub name: String,
+    /// The owner's name.
+    pub owner: String,
+    /// The owner's identifier.
+    pub owner_id: String,
+    /// The template's name.
+    pub template: String,
+    /// The template's identifier.
+    pub template_id: String,
+    /// What it was told to be.
+    pub desired: Desired,
+    /// What it is.
+    pub observed: Observed,
+    /// Why it is as it is, where there is something to say: always with `failed`.
+    pub cause: Option<String>,
+    /// Since when it is as it is.
+    pub since: Option<String>,
+    /// Which start this is: `term.number`, such as `1.3`; null before the first.
+    pub generation: Option<String>,
+    /// The template's revision that the generation runs.
+    pub revision: Option<String>,
+    /// The driver that runs it.
+    pub driver: Option<String>,
+    /// The name of the server that looks after it.
+    pub home: String,
+    /// The identifier of that server.
+    pub home_id: String,
+    /// Whether the server that answers can reach that server.
+    pub home_reachable: bool,
+    /// Whether a restart would bring a newer revision of the template.
+    pub update_available: bool,
+    /// Fields in conflict.
+    pub conflicts: Vec<Conflict>,
+    /// When it was made.
+    pub created: String,
+}
+
+/// All spaces that the caller may see.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Spaces {
+    /// The spaces, by name.
+    pub spaces: Vec<Space>,
+}
+
+/// A space to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CreateSpace {
+    /// Its name.
+    pub name: String,
+    /// The name or identifier of its template.
+    pub template: String,
+    /// Whether to start it at once.
+    #[serde(default)]
+    pub start: bool,
+}
+
+/// The space of a `space-deleted` event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SpaceDeleted {
+    /// The identifier of the space that is gone.
+    pub id: String,
+}
+
+/// A volume: storage that outlives the stops of its space.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Volume {
+    /// The volume's identifier.
+    pub id: String,
+    /// The name that the template gives it.
+    pub name: String,
+    /// The name of its space.
+    pub space: String,
+    /// The identifier of its space.
+    pub space_id: String,
+    /// Where it is mounted inside the space.
+    pub path: String,
+    /// The kind of engine that keeps it.
+    pub platform: String,
+    /// Whether it is there, such as `present`.
+    pub state: String,
+    /// What the engine calls it.
+    pub engine_id: String,
+    /// The name of the server whose engine keeps it.
+    pub server: String,
+}
+
+/// All volumes that the caller may see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Volumes {
+    /// The volumes, by space and name.
+    pub volumes: Vec<Volume>,
+}
+
+/// Whether a server answers the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerState {
+    /// It does.
+    Live,
+    /// It does not, as far as the server that answers can tell.
+    Unreachable,
+}
+
+impl fmt::Display for ServerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Live => "live",
+            Self::Unreachable => "unreachable",
+        })
+    }
+}
+
+/// A server of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Server {
+    /// The server's identifier.
+    pub id: String,
+    /// The server's name.
+    pub name: String,
+    /// Where it stands, as its operator named it.
+    pub zone: Option<String>,
+    /// The address that peers and agents reach it at (QUIC).
+    pub quic: Option<String>,
+    /// The URL of its pages and API.
+    pub http: Option<String>,
+    /// Whether it answers.
+    pub state: ServerState,
+    /// Whether it is the server that answers this request.
+    pub this: bool,
+    /// The kinds of engine that it drives.
+    pub platforms: Vec<String>,
+}
+
+/// All servers of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Servers {
+    /// The servers, by name.
+    pub servers: Vec<Server>,
+}
