@@ -20,11 +20,10 @@ use tokio::sync::{mpsc, oneshot};
 pub use watch::{Changed, Watch};
 
 #[cfg(feature = "sim")]
-pub(crate) use self::core::{Core, Effects, Input as CoreInput};
-use self::{
-    core::{Input, Shown},
-    index::Entry,
-};
+pub(crate) use self::core::{Core, EditFn, Effects, Input as CoreInput, Shown};
+#[cfg(not(feature = "sim"))]
+use self::core::{EditFn, Shown};
+use self::{core::Input, index::Entry};
 use crate::{
     clock::Millis,
     doc::{self, Conflict},
@@ -163,6 +162,15 @@ impl fmt::Debug for Replica {
     }
 }
 
+#[cfg(feature = "sim")]
+impl Replica {
+    /// A handle to read a simulated core with; what is asked of it answers that it has stopped.
+    pub(crate) fn reader(me: ServerId, run: u64, shown: Arc<Shown>) -> Self {
+        let (inputs, _) = mpsc::channel(1);
+        Self { me, run, shown, inputs }
+    }
+}
+
 impl Replica {
     /// The server that this replica belongs to.
     pub fn me(&self) -> ServerId {
@@ -262,13 +270,7 @@ impl Replica {
         E: Entity + Default,
         F: FnOnce(&mut Edit<'_, E>) -> Result<(), EditError> + Send + 'static,
     {
-        let edit = Box::new(move |entry: Option<&Entry>| {
-            let current = entry.and_then(|entry| entry.value.clone()?.downcast::<E>().ok());
-            let current = current.unwrap_or_default();
-            let mut puts = Edit::new(&*current);
-            edit(&mut puts)?;
-            Ok(puts.into_puts())
-        });
+        let edit = edit_fn(edit);
         let heads = self
             .ask(|reply| Input::Edit {
                 doc: id.into(),
@@ -402,6 +404,21 @@ impl Replica {
         let command = service::Command::Input(input);
         self.inputs.send(command).await.map_err(|_| CommitError::Stopped.into())
     }
+}
+
+/// A typed edit as the core takes it.
+pub(crate) fn edit_fn<E, F>(edit: F) -> EditFn
+where
+    E: Entity + Default,
+    F: FnOnce(&mut Edit<'_, E>) -> Result<(), EditError> + Send + 'static,
+{
+    Box::new(move |entry: Option<&Entry>| {
+        let current = entry.and_then(|entry| entry.value.clone()?.downcast::<E>().ok());
+        let current = current.unwrap_or_default();
+        let mut puts = Edit::new(&*current);
+        edit(&mut puts)?;
+        Ok(puts.into_puts())
+    })
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Bytes, EditError> {

@@ -16,10 +16,10 @@ use crate::{
 /// One living document as it was last committed.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(super) heads: Arc<[ChangeHash]>,
-    pub(super) view: Arc<View>,
+    pub(crate) heads: Arc<[ChangeHash]>,
+    pub(crate) view: Arc<View>,
     /// The typed value; `None` for a kind that the schema does not know.
-    pub(super) value: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) value: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Entry {

@@ -59,7 +59,9 @@ impl Caller {
     /// The caller of a request that has a credential, with nothing else checked.
     pub(super) fn identify(app: &App, headers: &HeaderMap) -> Result<Self, Problem> {
         let (credential, what) = match headers.get(header::AUTHORIZATION) {
-            Some(value) => (bearer(value).and_then(|text| auth::read_api_token(&app.keys, text)), "API token"),
+            Some(value) => {
+                (bearer(value).and_then(|text| auth::read_api_token(&app.keys, text)), "API token")
+            }
             None => {
                 let text = cookie(headers, SESSION_COOKIE).ok_or_else(|| {
                     Problem::new(
@@ -86,7 +88,9 @@ impl Caller {
             .ok_or_else(|| {
                 Problem::new(
                     Code::NotSignedIn,
-                    format!("this {what} is over, was revoked, or is of another cluster: sign in again"),
+                    format!(
+                        "this {what} is over, was revoked, or is of another cluster: sign in again"
+                    ),
                 )
             })
     }
@@ -146,7 +150,8 @@ pub(super) fn same_origin(
             let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
             match origin {
                 Some((scheme, authority))
-                    if Some(authority) == host && (scheme == "https" || (scheme == "http" && !https)) =>
+                    if Some(authority) == host
+                        && (scheme == "https" || (scheme == "http" && !https)) =>
                 {
                     Ok(())
                 }
@@ -225,7 +230,11 @@ mod tests {
             (&[("origin", "null")], true, false),
             (&[("sec-fetch-site", "same-origin")], true, true),
             (&[("sec-fetch-site", "same-site")], true, false),
-            (&[("sec-fetch-site", "cross-site"), ("origin", "https://knot.example:7443")], true, false),
+            (
+                &[("sec-fetch-site", "cross-site"), ("origin", "https://knot.example:7443")],
+                true,
+                false,
+            ),
             (&[], true, false),
         ] {
             assert_eq!(judge(headers, https, Wanted::Proof), taken, "{headers:?}");

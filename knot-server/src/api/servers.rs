@@ -65,7 +65,10 @@ pub(super) async fn invite(
     if taken {
         return Err(Problem::new(
             Code::NameTaken,
-            format!("there is a server or an invitation named {} already: choose another name", wanted.name),
+            format!(
+                "there is a server or an invitation named {} already: choose another name",
+                wanted.name
+            ),
         ));
     }
     let token = app.cluster.join_token(wanted.name, caller.author()).await.map_err(|error| {

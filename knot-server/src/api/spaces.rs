@@ -91,11 +91,7 @@ pub(super) async fn create(
     get, path = "/spaces/{space}", tag = "spaces", responses((status = 200, body = Space)),
     params(("space" = String, Path, description = "Its name or id."))
 )]
-pub(super) async fn get(
-    State(app): State<App>,
-    caller: Caller,
-    Path(key): Path<String>,
-) -> Shown {
+pub(super) async fn get(State(app): State<App>, caller: Caller, Path(key): Path<String>) -> Shown {
     let world = World::new(&app);
     let space = world.find(&caller, &key, For::Reading)?;
     Ok(caller.answer((StatusCode::OK, Json(world.show(space))), &of_read(space)))
@@ -137,11 +133,7 @@ pub(super) async fn restart(
     post, path = "/spaces/{space}/stop", tag = "spaces", responses((status = 200, body = Space)),
     params(("space" = String, Path, description = "Its name or id."))
 )]
-pub(super) async fn stop(
-    State(app): State<App>,
-    caller: Caller,
-    Path(key): Path<String>,
-) -> Shown {
+pub(super) async fn stop(State(app): State<App>, caller: Caller, Path(key): Path<String>) -> Shown {
     let space = to_change(&app, &caller, &key)?;
     let committed = app
         .replica

@@ -63,7 +63,9 @@ pub enum JoinError {
     #[error(transparent)]
     Net(#[from] net::Error),
     /// The cluster took this server in, and what it needs did not arrive.
-    #[error("{host} took this server in and then did not answer: `knot-server run` will go on from here")]
+    #[error(
+        "{host} took this server in and then did not answer: `knot-server run` will go on from here"
+    )]
     NoArrival {
         /// The server that was asked.
         host: SocketAddr,

@@ -36,8 +36,18 @@ pub(crate) fn parse(text: &str) -> Result<Template, Problem> {
         mistake(text, error.location(), &message)
     })?;
     let judged = |place: Location| move |why: String| mistake(text, Some(place), &why);
-    let File { name, description, platform, image, command, environment, volumes, network, memory, cpus } =
-        file;
+    let File {
+        name,
+        description,
+        platform,
+        image,
+        command,
+        environment,
+        volumes,
+        network,
+        memory,
+        cpus,
+    } = file;
 
     names::check(&name.value).map_err(|problem| judged(name.referenced)(problem.detail))?;
     check_platform(&platform.value).map_err(judged(platform.referenced))?;
@@ -45,10 +55,13 @@ pub(crate) fn parse(text: &str) -> Result<Template, Problem> {
     let image = image;
     match &image {
         Some(image) if !containers => {
-            return Err(judged(image.referenced)("platform local runs no image: leave `image` out".to_owned()));
+            return Err(judged(image.referenced)(
+                "platform local runs no image: leave `image` out".to_owned(),
+            ));
         }
         None if containers => {
-            let why = format!("platform {} needs an `image`, such as debian:bookworm", platform.value);
+            let why =
+                format!("platform {} needs an `image`, such as debian:bookworm", platform.value);
             return Err(judged(platform.referenced)(why));
         }
         Some(image) if image.value.is_empty() || image.value.contains(char::is_whitespace) => {
@@ -78,7 +91,10 @@ pub(crate) fn parse(text: &str) -> Result<Template, Problem> {
     if let Some(network) = &network
         && (network.value.is_empty() || network.value.contains(char::is_whitespace))
     {
-        return Err(judged(network.referenced)(format!("`{}` is no network's name", network.value)));
+        return Err(judged(network.referenced)(format!(
+            "`{}` is no network's name",
+            network.value
+        )));
     }
     Ok(Template {
         name: name.value,
@@ -157,7 +173,6 @@ struct Written<'a> {
     cpus: Option<f64>,
 }
 
-
 fn check_platform(word: &str) -> Result<(), String> {
     match PLATFORMS.iter().find(|(platform, _)| *platform == word) {
         Some((_, true)) => Ok(()),
@@ -170,7 +185,9 @@ fn check_platform(word: &str) -> Result<(), String> {
 
 fn check_variable(name: &str, value: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if !name.chars().all(allowed) || !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+    if !name.chars().all(allowed)
+        || !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+    {
         return Err(format!("`{name}` is no variable's name: letters, digits and _ are"));
     }
     if name.starts_with("KNOT_") {
@@ -190,7 +207,10 @@ fn check_volume(name: &str, path: &str) -> Result<(), String> {
     }
     let inner = path.strip_prefix('/').unwrap_or_default();
     let parts = || inner.split('/');
-    if inner.is_empty() || parts().any(|part| matches!(part, "" | "." | "..")) || inner.contains('\0') {
+    if inner.is_empty()
+        || parts().any(|part| matches!(part, "" | "." | ".."))
+        || inner.contains('\0')
+    {
         return Err(format!(
             "`{path}` is no place for volume {name}: a path begins with /, is not / itself, and has no empty part, `.` \
              or `..`"
@@ -213,7 +233,8 @@ fn map(
     entries.sort_by_key(|(_, value)| (value.referenced.line(), value.referenced.column()));
     for (at, (name, value)) in entries.into_iter().enumerate() {
         let judged = check(name, &value.value);
-        let judged = if at < ENTRIES { judged } else { Err(format!("more than {ENTRIES} entries")) };
+        let judged =
+            if at < ENTRIES { judged } else { Err(format!("more than {ENTRIES} entries")) };
         judged.map_err(|why| mistake(text, Some(value.referenced), &why))?;
     }
     Ok(map)
@@ -261,7 +282,9 @@ impl<'de> Deserialize<'de> for Command {
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Command, E> {
                 let words = shlex::split(text);
-                words.map(Command).ok_or_else(|| E::custom("the command has a quote that does not end"))
+                words
+                    .map(Command)
+                    .ok_or_else(|| E::custom("the command has a quote that does not end"))
             }
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Command, A::Error> {
@@ -397,7 +420,12 @@ cpus: 0.5
             (format!("{base}memory: 1k\n"), 4, "memory", "too little"),
             (format!("{base}command: {{a: b}}\n"), 4, "command", ""),
             (format!("{base}command: sh -c 'x\n"), 4, "command", "quote"),
-            (format!("{base}environment:\n  GOOD: 1\n  BAD-NAME: 2\n"), 6, "environment", "BAD-NAME"),
+            (
+                format!("{base}environment:\n  GOOD: 1\n  BAD-NAME: 2\n"),
+                6,
+                "environment",
+                "BAD-NAME",
+            ),
             (format!("{base}environment:\n  KNOT_X: 1\n"), 5, "environment", "KNOT_"),
             (format!("{base}environment: [a]\n"), 4, "environment", ""),
             (format!("{base}volumes:\n  data: relative\n"), 5, "volumes", "relative"),
