@@ -1,0 +1,62 @@
+//! The page of the cluster's servers.
+
+use askama::Template;
+
+use super::Chrome;
+
+/// `/servers`: who belongs to the cluster, and whom this server hears.
+#[derive(Template)]
+#[template(path = "servers.html")]
+pub struct ServersPage {
+    /// What surrounds the page.
+    pub chrome: Chrome,
+    /// All servers, by name.
+    pub servers: Vec<ServerRow>,
+}
+
+impl ServersPage {
+    /// The empty row that the script copies for a server that appears.
+    fn blank(&self) -> ServerRow {
+        ServerRow::default()
+    }
+}
+
+/// One server, as the API's `Server` has it.
+#[derive(Clone, Debug, Default)]
+pub struct ServerRow {
+    /// The server's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its zone; empty if it has none.
+    pub zone: String,
+    /// Where peers reach it, `host:port`.
+    pub quic: String,
+    /// Whether the server that renders the page hears it.
+    pub state: ServerState,
+    /// Whether it is the server that renders the page.
+    pub this: bool,
+    /// The platforms on which it runs spaces.
+    pub platforms: Vec<String>,
+}
+
+/// What one server knows of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerState {
+    /// It answers.
+    Live,
+    /// It does not, as far as this server can tell.
+    #[default]
+    Unreachable,
+}
+
+impl ServerState {
+    /// The API's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The page of spaces, and its rows.
+//!
+//! `web/static/spaces.js` fills the same row from the API's `Space` when it changes: what a row shows when is decided
+//! in the methods here and in that file's `fill`, and nowhere else.
+
+use askama::Template;
+
+use super::Chrome;
+
+/// `/`: the spaces that the user may see, and a form for a new one.
+#[derive(Template)]
+#[template(path = "spaces.html")]
+pub struct SpacesPage {
+    /// What surrounds the page.
+    pub chrome: Chrome,
+    /// The spaces, by name; none that is gone.
+    pub spaces: Vec<SpaceRow>,
+    /// What a new space can be made from, by name.
+    pub templates: Vec<TemplateChoice>,
+}
+
+impl SpacesPage {
+    /// The empty row that the script copies for a space that appears.
+    fn blank(&self) -> SpaceRow {
+        SpaceRow::default()
+    }
+}
+
+/// A template in the form for a new space.
+#[derive(Clone, Debug)]
+pub struct TemplateChoice {
+    /// The template's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// One space: the fields of the API's `Space` that a row shows.
+#[derive(Clone, Debug, Default)]
+pub struct SpaceRow {
+    /// The space's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its owner's name.
+    pub owner: String,
+    /// Its template's name.
+    pub template: String,
+    /// Its template's id.
+    pub template_id: String,
+    /// What was asked for.
+    pub desired: Desired,
+    /// What its home saw last.
+    pub observed: Observed,
+    /// Why it failed or waits, if it does.
+    pub cause: Option<String>,
+    /// Since when it is as observed, RFC 3339.
+    pub since: Option<String>,
+    /// The name of its home server.
+    pub home: String,
+    /// Whether this server hears its home.
+    pub home_reachable: bool,
+    /// Whether it runs an older revision of its template.
+    pub update_available: bool,
+    /// Fields that hold concurrent edits.
+    pub conflicts: Vec<Conflict>,
+}
+
+impl SpaceRow {
+    /// A space on its way out takes no orders.
+    fn takes_orders(&self) -> bool {
+        !matches!(self.observed, Observed::Deleting | Observed::Gone)
+    }
+
+    fn has_terminal(&self) -> bool {
+        self.observed == Observed::Running
+    }
+
+    /// Running was asked for, and nothing of it shows yet.
+    fn start_waits(&self) -> bool {
+        self.desired == Desired::Running
+            && matches!(self.observed, Observed::Created | Observed::Stopped)
+    }
+
+    /// Stopping was asked for, and nothing of it shows yet.
+    fn stop_waits(&self) -> bool {
+        self.desired == Desired::Stopped
+            && matches!(
+                self.observed,
+                Observed::Provisioning | Observed::Starting | Observed::Running
+            )
+    }
+}
+
+/// A field with concurrent edits, all of which were kept.
+#[derive(Clone, Debug)]
+pub struct Conflict {
+    /// The field's name.
+    pub field: String,
+    /// The values, the one in force first.
+    pub values: Vec<ConflictingValue>,
+}
+
+/// One of several concurrent edits.
+#[derive(Clone, Debug)]
+pub struct ConflictingValue {
+    /// The value, as text.
+    pub value: String,
+    /// Who wrote it.
+    pub author: String,
+    /// When, RFC 3339, by the clock of the server that took it.
+    pub time: String,
+}
+
+/// What was asked of a space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Desired {
+    /// To be stopped.
+    #[default]
+    Stopped,
+    /// To run.
+    Running,
+}
+
+impl Desired {
+    /// The API's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Running => "running",
+        }
+    }
+}
+
+/// What a space does, as far as this server knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words are the API's, and say it")]
+pub enum Observed {
+    #[default]
+    Created,
+    Provisioning,
+    Starting,
+    Running,
+    Stopping,
+    Stopped,
+    Failed,
+    Deleting,
+    Gone,
+    Unreachable,
+}
+
+impl Observed {
+    /// The API's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Provisioning => "provisioning",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Deleting => "deleting",
+            Self::Gone => "gone",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
