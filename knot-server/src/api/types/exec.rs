@@ -3,6 +3,9 @@
 //! The client's first message is an [`Open`] as JSON text. After that its binary messages are standard input and its
 //! text messages are [`ClientMessage`]s. The server's binary messages are one byte that says which stream ([`OUTPUT`]
 //! or [`ERROR_OUTPUT`]) and then data; its one text message, a [`ServerMessage`], is the last.
+//!
+//! After that message the server sends a close frame and reads on, for a bounded time, until the client's: closing a
+//! socket with unread input in it makes the kernel reset the connection, and throw away the message on its way.
 
 use std::collections::BTreeMap;
 
