@@ -7,7 +7,7 @@ use knot_core::{
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::world::{answer, level, link, server, until, within, world};
+use crate::world::{answer, http, level, link, server, until, within, world};
 
 #[tokio::test]
 async fn servers_are_shown_as_this_one_hears_them() {
@@ -61,7 +61,7 @@ async fn only_admins_invite_and_remove() {
 #[tokio::test]
 async fn a_server_that_goes_away_says_so_and_returns() {
     let server = world().await;
-    let http = reqwest::Client::new();
+    let http = http();
     let status = async |path: &str| answer(http.get(server.url(path))).await.status;
     for path in ["/livez", "/readyz", "/health"] {
         assert_eq!(status(path).await, StatusCode::OK, "{path}");

@@ -10,7 +10,7 @@ use knot_server::{api::auth, users};
 use reqwest::{Method, StatusCode, header};
 use serde_json::json;
 
-use crate::world::{Client, PASSWORD, Server, answer, world};
+use crate::world::{Client, PASSWORD, Server, answer, http, world};
 
 /// A browser that is signed in: the values of its cookies, and a request with them.
 async fn browser(server: &Server) -> (String, Client) {
@@ -158,7 +158,7 @@ async fn a_sign_in_link_begins_a_session_until_it_is_over() {
     let server = world().await;
     let user = users::find(&server.replica, "root").unwrap();
     let keys = auth::Keys::new(&[42; 32]);
-    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let http = http();
     let link = auth::sign_in_link(&keys, user.id(), user.epoch, Duration::from_secs(60));
     let answered = answer(http.get(server.url(&link))).await;
     assert_eq!(answered.status, StatusCode::SEE_OTHER);

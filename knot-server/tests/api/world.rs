@@ -110,7 +110,7 @@ impl Server {
     }
 
     pub(crate) fn stranger(&self) -> Client {
-        Client { base: self.url(""), http: reqwest::Client::new(), token: None }
+        Client { base: self.url(""), http: http(), token: None }
     }
 
     /// A client with an API token of root's.
@@ -317,6 +317,14 @@ pub(crate) async fn until(replica: &Replica, mut holds: impl FnMut() -> bool) {
         }
     })
     .await;
+}
+
+/// An HTTP client that follows no redirect.
+pub(crate) fn http() -> reqwest::Client {
+    // An error means that another test was first.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let none = reqwest::redirect::Policy::none();
+    reqwest::Client::builder().redirect(none).tls_certs_only([]).build().unwrap()
 }
 
 /// A program that uses the API.

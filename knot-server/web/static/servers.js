@@ -21,7 +21,7 @@ function upsert(server) {
 }
 
 async function refill() {
-  const servers = await call("GET", "/api/v1/servers");
+  const { servers } = await call("GET", "/api/v1/servers");
   const known = new Set(servers.map(({ id }) => id));
   for (const row of [...list.children]) if (!known.has(row.dataset.server)) row.remove();
   servers.forEach(upsert);

@@ -113,7 +113,7 @@ function heardGone({ id }) {
 
 async function refill() {
   told.clear();
-  const spaces = await call("GET", "/api/v1/spaces");
+  const { spaces } = await call("GET", "/api/v1/spaces");
   const listed = new Set(spaces.map(({ id }) => id));
   for (const id of [...rows.keys()]) if (!listed.has(id) && !told.has(id)) remove(id);
   for (const space of spaces) if (!told.has(space.id)) upsert(space);
