@@ -13,6 +13,7 @@ mod events;
 mod exec;
 mod health;
 mod names;
+mod pages;
 mod permit;
 mod problem;
 mod serve;
@@ -41,7 +42,6 @@ pub use app::{
 };
 pub use problem::{Code, Place, Problem};
 pub use serve::{serve, serve_with};
-pub use servers::{Invitation, Invite};
 
 /// Everything that a server answers over HTTP.
 pub fn router(app: App) -> Router {
@@ -58,7 +58,7 @@ pub fn router(app: App) -> Router {
         .route("/health", get(health::health))
         .route("/sign-in/link", get(sign_in::link))
         .merge(api)
-        .fallback(problem::no_such_path)
+        .merge(pages::router())
         .layer(DefaultBodyLimit::max(body::LIMIT))
         .layer(middleware::from_fn(trace::trace))
         .with_state(app)

@@ -10,8 +10,6 @@ use knot_core::{
     model::{self, ServerStatus},
     replica::Doc,
 };
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::{
     app::{App, Reachability},
@@ -21,23 +19,9 @@ use super::{
     names,
     permit::{self, Action},
     problem::{Code, Problem},
-    types::{Server, ServerState, Servers},
+    types::{Invitation, Invite, Server, ServerState, Servers},
     world::find_server,
 };
-
-/// A server to invite.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Invite {
-    /// Its name.
-    pub name: String,
-}
-
-/// What accepts an invitation, once.
-#[derive(Clone, Serialize, Deserialize, ToSchema)]
-pub struct Invitation {
-    /// The join token. It is shown this once.
-    pub token: String,
-}
 
 /// Lists the servers of the cluster, as this one hears them.
 #[utoipa::path(get, path = "/servers", tag = "servers", responses((status = 200, body = Servers)))]

@@ -21,6 +21,7 @@ use super::{
     body::Body,
     caller::{Caller, ClientAddress, Wanted, host, same_origin, session_cookie},
     causality::{Answer, forget_seen, of_read},
+    pages,
     problem::{Code, Problem},
     types::{SignIn, SignedIn, User},
 };
@@ -168,11 +169,10 @@ pub(super) async fn link(State(app): State<App>, Query(link): Query<LinkCode>) -
     let user =
         auth::read_link(&app.keys, &app.replica, &link.code).and_then(|user| app.replica.get(user));
     let Some(user) = user else {
-        return Problem::new(
-            Code::NotSignedIn,
-            "this sign-in link is over, or of another cluster: make a new one with `knot-server admin NAME`",
-        )
-        .into_response();
+        return pages::bad_link(
+            &app,
+            "It is over, or of another cluster. `knot-server admin NAME`, on a server's own machine, makes a new one.",
+        );
     };
     tracing::info!(user = %user.id(), "signed in by a link");
     let session = auth::session(&app.keys, user.id(), user.epoch, Millis::now());
