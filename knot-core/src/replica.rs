@@ -188,6 +188,13 @@ impl Replica {
         Doc::new(id, entry)
     }
 
+    /// What a deleted document was when it died, for as long as this process remembers it: some
+    /// thousand of the newest.
+    pub fn remains<E: Entity>(&self, id: Id<E>) -> Option<Doc<E>> {
+        let entry = self.shown.read(|index| index.remains.get(&id.into()).cloned())?;
+        Doc::new(id, entry)
+    }
+
     /// All living documents of a type, by id.
     pub fn list<E: Entity>(&self) -> Vec<Doc<E>> {
         let first = DocId { kind: E::KIND, uuid: uuid::Uuid::nil() };

@@ -105,6 +105,8 @@ pub(crate) struct Core {
     unsure: BTreeMap<DocId, Grave>,
     rng: StdRng,
     run: u64,
+    /// The number that this run began with.
+    first_run: u64,
     /// The number of the last own record or presence of this run.
     number: u64,
 }
@@ -129,6 +131,7 @@ impl Core {
             unsure: BTreeMap::new(),
             rng: StdRng::from_seed(seed),
             run: contents.run,
+            first_run: 0,
             number: 0,
         };
         let mut index = Index::default();
@@ -143,6 +146,7 @@ impl Core {
             core.put_item(Item::of(&record), record_digest(&record));
             index.records.insert((record.subject, record.server), record);
         }
+        core.first_run = core.run;
         for stored in contents.documents {
             if index.graves.contains_key(&stored.doc) {
                 continue;
@@ -310,8 +314,7 @@ impl Core {
         let mut changed = BTreeSet::new();
         self.write(|index| {
             for grave in batch.graves.values() {
-                index.documents.remove(&grave.doc);
-                index.graves.insert(grave.doc, *grave);
+                index.bury(*grave);
                 changed.insert(Changed::Document(grave.doc));
             }
             for (doc, entry) in &batch.entries {

@@ -93,6 +93,9 @@ pub(super) async fn create(
 )]
 pub(super) async fn get(State(app): State<App>, caller: Caller, Path(key): Path<String>) -> Shown {
     let world = World::new(&app);
+    if let Some(dying) = world.dying(&caller, &key) {
+        return Ok(caller.answer((StatusCode::OK, Json(dying)), &Token::new()));
+    }
     let space = world.find(&caller, &key, For::Reading)?;
     Ok(caller.answer((StatusCode::OK, Json(world.show(space))), &of_read(space)))
 }

@@ -237,14 +237,16 @@ impl Core {
             }
             return;
         }
-        // Our own word from a life that this database does not remember: say anew what holds now.
+        // Our own word from a life that this database does not remember: say anew what was said in
+        // this life, or else what was heard, which is later than what the database has.
         let number = (record.run, record.n);
         let forgotten = |known: &Record| (known.run, known.n) <= number && *known != record;
         if !known.as_ref().is_none_or(forgotten) {
             return;
         }
         self.run = self.run.max(record.run.saturating_add(1));
-        let value = known.and_then(|known| known.value);
+        let said = known.filter(|known| known.run >= self.first_run);
+        let value = said.map_or(record.value, |known| known.value);
         let renewed = self.own_record(record.subject, value);
         batch.record(renewed, None);
     }
