@@ -26,13 +26,7 @@ pub mod types;
 mod volumes;
 mod world;
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    http::header,
-    middleware,
-    routing::get,
-};
+use axum::{Router, extract::DefaultBodyLimit, http::header, middleware, routing::get};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -93,10 +87,8 @@ struct Common;
 impl Modify for Common {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let components = openapi.components.get_or_insert_default();
-        components.add_security_scheme(
-            "token",
-            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
-        );
+        components
+            .add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
         components.add_security_scheme(
             "session",
             SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(caller::SESSION_COOKIE))),
@@ -123,9 +115,8 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(servers::invite))
         .routes(routes!(servers::delete))
         .routes(routes!(events::events));
-    let (router, mut openapi) = OpenApiRouter::with_openapi(Described::openapi())
-        .nest("/api/v1", api)
-        .split_for_parts();
+    let (router, mut openapi) =
+        OpenApiRouter::with_openapi(Described::openapi()).nest("/api/v1", api).split_for_parts();
     let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let problem = ResponseBuilder::new()
         .description("It failed: the code and the detail say why, and what to do.")

@@ -188,9 +188,7 @@ impl Follower {
         for subject in gone {
             self.known.remove(&subject);
             let event = match subject {
-                Subject::Space(id) => {
-                    event("space-deleted", &SpaceDeleted { id: id.to_string() })
-                }
+                Subject::Space(id) => event("space-deleted", &SpaceDeleted { id: id.to_string() }),
                 Subject::Template(id) => {
                     event("template-deleted", &TemplateDeleted { id: id.to_string() })
                 }

@@ -39,8 +39,12 @@ pub(super) enum For {
 
 impl<'a> World<'a> {
     pub(super) fn new(app: &'a App) -> Self {
-        let spaces: BTreeMap<_, _> =
-            app.replica.list::<model::Space>().into_iter().map(|doc| (doc.id().uuid(), doc)).collect();
+        let spaces: BTreeMap<_, _> = app
+            .replica
+            .list::<model::Space>()
+            .into_iter()
+            .map(|doc| (doc.id().uuid(), doc))
+            .collect();
         let mut of_owner: BTreeMap<Id<User>, Vec<(Uuid, &str)>> = BTreeMap::new();
         for (id, space) in &spaces {
             of_owner.entry(space.owner).or_default().push((*id, &space.name));
@@ -73,7 +77,8 @@ impl<'a> World<'a> {
         if let Ok(id) = Uuid::parse_str(key) {
             return seen(id);
         }
-        let meaning = |owner| self.names.get(&owner).map_or(Meaning::Nobody, |names| names.meaning(key));
+        let meaning =
+            |owner| self.names.get(&owner).map_or(Meaning::Nobody, |names| names.meaning(key));
         match meaning(caller.user) {
             Meaning::One(id) => seen(id),
             Meaning::Shared(id, _) if purpose == For::Reading => seen(id),
@@ -225,7 +230,9 @@ fn json(value: &Scalar) -> serde_json::Value {
 pub(super) fn template_deleted(space: &str) -> Problem {
     Problem::new(
         Code::TemplateDeleted,
-        format!("the template of {space} was deleted, so it cannot be started: what its volumes hold stays until \
-                 the space is deleted"),
+        format!(
+            "the template of {space} was deleted, so it cannot be started: what its volumes hold stays until \
+                 the space is deleted"
+        ),
     )
 }
