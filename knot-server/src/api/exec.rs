@@ -8,7 +8,7 @@ use std::{sync::Mutex, time::Duration};
 
 use axum::{
     extract::{
-        FromRequestParts, Path, State, WebSocketUpgrade,
+        FromRequestParts, State, WebSocketUpgrade,
         ws::{CloseFrame, Message, WebSocket, close_code},
     },
     http::request::Parts,
@@ -32,7 +32,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     app::{AgentReader, AgentWriter, App, ReachError},
     auth::Credential,
-    caller::{Caller, Wanted, host, same_origin},
+    caller::{Caller, Key, Wanted, host, same_origin},
     problem::{Code, Problem},
     types::exec::{ClientMessage, ERROR_OUTPUT, Ended, OUTPUT, Open, ServerMessage},
     world::{For, World},
@@ -66,7 +66,7 @@ type Stream = SplitStream<WebSocket>;
 pub(super) async fn exec(
     State(app): State<App>,
     caller: Caller,
-    Path(key): Path<String>,
+    Key(key): Key,
     Upgrade(upgrade): Upgrade,
 ) -> Result<Response, Problem> {
     let space = World::new(&app).find(&caller, &key, For::Writing)?.id();

@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    extract::{FromRequestParts, OriginalUri, Path, Query, State},
+    extract::{FromRequestParts, OriginalUri, Query, State},
     http::{StatusCode, Uri, header, request::Parts},
     middleware,
     response::{IntoResponse, Redirect, Response},
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{
     app::App,
-    caller::Caller,
+    caller::{Caller, Key, without_seen},
     causality::of_read,
     permit::{self, Action},
     problem::{Code, Problem},
@@ -61,27 +61,37 @@ impl FromRequestParts<App> for Visitor {
         if Caller::identify(app, &parts.headers).is_err() {
             return Err(to_sign_in(&parts.uri));
         }
-        let caller = Caller::from_request_parts(parts, app).await?;
-        let chrome = Chrome { user: Some(caller.name.clone()), server: app.name.clone() };
-        Ok(Self { caller, chrome })
+        let chrome = |user| Chrome { user, server: app.name.clone() };
+        match Caller::admit(parts, app).await {
+            Ok(caller) => {
+                let chrome = chrome(Some(caller.name.clone()));
+                Ok(Self { caller, chrome })
+            }
+            Err(problem) => Err(without_seen(problem.code, refusal(chrome(None), problem))),
+        }
     }
 }
 
 impl Visitor {
     fn refuse(self, problem: Problem) -> Response {
-        match problem.code {
-            Code::NotFound => ErrorPage::not_found(self.chrome),
-            Code::Forbidden => ErrorPage::forbidden(self.chrome, problem.detail),
-            Code::Internal => ErrorPage::internal(self.chrome),
-            code => ErrorPage {
-                chrome: self.chrome,
-                status: code.status(),
-                title: code.title().to_owned(),
-                detail: problem.detail,
-            },
-        }
-        .into_response()
+        refusal(self.chrome, problem)
     }
+}
+
+/// A problem as a page.
+fn refusal(chrome: Chrome, problem: Problem) -> Response {
+    match problem.code {
+        Code::NotFound => ErrorPage::not_found(chrome),
+        Code::Forbidden => ErrorPage::forbidden(chrome, problem.detail),
+        Code::Internal => ErrorPage::internal(chrome),
+        code => ErrorPage {
+            chrome,
+            status: code.status(),
+            title: code.title().to_owned(),
+            detail: problem.detail,
+        },
+    }
+    .into_response()
 }
 
 fn to_sign_in(uri: &Uri) -> Response {
@@ -104,7 +114,11 @@ struct Next {
     next: Option<String>,
 }
 
-async fn sign_in(State(app): State<App>, Query(Next { next }): Query<Next>, parts: Parts) -> Response {
+async fn sign_in(
+    State(app): State<App>,
+    Query(Next { next }): Query<Next>,
+    parts: Parts,
+) -> Response {
     let next = next.and_then(|next| LocalPath::parse(&next)).unwrap_or_else(LocalPath::root);
     if Caller::identify(&app, &parts.headers).is_ok() {
         return Redirect::to(&next.to_string()).into_response();
@@ -131,11 +145,7 @@ async fn spaces(State(app): State<App>, visitor: Visitor) -> Response {
     caller.answer(page, &token).into_response()
 }
 
-async fn terminal(
-    State(app): State<App>,
-    visitor: Visitor,
-    Path(key): Path<String>,
-) -> Response {
+async fn terminal(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Response {
     let world = World::new(&app);
     match world.find(&visitor.caller, &key, For::Writing) {
         Ok(space) => html(&TerminalPage {
@@ -149,9 +159,8 @@ async fn terminal(
 
 async fn templates_page(State(app): State<App>, visitor: Visitor) -> Response {
     let world = World::new(&app);
-    let uses = |id: &str| {
-        world.all_spaces().filter(|space| space.template.to_string() == id).count()
-    };
+    let uses =
+        |id: &str| world.all_spaces().filter(|space| space.template.to_string() == id).count();
     let mut rows: Vec<_> = templates::all(&app)
         .into_iter()
         .map(|template| TemplateRow {
@@ -179,11 +188,7 @@ async fn new_template(visitor: Visitor) -> Response {
     html(&TemplatePage { chrome: visitor.chrome, saved: None, source, may_edit: true })
 }
 
-async fn template(
-    State(app): State<App>,
-    visitor: Visitor,
-    Path(key): Path<String>,
-) -> Response {
+async fn template(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Response {
     let found = find_template(&app, &key, For::Reading)
         .and_then(|template| Ok((templates::source(&app, &template)?, template)));
     let (source, template) = match found {
@@ -234,7 +239,8 @@ async fn servers_page(State(app): State<App>, visitor: Visitor) -> Response {
 async fn nothing(State(app): State<App>, OriginalUri(uri): OriginalUri, parts: Parts) -> Response {
     let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     if !accept.is_some_and(|accept| accept.contains("text/html")) {
-        return Problem::new(Code::NotFound, format!("nothing is at {}", uri.path())).into_response();
+        return Problem::new(Code::NotFound, format!("nothing is at {}", uri.path()))
+            .into_response();
     }
     let user = Caller::identify(&app, &parts.headers).ok().map(|caller| caller.name);
     ErrorPage::not_found(Chrome { user, server: app.name.clone() }).into_response()

@@ -1,10 +1,6 @@
 //! The servers of the cluster: who belongs, whom this one hears, inviting and removing.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use knot_core::{
     id::ServerId,
     model::{self, ServerStatus},
@@ -14,7 +10,7 @@ use knot_core::{
 use super::{
     app::{App, Reachability},
     body::Body,
-    caller::Caller,
+    caller::{Caller, Key},
     causality::{Answer, of_dead},
     names,
     permit::{self, Action},
@@ -71,7 +67,7 @@ pub(super) async fn invite(
 pub(super) async fn delete(
     State(app): State<App>,
     caller: Caller,
-    Path(key): Path<String>,
+    Key(key): Key,
 ) -> Result<Answer<StatusCode>, Problem> {
     permit::check(&caller, Action::DeleteServer)?;
     let server = find_server(&app, &key)?;

@@ -161,6 +161,7 @@ pub(super) async fn me(caller: Caller) -> Answer<Json<User>> {
 
 #[derive(Deserialize)]
 pub(super) struct LinkCode {
+    #[serde(default)]
     code: String,
 }
 

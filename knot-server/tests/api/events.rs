@@ -64,7 +64,11 @@ async fn changes_arrive_as_the_api_shows_them() {
     let id = root.create("web", "rust").await;
     let told = events.expect("space").await;
     assert_eq!(told, root.get("/spaces/web").await.ok());
-    let status = SpaceStatus { state: Observed::Failed, cause: Some("why".to_owned()), ..SpaceStatus::default() };
+    let status = SpaceStatus {
+        state: Observed::Failed,
+        cause: Some("why".to_owned()),
+        ..SpaceStatus::default()
+    };
     server.observe(&id, status).await;
     let told = events.expect("space").await;
     assert_eq!((&told["observed"], &told["cause"]), (&json!("failed"), &json!("why")));
@@ -117,7 +121,10 @@ async fn a_link_that_is_lost_shows_in_the_spaces_behind_it() {
     let mut events = Events::of(&root).await;
     linked.cut().await;
     let told = events.expect("space").await;
-    assert_eq!((&told["observed"], &told["home_reachable"]), (&json!("unreachable"), &json!(false)));
+    assert_eq!(
+        (&told["observed"], &told["home_reachable"]),
+        (&json!("unreachable"), &json!(false))
+    );
 }
 
 #[tokio::test]

@@ -38,7 +38,11 @@ async fn connect(
     }
 }
 
-async fn session(server: &Server, client: &Client, open: Value) -> (Socket, DuplexStream, agent::Open) {
+async fn session(
+    server: &Server,
+    client: &Client,
+    open: Value,
+) -> (Socket, DuplexStream, agent::Open) {
     let mut socket = connect(server, "web", &[bearer(client)]).await.unwrap();
     socket.send(Message::text(open.to_string())).await.unwrap();
     let (_, mut agent) = server.agents.session().await;
@@ -200,7 +204,9 @@ async fn much_data_arrives_whole_and_a_slow_reader_holds_the_writer() {
             wire::write_frame(&mut agent, &FromAgent::Output(data), MAX_AGENT_FRAME).await.unwrap();
             progress.send_replace(number + 1);
         }
-        wire::write_frame(&mut agent, &FromAgent::Exit(Exit::Code(0)), MAX_AGENT_FRAME).await.unwrap();
+        wire::write_frame(&mut agent, &FromAgent::Exit(Exit::Code(0)), MAX_AGENT_FRAME)
+            .await
+            .unwrap();
         agent
     });
     let mut stalled = written.clone();
@@ -246,9 +252,12 @@ async fn who_may_not_gets_no_session() {
     let cookie = ("cookie", cookie.collect::<Vec<_>>().join("; "));
     for origin in ["https://evil.example".to_owned(), "null".to_owned()] {
         let headers = [cookie.clone(), ("origin", origin)];
-        assert_eq!(refusal(connect(&server, "web", &headers).await), (403, "cross_origin".to_owned()));
+        assert_eq!(
+            refusal(connect(&server, "web", &headers).await),
+            (403, "cross_origin".to_owned())
+        );
     }
-    let refused = refusal(connect(&server, "web", &[cookie.clone()]).await);
+    let refused = refusal(connect(&server, "web", std::slice::from_ref(&cookie)).await);
     assert_eq!(refused, (403, "cross_origin".to_owned()));
     connect(&server, "web", &[cookie, ("origin", server.url(""))]).await.unwrap();
 

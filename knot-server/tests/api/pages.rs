@@ -25,7 +25,10 @@ async fn strangers_are_sent_to_sign_in_and_back() {
     for (path, to) in [
         ("/", "/sign-in"),
         ("/servers", "/sign-in?next=/servers"),
-        ("/spaces/web/terminal?renderer=dom", "/sign-in?next=/spaces/web/terminal%3Frenderer%3Ddom"),
+        (
+            "/spaces/web/terminal?renderer=dom",
+            "/sign-in?next=/spaces/web/terminal%3Frenderer%3Ddom",
+        ),
     ] {
         let sent = open(&server, path, None).await;
         assert_eq!(sent.status, StatusCode::SEE_OTHER, "{path}");
@@ -91,11 +94,7 @@ async fn what_is_not_there_or_not_allowed_has_a_page() {
 async fn the_files_of_a_page_are_there() {
     let server = world().await;
     let page = open(&server, "/sign-in", None).await;
-    let files: Vec<_> = page
-        .text
-        .split('"')
-        .filter(|text| text.starts_with("/static/"))
-        .collect();
+    let files: Vec<_> = page.text.split('"').filter(|text| text.starts_with("/static/")).collect();
     assert!(files.len() >= 3, "{files:?}");
     for file in files {
         assert_eq!(open(&server, file, None).await.status, StatusCode::OK, "{file}");

@@ -25,14 +25,24 @@ async fn servers_are_shown_as_this_one_hears_them() {
         .unwrap();
     let joined = || {
         let server = alpha.replica.get(id).is_some_and(|server| server.key.is_some());
-        server && alpha.replica.observed::<knot_core::model::ServerStatus>(id, beta.replica.me()).is_some()
+        server
+            && alpha
+                .replica
+                .observed::<knot_core::model::ServerStatus>(id, beta.replica.me())
+                .is_some()
     };
     until(&alpha.replica, joined).await;
     level(&alpha, &beta).await;
     let root = alpha.root().await;
     let servers = root.get("/servers").await.ok()["servers"].clone();
     let brief = |server: &serde_json::Value| {
-        json!([server["name"], server["state"], server["this"], server["zone"], server["platforms"]])
+        json!([
+            server["name"],
+            server["state"],
+            server["this"],
+            server["zone"],
+            server["platforms"]
+        ])
     };
     assert_eq!(brief(&servers[0]), json!(["alpha", "live", true, null, ["local", "docker"]]));
     assert_eq!(brief(&servers[1]), json!(["beta", "live", false, "north", ["docker"]]));

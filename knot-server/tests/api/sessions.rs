@@ -48,7 +48,9 @@ async fn a_session_cookie_is_kept_from_scripts_and_other_sites() {
     let client = server.stranger();
     let signed_in = client.post("/sign-in", json!({"user": "root", "password": PASSWORD})).await;
     let session = signed_in.headers.get_all(header::SET_COOKIE).iter();
-    let session = session.map(|value| value.to_str().unwrap()).find(|value| value.starts_with("knot_session"));
+    let session = session
+        .map(|value| value.to_str().unwrap())
+        .find(|value| value.starts_with("knot_session"));
     for attribute in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=43200"] {
         assert!(session.unwrap().contains(attribute), "{session:?}");
     }
@@ -131,7 +133,12 @@ async fn only_own_pages_may_change_something_with_the_cookie() {
         let request = if name.is_empty() { request } else { request.header(name, value) };
         answer(request.json(&body))
     };
-    for (name, value) in [("", ""), ("origin", "https://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")] {
+    for (name, value) in [
+        ("", ""),
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
         send(name, value.to_owned()).await.problem("cross_origin");
     }
     // These come through, to where there is no such template.
@@ -139,7 +146,9 @@ async fn only_own_pages_may_change_something_with_the_cookie() {
     send("sec-fetch-site", "same-origin".to_owned()).await.problem("not_found");
     // A page elsewhere could sign its visitor in as somebody else.
     let sign_in = client.request(Method::POST, "/sign-in").header("origin", "https://evil.example");
-    answer(sign_in.json(&json!({"user": "root", "password": PASSWORD}))).await.problem("cross_origin");
+    answer(sign_in.json(&json!({"user": "root", "password": PASSWORD})))
+        .await
+        .problem("cross_origin");
 }
 
 #[tokio::test]
@@ -168,7 +177,12 @@ async fn a_sign_in_link_begins_a_session_until_it_is_over() {
     assert_eq!(me["name"], "root");
 
     for link in [
-        auth::sign_in_link(&auth::Keys::new(&[0; 32]), user.id(), user.epoch, Duration::from_secs(60)),
+        auth::sign_in_link(
+            &auth::Keys::new(&[0; 32]),
+            user.id(),
+            user.epoch,
+            Duration::from_secs(60),
+        ),
         "/sign-in/link?code=x".to_owned(),
     ] {
         let refused = answer(http.get(server.url(&link))).await;

@@ -82,7 +82,8 @@ async fn of_two_that_create_one_name_at_once_one_does() {
     let root = server.root().await;
     root.template("rust").await;
     let wanted = json!({"name": "web", "template": "rust"});
-    let answers = futures_util::future::join_all((0..8).map(|_| root.post("/spaces", wanted.clone()))).await;
+    let answers =
+        futures_util::future::join_all((0..8).map(|_| root.post("/spaces", wanted.clone()))).await;
     let created = answers.iter().filter(|answer| answer.status == StatusCode::CREATED).count();
     assert_eq!(created, 1);
     // Another owner has names of its own.
@@ -107,10 +108,7 @@ async fn a_space_goes_where_its_engine_is() {
         let servers = [&beta, &gamma].map(|server| {
             let id = Id::<Server>::from_uuid(server.replica.me().0);
             alpha.replica.get(id).is_some()
-                && alpha
-                    .replica
-                    .observed::<ServerStatus>(id, server.replica.me())
-                    .is_some()
+                && alpha.replica.observed::<ServerStatus>(id, server.replica.me()).is_some()
         });
         servers == [true, true]
     };
@@ -223,7 +221,8 @@ async fn one_name_given_in_two_partitions_stays_usable() {
 
     let derived = format!("web-{}", &younger[younger.len() - 4..]);
     let listed = root.get("/spaces").await.ok();
-    let names: Vec<_> = listed["spaces"].as_array().unwrap().iter().map(|space| &space["name"]).collect();
+    let names: Vec<_> =
+        listed["spaces"].as_array().unwrap().iter().map(|space| &space["name"]).collect();
     assert_eq!(names, [&json!("web"), &json!(derived)]);
     assert_eq!(root.get("/spaces/web").await.ok()["id"], older);
     assert_eq!(root.get(&format!("/spaces/{derived}")).await.ok()["id"], younger);
@@ -278,13 +277,15 @@ async fn a_write_here_is_seen_there_by_who_made_it() {
         let there = answer(elsewhere.request(Method::GET, &path).header("knot-token", &seen)).await;
         assert_eq!(there.ok()["id"], id);
         let deleted = root.delete(&path).await.causality();
-        let there = answer(elsewhere.request(Method::GET, &path).header("knot-token", &deleted)).await;
+        let there =
+            answer(elsewhere.request(Method::GET, &path).header("knot-token", &deleted)).await;
         there.problem("not_found");
     }
     // A list covers what has just changed.
     root.create("listed", "rust").await;
     let listed = root.get("/spaces").await.causality();
-    let there = answer(elsewhere.request(Method::GET, "/spaces/listed").header("knot-token", listed)).await;
+    let there =
+        answer(elsewhere.request(Method::GET, "/spaces/listed").header("knot-token", listed)).await;
     there.ok();
 }
 

@@ -24,7 +24,10 @@ async fn a_file_creates_changes_or_leaves_a_template() {
     assert_ne!(changed["template"]["revision"], template["revision"]);
     // What a file leaves out is empty.
     let least = root.apply("name: rust\nplatform: local\n").await.ok();
-    assert_eq!((&least["template"]["memory"], &least["template"]["image"]), (&json!(null), &json!("")));
+    assert_eq!(
+        (&least["template"]["memory"], &least["template"]["image"]),
+        (&json!(null), &json!(""))
+    );
     assert_eq!(root.get("/templates").await.ok()["templates"].as_array().unwrap().len(), 1);
 }
 

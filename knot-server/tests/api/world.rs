@@ -183,9 +183,8 @@ pub(crate) async fn link(a: &Server, b: &Server) -> Linked {
     let at_a = a.replica.link(b.replica.me(), Box::new(Wire(to_b))).await.unwrap();
     let at_b = b.replica.link(a.replica.me(), Box::new(Wire(to_a))).await.unwrap();
     let cut = CancellationToken::new();
-    let carriers = [(at_a, from_b), (at_b, from_a)].map(|(link, frames)| {
-        tokio::spawn(carry(link, frames, cut.clone()))
-    });
+    let carriers = [(at_a, from_b), (at_b, from_a)]
+        .map(|(link, frames)| tokio::spawn(carry(link, frames, cut.clone())));
     a.neighbours.hear(b.replica.me(), true);
     b.neighbours.hear(a.replica.me(), true);
     let ends = [(a.neighbours.clone(), b.replica.me()), (b.neighbours.clone(), a.replica.me())];
@@ -208,7 +207,11 @@ async fn carry(link: Link, mut frames: mpsc::Receiver<Bytes>, cut: CancellationT
 pub(crate) async fn level(from: &Server, to: &Server) {
     let counts = |server: &Server| {
         let replica = &server.replica;
-        (replica.list::<User>().len(), replica.list::<Template>().len(), replica.list::<Space>().len())
+        (
+            replica.list::<User>().len(),
+            replica.list::<Template>().len(),
+            replica.list::<Space>().len(),
+        )
     };
     until(&to.replica, || counts(from) == counts(to)).await;
 }
@@ -398,7 +401,8 @@ impl Client {
 
     /// Makes a template for docker, and gives its id.
     pub(crate) async fn template(&self, name: &str) -> String {
-        let applied = self.apply(&format!("name: {name}\nplatform: docker\nimage: busybox\n")).await.ok();
+        let applied =
+            self.apply(&format!("name: {name}\nplatform: docker\nimage: busybox\n")).await.ok();
         applied["template"]["id"].as_str().unwrap().to_owned()
     }
 
