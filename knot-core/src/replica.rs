@@ -358,7 +358,8 @@ impl Replica {
         // Most that is asked for is what is read here already.
         let shown = self.shown.read(|index| {
             let entry = index.documents.get(&doc);
-            let current = entry.is_some_and(|entry| heads.iter().all(|head| entry.heads.contains(head)));
+            let current =
+                entry.is_some_and(|entry| heads.iter().all(|head| entry.heads.contains(head)));
             current || index.graves.contains_key(&doc)
         });
         if shown {
