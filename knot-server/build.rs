@@ -1,11 +1,14 @@
-//! What has to be there before knot-server compiles: the browser modules of its pages.
+//! Brings what the server carries inside: the agent, and the browser's third-party modules.
 
+#[path = "build/agent.rs"]
+mod agent;
 #[path = "build/assets.rs"]
 mod assets;
 
 fn main() {
-    if let Err(problem) = assets::fetch() {
-        for line in problem.lines() {
+    agent::build();
+    if let Err(error) = assets::fetch() {
+        for line in error.lines() {
             println!("cargo::error={line}");
         }
     }

@@ -5,7 +5,8 @@
 //! answered with one [`Welcome`], and whenever the list of servers changes with another. Every later
 //! stream is opened by a server, is one session, begins with one [`Open`], and then carries
 //! [`ToAgent`] and [`FromAgent`] frames until the session has ended with [`FromAgent::Exit`] or
-//! [`FromAgent::Failed`]. All frames are those of [`crate::wire`], at most
+//! [`FromAgent::Failed`]. A server that finishes its half has no more input to send; one that stops
+//! the agent's half, resets its own or loses the connection hangs the session up. All frames are those of [`crate::wire`], at most
 //! [`crate::wire::MAX_AGENT_FRAME`] bytes long.
 
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -21,6 +22,12 @@ pub const ALPN: &[u8] = b"knot-agent/1";
 
 /// The environment variable that an agent reads its [`Launch`] from, as JSON.
 pub const LAUNCH_VARIABLE: &str = "KNOT_AGENT_LAUNCH";
+
+/// The environment variable with the space's main command: a JSON array of program and arguments.
+///
+/// The agent starts it once, without input and with the agent's own output. A space lives as long as
+/// its agent, not as long as this command. Absent, or an empty array, means that there is none.
+pub const COMMAND_VARIABLE: &str = "KNOT_AGENT_COMMAND";
 
 /// The most bytes of one data frame: larger reads are sent as several frames.
 pub const MAX_CHUNK: usize = 32 << 10;
@@ -98,11 +105,12 @@ pub struct TerminalSize {
 pub enum ToAgent {
     /// Bytes for standard input, at most [`MAX_CHUNK`].
     Input(Bytes),
-    /// Standard input ends here.
+    /// Standard input ends here. A terminal is typed its end-of-file character, control-D by default.
     EndOfInput,
     /// The terminal has a new size.
     Resize(TerminalSize),
-    /// A signal by number for the process group of the session.
+    /// A signal by number for the process group of the session; on a terminal, for the group in the
+    /// foreground. Numbers without a POSIX or Linux name, real-time ones included, are ignored.
     Signal(i32),
 }
 
@@ -114,6 +122,9 @@ pub enum FromAgent {
     /// Bytes of standard error, at most [`MAX_CHUNK`].
     ErrorOutput(Bytes),
     /// The command has ended and all of its output has been sent. The last frame.
+    ///
+    /// A process that it left behind may still hold its output open: what that one writes later is
+    /// not waited for.
     Exit(Exit),
     /// The command could not be run, and why. The last frame.
     Failed(String),

@@ -20,11 +20,10 @@ use tokio::sync::{mpsc, oneshot};
 pub use watch::{Changed, Watch};
 
 #[cfg(feature = "sim")]
-pub(crate) use self::core::{Core, Effects, Input as CoreInput};
-use self::{
-    core::{Input, Shown},
-    index::Entry,
-};
+pub(crate) use self::core::{Core, EditFn, Effects, Input as CoreInput, Shown};
+#[cfg(not(feature = "sim"))]
+use self::core::{EditFn, Shown};
+use self::{core::Input, index::Entry};
 use crate::{
     clock::Millis,
     doc::{self, Conflict},
@@ -152,6 +151,7 @@ pub struct Behind;
 #[derive(Clone)]
 pub struct Replica {
     me: ServerId,
+    run: u64,
     shown: Arc<Shown>,
     inputs: mpsc::Sender<service::Command>,
 }
@@ -162,15 +162,36 @@ impl fmt::Debug for Replica {
     }
 }
 
+#[cfg(feature = "sim")]
+impl Replica {
+    /// A handle to read a simulated core with; what is asked of it answers that it has stopped.
+    pub(crate) fn reader(me: ServerId, run: u64, shown: Arc<Shown>) -> Self {
+        let (inputs, _) = mpsc::channel(1);
+        Self { me, run, shown, inputs }
+    }
+}
+
 impl Replica {
     /// The server that this replica belongs to.
     pub fn me(&self) -> ServerId {
         self.me
     }
 
+    /// The number of this run of the server: raised each time its store is opened.
+    pub fn run(&self) -> u64 {
+        self.run
+    }
+
     /// A document, if it lives and is held here.
     pub fn get<E: Entity>(&self, id: Id<E>) -> Option<Doc<E>> {
         let entry = self.shown.read(|index| index.documents.get(&id.into()).cloned())?;
+        Doc::new(id, entry)
+    }
+
+    /// What a deleted document was when it died, for as long as this process remembers it: some
+    /// thousand of the newest.
+    pub fn remains<E: Entity>(&self, id: Id<E>) -> Option<Doc<E>> {
+        let entry = self.shown.read(|index| index.remains.get(&id.into()).cloned())?;
         Doc::new(id, entry)
     }
 
@@ -256,13 +277,7 @@ impl Replica {
         E: Entity + Default,
         F: FnOnce(&mut Edit<'_, E>) -> Result<(), EditError> + Send + 'static,
     {
-        let edit = Box::new(move |entry: Option<&Entry>| {
-            let current = entry.and_then(|entry| entry.value.clone()?.downcast::<E>().ok());
-            let current = current.unwrap_or_default();
-            let mut puts = Edit::new(&*current);
-            edit(&mut puts)?;
-            Ok(puts.into_puts())
-        });
+        let edit = edit_fn(edit);
         let heads = self
             .ask(|reply| Input::Edit {
                 doc: id.into(),
@@ -407,6 +422,21 @@ impl Replica {
         let command = service::Command::Input(input);
         self.inputs.send(command).await.map_err(|_| CommitError::Stopped.into())
     }
+}
+
+/// A typed edit as the core takes it.
+pub(crate) fn edit_fn<E, F>(edit: F) -> EditFn
+where
+    E: Entity + Default,
+    F: FnOnce(&mut Edit<'_, E>) -> Result<(), EditError> + Send + 'static,
+{
+    Box::new(move |entry: Option<&Entry>| {
+        let current = entry.and_then(|entry| entry.value.clone()?.downcast::<E>().ok());
+        let current = current.unwrap_or_default();
+        let mut puts = Edit::new(&*current);
+        edit(&mut puts)?;
+        Ok(puts.into_puts())
+    })
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Bytes, EditError> {

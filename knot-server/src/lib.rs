@@ -2,8 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent_binary;
 pub mod api;
 pub mod cli;
+pub mod config;
+pub mod control;
+pub mod dev;
+pub mod node;
 pub mod pages;
 pub mod spaces;
 pub mod users;

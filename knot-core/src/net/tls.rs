@@ -33,8 +33,29 @@ const KEEP_ALIVE: Duration = Duration::from_millis(500);
 /// A moment within the dates of every certificate that knot makes (2033-05-18).
 const WITHIN_ALL_DATES: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(2_000_000_000));
 
-/// Whether the other end's key is accepted.
-pub type Judge = Arc<dyn Fn(&PublicKey) -> bool + Send + Sync>;
+/// What is known of the other end's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is accepted.
+    Known,
+    /// It is not, and nothing is known of it.
+    Unknown,
+    /// It was that of a server which has been removed from the cluster.
+    Removed,
+}
+
+/// Judges the other end's key.
+pub type Judge = Arc<dyn Fn(&PublicKey) -> Verdict + Send + Sync>;
+
+/// The QUIC close code of a connection whose key the other end knows to be a removed server's: TLS
+/// alert `certificate_revoked` (RFC 9001, section 4.8).
+const REVOKED: u64 = 0x100 + 44;
+
+/// Whether a connection ended because the other end holds us to be removed.
+pub fn says_removed(error: &quinn::ConnectionError) -> bool {
+    let quinn::ConnectionError::ConnectionClosed(close) = error else { return false };
+    u64::from(close.error_code) == REVOKED
+}
 
 /// Whom a dialling end accepts.
 #[derive(Clone)]
@@ -144,7 +165,11 @@ impl Verifier {
             Accept::Known(judge) => {
                 let key = PublicKey::of_certificate(certificate)
                     .map_err(|_| CertificateError::BadEncoding)?;
-                if judge(&key) { Ok(()) } else { Err(CertificateError::UnknownIssuer.into()) }
+                match judge(&key) {
+                    Verdict::Known => Ok(()),
+                    Verdict::Unknown => Err(CertificateError::UnknownIssuer.into()),
+                    Verdict::Removed => Err(CertificateError::Revoked.into()),
+                }
             }
             Accept::SignedBy(wanted) => {
                 let authority = intermediates

@@ -67,7 +67,7 @@ impl Service {
         let mut seed = [0; 32];
         rand::rng().fill_bytes(&mut seed);
         let core = Core::open(me, schema, store, seed)?;
-        let shown = core.shown();
+        let (run_number, shown) = (core.run(), core.shown());
         let (inputs, queue) = mpsc::channel(QUEUE);
         let ticker = tokio::spawn(tick(inputs.downgrade()));
         let thread = thread::Builder::new()
@@ -77,7 +77,7 @@ impl Service {
                 what: "starting its thread",
                 source: source.into(),
             })?;
-        let replica = Replica { me, shown, inputs };
+        let replica = Replica { me, run: run_number, shown, inputs };
         Ok((Self { replica: replica.clone(), thread, ticker }, replica))
     }
 

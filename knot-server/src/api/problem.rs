@@ -94,6 +94,8 @@ codes! {
     Busy = "busy", SERVICE_UNAVAILABLE, "The server is busy";
     /// The server is going away.
     Draining = "draining", SERVICE_UNAVAILABLE, "The server is stopping";
+    /// The server belongs to its cluster no more.
+    Removed = "removed", SERVICE_UNAVAILABLE, "This server was removed";
     /// The database failed: nothing was changed.
     NotWritten = "not_written", SERVICE_UNAVAILABLE, "Nothing was written";
 }

@@ -89,6 +89,9 @@ pub(super) async fn create(
 )]
 pub(super) async fn get(State(app): State<App>, caller: Caller, Key(key): Key) -> Shown {
     let world = World::new(&app);
+    if let Some(dying) = world.dying(&caller, &key) {
+        return Ok(caller.answer((StatusCode::OK, Json(dying)), &Token::new()));
+    }
     let space = world.find(&caller, &key, For::Reading)?;
     Ok(caller.answer((StatusCode::OK, Json(world.show(space))), &of_read(space)))
 }

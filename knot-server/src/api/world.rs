@@ -11,7 +11,7 @@ use knot_core::{
 use uuid::Uuid;
 
 use super::{
-    app::App,
+    app::{App, Reachability},
     caller::Caller,
     names::{Meaning, Names, ambiguous},
     permit,
@@ -101,6 +101,20 @@ impl<'a> World<'a> {
             }
             Meaning::Nobody => Err(nothing()),
         }
+    }
+
+    /// A space that was deleted and that its home has not taken down yet.
+    pub(super) fn dying(&self, caller: &Caller, key: &str) -> Option<types::Space> {
+        let id = Id::from_uuid(Uuid::parse_str(key).ok()?);
+        let doc: Doc<model::Space> = self.app.replica.remains(id)?;
+        let home = doc.placement.server;
+        let status: SpaceStatus = self.app.replica.observed(id, home)?;
+        let at_home = self.app.reachability(home) == Reachability::Linked;
+        if !permit::space(caller, &doc) || !at_home || status.state == model::Observed::Gone {
+            return None;
+        }
+        let (name, observed) = (doc.name.clone(), types::Observed::Deleting);
+        Some(types::Space { name, observed, ..self.show(&doc) })
     }
 
     /// A space as the API shows it.

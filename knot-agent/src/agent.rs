@@ -1,0 +1,195 @@
+//! The agent as a whole: its links, its sessions and its main command, from start to end.
+
+use std::{
+    collections::HashMap,
+    io,
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use knot_core::agent::{Hello, Open};
+use rand::RngExt as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::{self, JoinSet},
+    time::{sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    children::{Child, Children, GRACE, hang_up, in_own_group},
+    launch::Settings,
+    link::{self, Dialler, Event},
+    links::{Action, Input, Links},
+    process,
+    program::Surroundings,
+    session::Sessions,
+};
+
+/// Sessions and the main command have so long to end when the agent is told to: the grace for
+/// hanging up, and time to send what is left.
+const ENDING: Duration = GRACE.saturating_add(Duration::from_secs(2));
+/// How long saying goodbye to servers may take.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// How many events of links may wait.
+const EVENTS: usize = 16;
+
+/// The agent could not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No runtime, or no handling of signals.
+    #[error("the system does not let this program run: {0}")]
+    Runtime(#[source] io::Error),
+    /// No UDP socket.
+    #[error("no UDP socket could be opened in this space: {0}")]
+    Socket(#[source] io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT, and then ends in bounded time.
+pub async fn run(settings: Settings) -> Result<(), Error> {
+    let Settings { launch, key, command, environment } = settings;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+    let endpoint = link::endpoint().map_err(Error::Socket)?;
+    let children = Children::default();
+    let surroundings = Surroundings::new(launch.name.clone(), environment);
+    let sessions = Sessions::new(surroundings.clone(), children.clone());
+    let (events, incoming) = mpsc::channel(EVENTS);
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let hello = Hello { space: launch.space, generation: launch.generation, version };
+    tracing::info!(space = %launch.space, generation = %launch.generation, "agent started");
+    let dialler =
+        Dialler { key, hello, endpoint: endpoint.clone(), sessions: sessions.clone(), events };
+
+    let stop = CancellationToken::new();
+    let ending = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("agent ending");
+        stop.cancel();
+        sessions.end(ENDING).await;
+    };
+    let life = async {
+        tokio::join!(ending, main_command(&command, &surroundings, &children, &stop));
+    };
+    let reaped = tokio::select! {
+        () = life => Ok(()),
+        reaped = children.reap() => reaped.map_err(Error::Runtime),
+        never = keep_links(Arc::new(dialler), launch.servers, incoming) => match never {},
+    };
+    endpoint.close(quinn::VarInt::from_u32(0), b"the space is stopping");
+    let _ = timeout(GOODBYE, endpoint.wait_idle()).await;
+    reaped
+}
+
+/// Dials, and redials, as [`Links`] decides.
+async fn keep_links(
+    dialler: Arc<Dialler>,
+    servers: Vec<knot_core::agent::ServerAddress>,
+    mut incoming: mpsc::Receiver<Event>,
+) -> std::convert::Infallible {
+    let mut links = Links::new(rand::rng().random());
+    let mut tasks = Tasks { dialler, running: JoinSet::new(), by_task: HashMap::new() };
+    let mut input = Input::Listed(None, servers);
+    loop {
+        for action in links.handle(input, Instant::now()) {
+            tasks.act(action);
+        }
+        let deadline = links.deadline();
+        let due = sleep_until(deadline.unwrap_or_else(Instant::now).into());
+        input = tokio::select! {
+            Some(event) = incoming.recv() => match event {
+                Event::Linked(id, key) => Input::Linked(id, key),
+                Event::Listed(by, servers) => Input::Listed(Some(by), servers),
+            },
+            Some(lost) = tasks.ended() => Input::Lost(lost),
+            () = due, if deadline.is_some() => Input::Tick,
+        };
+    }
+}
+
+/// The tasks that hold a link each.
+struct Tasks {
+    dialler: Arc<Dialler>,
+    running: JoinSet<()>,
+    by_task: HashMap<task::Id, (Uuid, CancellationToken)>,
+}
+
+impl Tasks {
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Dial(server) => {
+                let (dialler, close) = (Arc::clone(&self.dialler), CancellationToken::new());
+                let (id, closed) = (server.id, close.clone());
+                let task = self.running.spawn(async move {
+                    match dialler.link(&server, &closed).await {
+                        Ok(()) => tracing::info!(server = %server.id, "link closed"),
+                        Err(error) => {
+                            tracing::warn!(server = %server.id, address = %server.address, %error,
+                                "no link");
+                        }
+                    }
+                });
+                self.by_task.insert(task.id(), (id, close));
+            }
+            Action::Close(id) => {
+                for (_, close) in self.by_task.values().filter(|(server, _)| *server == id) {
+                    close.cancel();
+                }
+            }
+        }
+    }
+
+    /// The server of the next link that has ended, also where its task has panicked.
+    async fn ended(&mut self) -> Option<Uuid> {
+        let task = match self.running.join_next_with_id().await? {
+            Ok((task, ())) => task,
+            Err(error) => error.id(),
+        };
+        self.by_task.remove(&task).map(|(server, _)| server)
+    }
+}
+
+/// Runs the space's main command, if there is one, and ends it when the agent ends.
+async fn main_command(
+    command: &[String],
+    surroundings: &Surroundings,
+    children: &Children,
+    stop: &CancellationToken,
+) {
+    if command.is_empty() {
+        return;
+    }
+    match start_main(command, surroundings, children) {
+        Ok(mut child) => {
+            tracing::info!(process = child.id(), "main command started");
+            let group = child.group();
+            tokio::select! {
+                exit = child.ended() => tracing::info!(?exit, "main command ended"),
+                () = stop.cancelled() => hang_up(|| vec![group]).await,
+            }
+        }
+        Err(error) => tracing::error!(%error, "main command not started"),
+    }
+}
+
+fn start_main(
+    command: &[String],
+    surroundings: &Surroundings,
+    children: &Children,
+) -> Result<Child, process::Error> {
+    let open = Open { command: command.to_vec(), ..Open::default() };
+    let program = surroundings.resolve(&open)?;
+    let mut command = process::command(&program);
+    in_own_group(&mut command, Stdio::null());
+    children.spawn(&mut command).map(|(child, _)| child).map_err(|cause| process::Error::Start {
+        program: program.file.to_string_lossy().into_owned(),
+        cause,
+    })
+}

@@ -1,0 +1,317 @@
+//! Sessions: one command for one stream that a server has opened.
+//!
+//! What is held for a session is bounded: a chunk of each output, [`INPUT_CHUNKS`] of input, and
+//! what QUIC's flow control lets the server send ahead. A command whose output nobody takes waits.
+
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use knot_core::{
+    agent::{Exit, FromAgent, MAX_CHUNK, Open, ToAgent},
+    wire::{self, MAX_AGENT_FRAME, read_frame, write_frame},
+};
+use quinn::{RecvStream, SendStream};
+use rustix::process::Signal;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    sync::{Semaphore, mpsc},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    children::{Child, Children},
+    process::{self, Control},
+    program::Surroundings,
+};
+
+/// The most sessions at a time.
+pub const MAX_SESSIONS: usize = 1_000;
+/// How many chunks of input wait for a command that does not read.
+const INPUT_CHUNKS: usize = 4;
+/// How long a server may take to say what it opened a stream for.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// After a command has ended: how long its outputs may be silent before they are given up, when
+/// some process that it left behind still holds them.
+const SILENCE: Duration = Duration::from_millis(200);
+/// After a command has ended: how much more is read of its outputs. All that it wrote itself is in
+/// the pipes by then, and Linux lets no pipe hold more than this unless told otherwise.
+const MAX_REST: usize = 2 << 20;
+/// How long a last frame may take to reach the server.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// All sessions of this agent.
+#[derive(Clone, Debug)]
+pub struct Sessions(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    surroundings: Surroundings,
+    children: Children,
+    room: Semaphore,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// The server has gone, or has broken the protocol: nobody is there to be told anything.
+struct Gone;
+
+impl From<wire::Error> for Gone {
+    fn from(error: wire::Error) -> Self {
+        tracing::debug!(%error, "session's stream failed");
+        Self
+    }
+}
+
+impl Sessions {
+    /// No sessions yet.
+    pub fn new(surroundings: Surroundings, children: Children) -> Self {
+        Self(Arc::new(Shared {
+            surroundings,
+            children,
+            room: Semaphore::new(MAX_SESSIONS),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+        }))
+    }
+
+    /// Serves one stream until its session has ended. Returns at once.
+    pub fn start(&self, send: SendStream, receive: RecvStream) {
+        let shared = Arc::clone(&self.0);
+        self.0.tasks.spawn(async move {
+            // Nobody hears it when this fails: the stream is gone.
+            let _: Result<(), Gone> = shared.serve(send, receive).await;
+        });
+    }
+
+    /// Hangs up all sessions and waits for their end, at most `bound`.
+    pub async fn end(&self, bound: Duration) {
+        self.0.shutdown.cancel();
+        self.0.tasks.close();
+        if timeout(bound, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!(sessions = self.0.tasks.len(), "sessions did not end in time");
+        }
+    }
+}
+
+impl Shared {
+    async fn serve(&self, mut send: SendStream, mut receive: RecvStream) -> Result<(), Gone> {
+        let Ok(_room) = self.room.try_acquire() else {
+            tracing::warn!(limit = MAX_SESSIONS, "session refused");
+            let reason = format!("{MAX_SESSIONS} sessions are open in this space: close some");
+            return finish(send, FromAgent::Failed(reason)).await;
+        };
+        let opened = timeout(OPEN_TIMEOUT, read_frame::<_, Open>(&mut receive, MAX_AGENT_FRAME));
+        let open = match opened.await {
+            Ok(Ok(Some(open))) => open,
+            Ok(Err(wire::Error::Stream(_)) | Ok(None)) => return Err(Gone),
+            Ok(Err(error)) => return finish(send, FromAgent::Failed(error.to_string())).await,
+            Err(_) => {
+                let reason = "the server did not say in time what to run".to_owned();
+                return finish(send, FromAgent::Failed(reason)).await;
+            }
+        };
+        let last = match process::start(&open, &self.surroundings, &self.children) {
+            Ok(process) => self.attend(process, &mut send, &mut receive).await?,
+            Err(error) => FromAgent::Failed(error.to_string()),
+        };
+        finish(send, last).await
+    }
+
+    /// Carries input and output until the command has ended, or the server is gone.
+    async fn attend(
+        &self,
+        process: process::Process,
+        send: &mut SendStream,
+        receive: &mut RecvStream,
+    ) -> Result<FromAgent, Gone> {
+        let process::Process { mut child, input, output, error_output, control } = process;
+        let id = child.id();
+        tracing::debug!(process = id, "session started");
+        let stopped = send.stopped();
+        let ended = {
+            let outputs = carry_output(&mut child, output, error_output, send);
+            let inputs = carry_input(receive, input, &control);
+            let hung_up = async {
+                self.shutdown.cancelled().await;
+                control.clone().hang_up().await;
+                // By now the outputs have ended, or are held by what will not end.
+                sleep(LAST_WORDS).await;
+            };
+            tokio::select! {
+                ended = outputs => ended,
+                never = inputs => match never {
+                    Ok(never) => match never {},
+                    Err(gone) => Err(gone),
+                },
+                _ = stopped => Err(Gone),
+                () = hung_up => Err(Gone),
+            }
+        };
+        match ended {
+            Ok(exit) => {
+                tracing::debug!(process = id, ?exit, "session ended");
+                if self.shutdown.is_cancelled() {
+                    // The command may have ended before others of its group.
+                    self.tasks.spawn(control.hang_up());
+                }
+                Ok(FromAgent::Exit(exit))
+            }
+            Err(gone) => {
+                tracing::debug!(process = id, "session hung up");
+                control.hang_up().await;
+                Err(gone)
+            }
+        }
+    }
+}
+
+/// Sends the last frame and sees it off.
+async fn finish(mut send: SendStream, last: FromAgent) -> Result<(), Gone> {
+    let sent = timeout(LAST_WORDS, write_frame(&mut send, &last, MAX_AGENT_FRAME));
+    sent.await.map_err(|_| Gone)??;
+    send.finish().map_err(|_| Gone)?;
+    // An agent that ends at once would otherwise take the frame with it.
+    let _ = timeout(LAST_WORDS, send.stopped()).await;
+    Ok(())
+}
+
+/// Sends all output and returns how the command ended.
+async fn carry_output(
+    child: &mut Child,
+    output: impl AsyncRead + Unpin,
+    error_output: Option<impl AsyncRead + Unpin>,
+    send: &mut SendStream,
+) -> Result<Exit, Gone> {
+    let mut output = Source::new(Some(output));
+    let mut error_output = Source::new(error_output);
+    let mut ended = None;
+    let mut rest = MAX_REST;
+    loop {
+        let open = output.is_open() || error_output.is_open();
+        if let Some(exit) = ended
+            && (!open || rest == 0)
+        {
+            return Ok(exit);
+        }
+        let chunk = tokio::select! {
+            chunk = output.next(), if output.is_open() => chunk.map(FromAgent::Output),
+            chunk = error_output.next(), if error_output.is_open() => {
+                chunk.map(FromAgent::ErrorOutput)
+            }
+            exit = child.ended(), if ended.is_none() => {
+                ended = Some(exit);
+                continue;
+            }
+            () = sleep(SILENCE), if ended.is_some() => {
+                rest = 0;
+                continue;
+            }
+        };
+        let Some(chunk) = chunk else { continue };
+        if let (FromAgent::Output(bytes) | FromAgent::ErrorOutput(bytes), true) =
+            (&chunk, ended.is_some())
+        {
+            rest = rest.saturating_sub(bytes.len());
+        }
+        write_frame(send, &chunk, MAX_AGENT_FRAME).await?;
+    }
+}
+
+/// An output that is read in chunks until it ends.
+struct Source<R> {
+    stream: Option<R>,
+    buffer: BytesMut,
+}
+
+impl<R: AsyncRead + Unpin> Source<R> {
+    fn new(stream: Option<R>) -> Self {
+        Self { stream, buffer: BytesMut::new() }
+    }
+
+    fn is_open(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// The next chunk, or `None` when it has ended. May be dropped and called again.
+    async fn next(&mut self) -> Option<Bytes> {
+        let Some(stream) = &mut self.stream else { return pending().await };
+        self.buffer.reserve(MAX_CHUNK);
+        let mut space = (&mut *stream).take(MAX_CHUNK as u64);
+        match space.read_buf(&mut self.buffer).await {
+            Ok(n) if n > 0 => Some(self.buffer.split().freeze()),
+            Ok(_) => {
+                self.stream = None;
+                None
+            }
+            Err(error) => {
+                tracing::debug!(%error, "output not readable any more");
+                self.stream = None;
+                None
+            }
+        }
+    }
+}
+
+/// Takes frames from the server and acts on them, until the server is gone.
+async fn carry_input(
+    receive: &mut RecvStream,
+    input: impl AsyncWrite + Unpin,
+    control: &Control,
+) -> Result<Infallible, Gone> {
+    let (chunks, waiting) = mpsc::channel(INPUT_CHUNKS);
+    let written = async {
+        write_input(waiting, input, control).await;
+        pending().await
+    };
+    tokio::select! {
+        gone = take_frames(receive, chunks, control) => gone,
+        never = written => never,
+    }
+}
+
+async fn take_frames(
+    receive: &mut RecvStream,
+    chunks: mpsc::Sender<Bytes>,
+    control: &Control,
+) -> Result<Infallible, Gone> {
+    let mut chunks = Some(chunks);
+    while let Some(frame) = read_frame(receive, MAX_AGENT_FRAME).await? {
+        match frame {
+            ToAgent::Input(bytes) => {
+                if let Some(chunks) = &chunks {
+                    // The writer outlives this loop: it is there to take it.
+                    let _ = chunks.send(bytes).await;
+                }
+            }
+            ToAgent::EndOfInput => chunks = None,
+            ToAgent::Resize(size) => control.resize(size),
+            ToAgent::Signal(number) => match Signal::from_named_raw(number) {
+                Some(signal) => control.signal(signal),
+                None => tracing::debug!(number, "unknown signal ignored"),
+            },
+        }
+    }
+    // The server has finished its half: there is no more input, and the command goes on.
+    drop(chunks);
+    pending().await
+}
+
+async fn write_input(
+    mut waiting: mpsc::Receiver<Bytes>,
+    input: impl AsyncWrite + Unpin,
+    control: &Control,
+) {
+    let mut input = Some(input);
+    while let Some(bytes) = waiting.recv().await {
+        if let Some(open) = &mut input
+            && open.write_all(&bytes).await.is_err()
+        {
+            // The command has closed its input, as `head` does. What follows goes nowhere.
+            input = None;
+        }
+    }
+    if let (Some(mut input), Some(end)) = (input, control.end_of_file()) {
+        let _ = input.write_all(&[end]).await;
+    }
+}

@@ -1,0 +1,14 @@
+//! The real agent against a real QUIC server: what a server may rely on.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy knows tests by their attribute, and what tests share has none"
+)]
+
+mod commands;
+mod life;
+mod links;
+mod terminals;
+mod world;

@@ -1,0 +1,487 @@
+//! The QUIC endpoint of a server: takes peers, agents and invitees in, and dials peers.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use quinn::{Connection, Endpoint, Incoming, crypto::rustls::HandshakeData};
+use rustls::pki_types::CertificateDer;
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+use super::{
+    agents::Agents,
+    directory::{Directory, Role},
+    identity::{self, Identity},
+    join,
+    keys::PublicKey,
+    links::{Link, Links, Reach, Refused},
+    peer::{self, CLOSE_DUPLICATE, CLOSE_REFUSED, CLOSE_STOPPING, Hello},
+    tls::{self, Accept, Judge},
+};
+use crate::{
+    agent::{self, ServerAddress},
+    id::{DocId, Id, ServerId},
+    model::{Server, Space},
+    replica::{Changed, Replica},
+    schema::Entity as _,
+};
+
+/// The most handshakes at a time: each costs a few kilobytes for somebody who has proven nothing.
+const HANDSHAKES: usize = 256;
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Waits between two attempts to dial a peer: doubled from the first to the last.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+/// A link that lasted so long was a good one: the next wait is the shortest again.
+const GOOD_LINK: Duration = Duration::from_secs(5);
+/// The end with the higher id leaves the other so much time to dial first.
+const AFTER_YOU: Duration = Duration::from_millis(250);
+
+/// The network could not be started. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The address cannot be listened on.
+    #[error("UDP {address} cannot be listened on: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// TLS could not be set up.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// The server's certificate could not be made.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+}
+
+/// What a handle and all tasks of the network share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) identity: Arc<Identity>,
+    pub(super) replica: Replica,
+    pub(super) run: u64,
+    process: Uuid,
+    endpoint: Endpoint,
+    chain: Vec<CertificateDer<'static>>,
+    directory: Arc<Directory>,
+    links: Links,
+    agents: Agents,
+    removed: Arc<watch::Sender<bool>>,
+    stop: CancellationToken,
+}
+
+/// A handle to the network; clones share it.
+#[derive(Clone)]
+pub struct Net {
+    shared: Shared,
+}
+
+impl std::fmt::Debug for Net {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Net").field("server", &self.shared.identity.server).finish_non_exhaustive()
+    }
+}
+
+/// The tasks of the network.
+#[derive(Debug)]
+pub struct Service {
+    net: Net,
+    tasks: JoinSet<()>,
+}
+
+/// Binds the UDP socket that a server will listen on.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub fn bind(address: SocketAddr) -> Result<UdpSocket, Error> {
+    UdpSocket::bind(address).map_err(|source| Error::Listen { address, source })
+}
+
+impl Service {
+    /// Starts the network of a server on a bound socket.
+    ///
+    /// # Errors
+    /// The endpoint could not be set up.
+    pub fn start(
+        identity: Arc<Identity>,
+        replica: Replica,
+        socket: UdpSocket,
+    ) -> Result<Self, Error> {
+        let directory = Arc::new(Directory::default());
+        let judge: Judge = {
+            let directory = Arc::clone(&directory);
+            Arc::new(move |key| directory.verdict(key))
+        };
+        let chain = identity.chain()?;
+        let protocols = [peer::ALPN, agent::ALPN, join::ALPN];
+        let config = tls::server_config(&identity.key, chain.clone(), judge, &protocols)?;
+        let endpoint = endpoint(socket, Some(config))?;
+        let links = Links::new();
+        let (addresses, servers) = watch::channel(Vec::new());
+        let agents = Agents::new(replica.clone(), links.clone(), servers);
+        let shared = Shared {
+            run: replica.run(),
+            identity,
+            replica,
+            process: Uuid::new_v4(),
+            endpoint,
+            chain,
+            directory,
+            links,
+            agents,
+            removed: Arc::new(watch::Sender::new(false)),
+            stop: CancellationToken::new(),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(shared.clone()));
+        tasks.spawn(follow(shared.clone(), addresses));
+        Ok(Self { net: Net { shared }, tasks })
+    }
+
+    /// The handle.
+    pub fn net(&self) -> Net {
+        self.net.clone()
+    }
+
+    /// Closes every connection and ends the tasks.
+    pub async fn stop(mut self) {
+        let shared = &self.net.shared;
+        shared.stop.cancel();
+        shared.endpoint.close(CLOSE_STOPPING, b"this server is stopping");
+        timeout(Duration::from_secs(2), shared.endpoint.wait_idle()).await.ok();
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Net {
+    /// Which peers are linked; changes can be waited for.
+    pub fn reach(&self) -> &Links {
+        &self.shared.links
+    }
+
+    /// The agents that can be reached from here.
+    pub fn agents(&self) -> &Agents {
+        &self.shared.agents
+    }
+
+    /// Becomes true once another server holds this one to be removed from the cluster.
+    pub fn removed(&self) -> watch::Receiver<bool> {
+        self.shared.removed.subscribe()
+    }
+
+    /// Dials a peer whose document has not come yet, and keeps the link: the first peer of a server
+    /// that has just joined.
+    pub fn introduce(&self, peer: &ServerAddress) {
+        self.shared.directory.introduce(ServerId(peer.id), &peer.keys);
+        let (shared, stop) = (self.shared.clone(), self.shared.stop.clone());
+        let (id, address) = (ServerId(peer.id), peer.address.to_string());
+        tokio::spawn(async move { keep_linked(&shared, id, &address, &stop).await });
+    }
+}
+
+/// An endpoint on a bound socket.
+pub(super) fn endpoint(
+    socket: UdpSocket,
+    config: Option<quinn::ServerConfig>,
+) -> Result<Endpoint, Error> {
+    let address = socket.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+    let runtime = Arc::new(quinn::TokioRuntime);
+    Endpoint::new(quinn::EndpointConfig::default(), config, socket, runtime)
+        .map_err(|source| Error::Listen { address, source })
+}
+
+async fn accept(shared: Shared) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    while let Some(incoming) = shared.endpoint.accept().await {
+        let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let shared = shared.clone();
+        // Ends with its connection, which ends with the endpoint.
+        tokio::spawn(async move {
+            let known = timeout(HANDSHAKE, identify(&shared, incoming)).await;
+            drop(permit);
+            if let Ok(Some((connection, role, protocol))) = known {
+                serve(&shared, connection, role, &protocol).await;
+            }
+        });
+    }
+}
+
+async fn identify(shared: &Shared, incoming: Incoming) -> Option<(Connection, Role, Vec<u8>)> {
+    let from = incoming.remote_address();
+    match incoming.await {
+        Ok(connection) => {
+            let role = shared.directory.role(&key_of(&connection)?)?;
+            let data = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
+            Some((connection, role, data.protocol?))
+        }
+        Err(error) => {
+            tracing::info!(%from, %error, "a connection was refused");
+            None
+        }
+    }
+}
+
+/// A key opens the door of its role and no other.
+async fn serve(shared: &Shared, connection: Connection, role: Role, protocol: &[u8]) {
+    match role {
+        Role::Peer(id) if protocol == peer::ALPN => accept_peer(shared, connection, id).await,
+        Role::Agent { space, generation } if protocol == agent::ALPN => {
+            shared.agents.run(connection, space, generation).await;
+        }
+        Role::Invitee(id) if protocol == join::ALPN => join::admit(shared, &connection, id).await,
+        _ => connection.close(CLOSE_REFUSED, b"this key does not open this door"),
+    }
+}
+
+fn key_of(connection: &Connection) -> Option<PublicKey> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    PublicKey::of_certificate(chain.first()?).ok()
+}
+
+fn hello(shared: &Shared) -> Hello {
+    Hello { server: shared.identity.server, run: shared.run, process: shared.process }
+}
+
+async fn accept_peer(shared: &Shared, connection: Connection, id: ServerId) {
+    let judge = |hello: &Hello| {
+        if hello.server == id { Ok(()) } else { Err(peer::Error::Name(hello.server)) }
+    };
+    match peer::be_greeted(&connection, hello(shared), judge).await {
+        Ok(greeted) => run_link(shared, connection, greeted, id).await,
+        Err(error) => {
+            tracing::info!(peer = %id, %error, "a peer's handshake failed");
+            connection.close(CLOSE_REFUSED, error.to_string().as_bytes());
+        }
+    }
+}
+
+async fn run_link(
+    shared: &Shared,
+    connection: Connection,
+    greeted: peer::Greeted,
+    dialler: ServerId,
+) {
+    let id = greeted.hello.server;
+    let link = Link { hello: greeted.hello, connection: connection.clone(), dialler };
+    match shared.links.put(link) {
+        Ok(()) => {}
+        Err(Refused::Duplicate) => {
+            return connection.close(CLOSE_DUPLICATE, b"another link is there");
+        }
+        Err(Refused::SecondRun) => {
+            tracing::error!(peer = %id, "a second server with this identity tried to link and was \
+                refused: was its data folder copied?");
+            return connection.close(CLOSE_REFUSED, b"another run of this server is linked");
+        }
+    }
+    tracing::info!(peer = %id, "peer linked");
+    let ended = peer::run(connection.clone(), greeted, &shared.replica, &shared.agents).await;
+    connection.close(CLOSE_REFUSED, b"the link has ended");
+    shared.links.remove(id, &connection);
+    if let Err(error) = ended {
+        tracing::info!(peer = %id, %error, "peer link ended");
+    }
+}
+
+/// Follows the documents and records that say who belongs: accepts keys, dials peers, and closes
+/// the connections of keys that have lost their role.
+async fn follow(shared: Shared, addresses: watch::Sender<Vec<ServerAddress>>) {
+    let mut changes = shared.replica.watch(&[Server::KIND, Space::KIND]);
+    let mut diallers: BTreeMap<ServerId, Dialler> = BTreeMap::new();
+    for space in shared.replica.list::<Space>() {
+        shared.directory.follow(&shared.replica, space.id().into());
+    }
+    for server in shared.replica.list::<Server>() {
+        shared.directory.follow(&shared.replica, server.id().into());
+    }
+    dial_peers(&shared, &mut diallers);
+    tell_addresses(&shared, &addresses).await;
+    loop {
+        let (Changed::Document(subject) | Changed::Record(subject)) = changes.next().await;
+        if shared.directory.follow(&shared.replica, subject) {
+            close_without_role(&shared);
+        }
+        if subject.kind == Server::KIND {
+            dial_peers(&shared, &mut diallers);
+            tell_addresses(&shared, &addresses).await;
+        }
+    }
+}
+
+/// Closes the connections of peers and agents whose key opens no door any more.
+fn close_without_role(shared: &Shared) {
+    for connection in shared.links.connections().into_iter().chain(shared.agents.connections()) {
+        let role = key_of(&connection).and_then(|key| shared.directory.role(&key));
+        if role.is_none() {
+            connection.close(CLOSE_REFUSED, b"this key is no longer accepted");
+        }
+    }
+}
+
+/// A task that keeps one peer linked. With this value it stops dialling; a link that is up ends
+/// with its connection.
+struct Dialler {
+    address: String,
+    _stop: DropGuard,
+}
+
+fn dial_peers(shared: &Shared, diallers: &mut BTreeMap<ServerId, Dialler>) {
+    let me = shared.identity.server;
+    let own = Id::<Server>::from_uuid(me.0);
+    if shared.replica.grave(own).is_some() {
+        shared.removed.send_replace(true);
+    }
+    let servers = shared.replica.list::<Server>();
+    let mut wanted = BTreeMap::new();
+    for server in servers.iter().filter(|server| server.key.is_some() && server.id() != own) {
+        wanted.insert(ServerId(server.id().uuid()), server.quic.clone());
+    }
+    diallers.retain(|id, dialler| {
+        let keep = wanted.get(id) == Some(&dialler.address);
+        if !wanted.contains_key(id) {
+            shared.links.forget(*id);
+        }
+        keep
+    });
+    for (id, address) in wanted {
+        diallers.entry(id).or_insert_with(|| {
+            shared.links.expect(id);
+            let stop = shared.stop.child_token();
+            let (shared, dialled, stopped) = (shared.clone(), address.clone(), stop.clone());
+            tokio::spawn(async move { keep_linked(&shared, id, &dialled, &stopped).await });
+            Dialler { address, _stop: stop.drop_guard() }
+        });
+    }
+}
+
+/// Dials a peer whenever it is not linked, until told to stop.
+async fn keep_linked(shared: &Shared, id: ServerId, address: &str, stop: &CancellationToken) {
+    let mut wait = if shared.identity.server > id { AFTER_YOU } else { Duration::ZERO };
+    let mut reach = shared.links.watch();
+    loop {
+        let apart = async {
+            tokio::time::sleep(wait).await;
+            let unlinked =
+                |reach: &BTreeMap<_, Reach>| !reach.get(&id).is_some_and(|one| one.linked);
+            reach.wait_for(unlinked).await.is_ok()
+        };
+        if !matches!(stop.run_until_cancelled(apart).await, Some(true)) {
+            return;
+        }
+        let began = tokio::time::Instant::now();
+        let dialled = tokio::select! {
+            // The peer was quicker to dial us.
+            () = linked(&mut reach, id) => None,
+            dialled = dial(shared, id, address) => Some(dialled),
+        };
+        match dialled {
+            Some(Ok((connection, greeted))) => {
+                run_link(shared, connection, greeted, shared.identity.server).await;
+            }
+            Some(Err(error)) => {
+                tracing::debug!(peer = %id, address, %error, "a peer could not be dialled");
+            }
+            None => {}
+        }
+        let longer = if began.elapsed() > GOOD_LINK { BACK_OFF.0 } else { wait * 2 };
+        wait = longer.clamp(BACK_OFF.0, BACK_OFF.1).mul_f64(0.5 + rand::random::<f64>() / 2.0);
+    }
+}
+
+async fn linked(reach: &mut watch::Receiver<BTreeMap<ServerId, Reach>>, id: ServerId) {
+    drop(reach.wait_for(|reach| reach.get(&id).is_some_and(|one| one.linked)).await);
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error("the address does not resolve: {0}")]
+    Resolve(#[from] io::Error),
+    #[error("the address resolves to nothing")]
+    NoAddress,
+    #[error("{0}")]
+    Connect(#[from] quinn::ConnectError),
+    #[error("{0}")]
+    Connection(#[from] quinn::ConnectionError),
+    #[error("no answer")]
+    Slow,
+    #[error("{0}")]
+    Tls(#[from] tls::Error),
+    #[error("{0}")]
+    Peer(#[from] peer::Error),
+}
+
+async fn dial(
+    shared: &Shared,
+    id: ServerId,
+    address: &str,
+) -> Result<(Connection, peer::Greeted), DialError> {
+    let address = tokio::net::lookup_host(address).await?.next().ok_or(DialError::NoAddress)?;
+    let directory = Arc::clone(&shared.directory);
+    let judge: Judge = Arc::new(move |key| match directory.role(key) {
+        Some(Role::Peer(server)) if server == id => tls::Verdict::Known,
+        _ => tls::Verdict::Unknown,
+    });
+    let (identity, chain) = (&shared.identity, shared.chain.clone());
+    let config = tls::client_config(&identity.key, chain, Accept::Known(judge), peer::ALPN)?;
+    let connecting = shared.endpoint.connect_with(config, address, "knot")?;
+    let connection = timeout(HANDSHAKE, connecting).await.map_err(|_| DialError::Slow)??;
+    match peer::greet(&connection, hello(shared)).await {
+        Ok(greeted) if greeted.hello.server == id => Ok((connection, greeted)),
+        Ok(greeted) => Err(peer::Error::Name(greeted.hello.server).into()),
+        Err(error) => {
+            if connection.close_reason().as_ref().is_some_and(tls::says_removed) {
+                tracing::error!(peer = %id, "this server has been removed from the cluster");
+                shared.removed.send_replace(true);
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Tells agents where the servers are.
+async fn tell_addresses(shared: &Shared, addresses: &watch::Sender<Vec<ServerAddress>>) {
+    let servers = server_addresses(&shared.replica).await;
+    addresses.send_if_modified(|known| {
+        let changed = *known != servers;
+        *known = servers;
+        changed
+    });
+}
+
+/// Every live server of the cluster that has joined and whose address resolves.
+pub async fn server_addresses(replica: &Replica) -> Vec<ServerAddress> {
+    let mut servers = Vec::new();
+    for server in replica.list::<Server>() {
+        let Some(key) = server.key else { continue };
+        let Ok(mut resolved) = tokio::net::lookup_host(&server.quic).await else {
+            tracing::warn!(server = %server.name, address = %server.quic, "an address does not resolve");
+            continue;
+        };
+        if let Some(address) = resolved.next() {
+            let (id, zone) = (server.id().uuid(), server.zone.clone());
+            servers.push(ServerAddress { id, zone, address, keys: vec![key] });
+        }
+    }
+    servers
+}
+
+/// The document of a server.
+pub(super) fn document(server: ServerId) -> DocId {
+    Id::<Server>::from_uuid(server.0).into()
+}

@@ -1,0 +1,241 @@
+//! Whole servers in one process: real QUIC on loopback, real SQLite.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use knot_core::{
+    id::{Author, Id, ServerId},
+    model::{self, Server, Template},
+    net::{
+        self, Net,
+        identity::Identity,
+        join::{self, JoinToken, Newcomer},
+    },
+    replica::{self, Replica, Token},
+    store::sqlite::SqliteStore,
+};
+use tempfile::TempDir;
+
+/// One running server.
+struct Node {
+    folder: TempDir,
+    identity: Arc<Identity>,
+    replica: Replica,
+    net: Net,
+    address: SocketAddr,
+    services: (net::Service, replica::Service),
+}
+
+impl Node {
+    fn author(&self) -> Author {
+        Author::Server(self.identity.server)
+    }
+
+    fn id(&self) -> Id<Server> {
+        Id::from_uuid(self.identity.server.0)
+    }
+
+    async fn stop(self) -> (TempDir, Arc<Identity>, SocketAddr) {
+        self.services.0.stop().await;
+        self.services.1.stop().await;
+        (self.folder, self.identity, self.address)
+    }
+}
+
+fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn open(path: &Path) -> Box<SqliteStore> {
+    Box::new(SqliteStore::open(&path.join("knot.db")).unwrap())
+}
+
+async fn start(folder: TempDir, identity: Arc<Identity>, address: SocketAddr) -> Node {
+    let (service, replica) =
+        replica::Service::start(identity.server, model::schema(), open(folder.path())).unwrap();
+    // A stopped endpoint lets go of its socket once its driver has noticed.
+    let socket = eventually("the socket is free", || async { net::bind(address).ok() }).await;
+    let address = socket.local_addr().unwrap();
+    let net_service = net::Service::start(Arc::clone(&identity), replica.clone(), socket).unwrap();
+    let net = net_service.net();
+    Node { folder, identity, replica, net, address, services: (net_service, service) }
+}
+
+/// The first server of a cluster.
+async fn found() -> Node {
+    let identity = Arc::new(Identity::generate().unwrap());
+    let node = start(tempfile::tempdir().unwrap(), identity, any_port()).await;
+    let (key, quic) = (node.identity.key.public(), node.address.to_string());
+    node.replica
+        .put(node.id(), node.author(), move |server: &mut knot_core::schema::Edit<'_, Server>| {
+            server.set(Server::name, "one".to_owned());
+            server.set(Server::key, Some(key));
+            server.set(Server::quic, quic);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    node
+}
+
+async fn invite(host: &Node) -> JoinToken {
+    join::invite(&host.replica, &host.identity, String::new(), host.author()).await.unwrap()
+}
+
+/// Another server, which joins through `host`.
+async fn join_through(host: &Node, name: &str) -> Node {
+    let token = invite(host).await;
+    eventually("the host accepts the invitation", || async { try_join(host, &token, name).await })
+        .await
+}
+
+async fn try_join(host: &Node, token: &JoinToken, name: &str) -> Option<Node> {
+    let folder = tempfile::tempdir().unwrap();
+    // The socket is bound first: the address has to be in the request.
+    let socket = net::bind(any_port()).unwrap();
+    let address = socket.local_addr().unwrap();
+    drop(socket);
+    let newcomer = Newcomer {
+        name: name.to_owned(),
+        zone: String::new(),
+        quic: address.to_string(),
+        http: String::new(),
+    };
+    let joined = join::join(host.address, token, newcomer).await.ok()?;
+    let node = start(folder, Arc::new(joined.identity), address).await;
+    node.net.introduce(&joined.host);
+    node.replica.wait_for(&joined.token, BOUND).await.unwrap();
+    Some(node)
+}
+
+const BOUND: Duration = Duration::from_secs(20);
+
+/// Waits until `condition` gives something.
+async fn eventually<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let poll = async {
+        loop {
+            if let Some(found) = condition().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, poll).await.unwrap_or_else(|_| panic!("never: {what}"))
+}
+
+async fn linked(node: &Node, peer: &Node) {
+    let mut reach = node.net.reach().watch();
+    let peer = peer.identity.server;
+    let up = reach.wait_for(|reach| reach.get(&peer).is_some_and(|one| one.linked));
+    tokio::time::timeout(BOUND, up).await.expect("never linked").unwrap();
+}
+
+async fn describe(node: &Node, id: Id<Template>, text: &str) -> Token {
+    let text = text.to_owned();
+    let edit = node.replica.put(
+        id,
+        node.author(),
+        move |template: &mut knot_core::schema::Edit<'_, Template>| {
+            template.set(Template::description, text);
+            Ok(())
+        },
+    );
+    edit.await.unwrap().token()
+}
+
+fn template() -> Id<Template> {
+    Id::from_uuid(uuid::Uuid::from_u128(7))
+}
+
+#[tokio::test]
+async fn three_servers_join_and_show_each_others_edits() {
+    let one = found().await;
+    let two = join_through(&one, "two").await;
+    let three = join_through(&two, "three").await;
+    for (node, peer) in [(&one, &two), (&one, &three), (&two, &three)] {
+        linked(node, peer).await;
+        linked(peer, node).await;
+    }
+    for (writer, text) in [(&one, "from one"), (&two, "from two"), (&three, "from three")] {
+        let token = describe(writer, template(), text).await;
+        for reader in [&one, &two, &three] {
+            reader.replica.wait_for(&token, BOUND).await.unwrap();
+            assert_eq!(reader.replica.get(template()).unwrap().description, text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_away_catches_up() {
+    let one = found().await;
+    let two = join_through(&one, "two").await;
+    let (folder, identity, address) = two.stop().await;
+    let mut tokens = Vec::new();
+    for n in 0..500 {
+        let id = Id::from_uuid(uuid::Uuid::from_u128(n));
+        tokens.push(describe(&one, id, "written while two was away").await);
+    }
+    let two = start(folder, identity, address).await;
+    for token in tokens {
+        two.replica.wait_for(&token, BOUND).await.unwrap();
+    }
+    assert_eq!(two.replica.list::<Template>().len(), 500);
+}
+
+#[tokio::test]
+async fn a_removed_server_is_cut_off_and_refused() {
+    let one = found().await;
+    let two = join_through(&one, "two").await;
+    linked(&one, &two).await;
+    linked(&two, &one).await;
+    one.replica.delete(two.id(), one.author()).await.unwrap();
+    let mut removed = two.net.removed();
+    tokio::time::timeout(BOUND, removed.wait_for(|removed| *removed)).await.unwrap().unwrap();
+    let server = two.identity.server;
+    eventually("one has no link to two", || async {
+        (!one.net.reach().is_linked(server)).then_some(())
+    })
+    .await;
+    // What two goes on writing reaches nobody, and two goes on hearing nothing.
+    let lost = Id::from_uuid(uuid::Uuid::from_u128(8));
+    describe(&two, lost, "after the removal").await;
+    let token = describe(&one, template(), "after the removal").await;
+    let (folder, identity, address) = two.stop().await;
+    let two = start(folder, identity, address).await;
+    assert!(two.replica.wait_for(&token, Duration::from_secs(2)).await.is_err());
+    assert!(one.replica.get::<Template>(lost).is_none());
+    assert!(!one.net.reach().is_linked(server));
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_one_server() {
+    let one = found().await;
+    let token = invite(&one).await;
+    let first = eventually("the first use", || try_join(&one, &token, "two")).await;
+    let newcomer = Newcomer {
+        name: "three".to_owned(),
+        zone: String::new(),
+        quic: "127.0.0.1:9".to_owned(),
+        http: String::new(),
+    };
+    linked(&one, &first).await;
+    let second = join::join(one.address, &token, newcomer).await;
+    assert!(matches!(second, Err(join::Error::NotAccepted { .. })), "{second:?}");
+}
+
+#[tokio::test]
+async fn a_token_of_another_cluster_is_refused_by_both_sides() {
+    let (one, other) = (found().await, found().await);
+    let token = invite(&other).await;
+    let newcomer = Newcomer {
+        name: "two".to_owned(),
+        zone: String::new(),
+        quic: "127.0.0.1:9".to_owned(),
+        http: String::new(),
+    };
+    let refused = join::join(one.address, &token, newcomer).await;
+    assert!(matches!(refused, Err(join::Error::NotAccepted { .. })), "{refused:?}");
+    assert_eq!(ServerId(one.id().uuid()), one.identity.server);
+}

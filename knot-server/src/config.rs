@@ -1,0 +1,359 @@
+//! What a server is told: flags win over the environment, that over the file, that over defaults.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::spaces;
+
+/// The configuration file in a data folder.
+pub const FILE: &str = "knot.toml";
+/// Where a server keeps its data, where nothing else is said.
+const DATA: &str = "/var/lib/knot";
+
+/// The configuration cannot be used. Each message says which key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file that was named cannot be read.
+    #[error("the configuration file {path} cannot be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not TOML, or has a key or a value that it should not have.
+    #[error("the configuration file {path} is wrong: {why}")]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what is wrong there.
+        why: String,
+    },
+    /// A value breaks a rule.
+    #[error("`{key}` is wrong: {why}")]
+    Value {
+        /// The key, as it stands in the file.
+        key: &'static str,
+        /// The rule.
+        why: String,
+    },
+}
+
+/// Flags and environment variables that every command on a server's data takes.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// Folder of the server's database and keys [default: /var/lib/knot]
+    #[arg(long, env = "KNOT_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Configuration file [default: knot.toml in the data folder, where there is one]
+    #[arg(long, env = "KNOT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Name of this server [default: the host's name]
+    #[arg(long, env = "KNOT_NAME")]
+    pub name: Option<String>,
+    /// Failure domain that this server stands in [default: default]
+    #[arg(long, env = "KNOT_ZONE")]
+    pub zone: Option<String>,
+    /// Address to serve HTTP on [default: 127.0.0.1:3000]
+    #[arg(long, env = "KNOT_HTTP_LISTEN", value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
+    /// URL that people reach this server by [default: http:// and the address of --http]
+    #[arg(long, env = "KNOT_HTTP_URL", value_name = "URL")]
+    pub http_url: Option<String>,
+    /// Serve plain HTTP on an address that is not loopback: behind a balancer that ends TLS
+    #[arg(long, env = "KNOT_HTTP_PLAIN")]
+    pub http_plain: bool,
+    /// Address for peers and agents, UDP [default: 0.0.0.0:7300]
+    #[arg(long, env = "KNOT_QUIC_LISTEN", value_name = "ADDR")]
+    pub quic: Option<SocketAddr>,
+    /// Address that peers and agents reach this server by [default: that of --quic, or the host's name]
+    #[arg(long, env = "KNOT_QUIC_ADVERTISE", value_name = "HOST:PORT")]
+    pub quic_advertise: Option<String>,
+    /// Address of the Docker engine [default: the local socket]
+    #[arg(long, env = "KNOT_DOCKER_HOST", value_name = "URL")]
+    pub docker_host: Option<String>,
+}
+
+/// The file's content; every key may be left out.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    name: Option<String>,
+    zone: Option<String>,
+    http: FileHttp,
+    quic: FileQuic,
+    local: FileLocal,
+    docker: FileDocker,
+    spaces: FileSpaces,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileHttp {
+    listen: Option<SocketAddr>,
+    url: Option<String>,
+    plain: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileQuic {
+    listen: Option<SocketAddr>,
+    advertise: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileLocal {
+    enabled: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileDocker {
+    enabled: Option<bool>,
+    host: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileSpaces {
+    start_deadline_seconds: Option<u64>,
+    stop_grace_seconds: Option<u64>,
+    volume_grace_hours: Option<u64>,
+    stop_on_exit: Option<bool>,
+}
+
+/// What a server runs with: every value is there.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data folder, absolute.
+    pub data: PathBuf,
+    /// The server's name.
+    pub name: String,
+    /// Its failure domain.
+    pub zone: String,
+    /// Where HTTP is served.
+    pub http_listen: SocketAddr,
+    /// By which URL people reach it.
+    pub http_url: String,
+    /// Where peers and agents are taken in.
+    pub quic_listen: SocketAddr,
+    /// By which address they reach it.
+    pub quic_advertise: String,
+    /// Whether spaces may run as processes of this machine.
+    pub local: bool,
+    /// Whether spaces may run on the Docker engine.
+    pub docker: bool,
+    /// The Docker engine's address; the local socket where none is given.
+    pub docker_host: Option<String>,
+    /// How spaces are run.
+    pub spaces: spaces::Options,
+}
+
+impl Config {
+    /// Puts flags, environment, file and defaults together, and checks the result.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a value is wrong.
+    pub fn load(flags: &Flags) -> Result<Self, Error> {
+        let data = absolute(flags.data.as_deref().unwrap_or(Path::new(DATA)));
+        let file = read(flags.config.as_deref(), &data)?;
+        let name = flags.name.clone().or(file.name).unwrap_or_else(host_name);
+        let http_listen =
+            flags.http.or(file.http.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 3000)));
+        let quic_listen =
+            flags.quic.or(file.quic.listen).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 7300)));
+        let plain = flags.http_plain || file.http.plain.unwrap_or(false);
+        let defaults = spaces::Options::default();
+        let seconds = |value: Option<u64>, default| value.map_or(default, Duration::from_secs);
+        let config = Self {
+            http_url: flags
+                .http_url
+                .clone()
+                .or(file.http.url)
+                .unwrap_or_else(|| format!("http://{http_listen}")),
+            quic_advertise: flags
+                .quic_advertise
+                .clone()
+                .or(file.quic.advertise)
+                .unwrap_or_else(|| reachable(quic_listen)),
+            data,
+            name,
+            zone: flags.zone.clone().or(file.zone).unwrap_or_else(|| "default".to_owned()),
+            http_listen,
+            quic_listen,
+            local: file.local.enabled.unwrap_or(true),
+            docker: file.docker.enabled.unwrap_or(true),
+            docker_host: flags.docker_host.clone().or(file.docker.host),
+            spaces: spaces::Options {
+                start_deadline: seconds(
+                    file.spaces.start_deadline_seconds,
+                    defaults.start_deadline,
+                ),
+                stop_grace: seconds(file.spaces.stop_grace_seconds, defaults.stop_grace),
+                volume_grace: seconds(
+                    file.spaces.volume_grace_hours.map(|hours| hours.saturating_mul(3_600)),
+                    defaults.volume_grace,
+                ),
+                stop_on_exit: file.spaces.stop_on_exit.unwrap_or(defaults.stop_on_exit),
+            },
+        };
+        config.check(plain)?;
+        Ok(config)
+    }
+
+    fn check(&self, plain: bool) -> Result<(), Error> {
+        check_name("name", &self.name)?;
+        check_name("zone", &self.zone)?;
+        if !plain && !self.http_listen.ip().is_loopback() {
+            return value(
+                "http.listen",
+                format!(
+                    "{} is not loopback, and HTTP would be plain: put a balancer that ends TLS in \
+                     front and set http.plain = true, or listen on loopback",
+                    self.http_listen
+                ),
+            );
+        }
+        if !self.http_url.starts_with("http://") && !self.http_url.starts_with("https://") {
+            return value("http.url", format!("{} does not begin with http(s)://", self.http_url));
+        }
+        let port =
+            self.quic_advertise.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_none() {
+            return value("quic.advertise", format!("{} is not HOST:PORT", self.quic_advertise));
+        }
+        Ok(())
+    }
+
+    /// The configuration as the file would have it, every key with its value.
+    pub fn to_toml(&self) -> String {
+        let file = File {
+            name: Some(self.name.clone()),
+            zone: Some(self.zone.clone()),
+            http: FileHttp {
+                listen: Some(self.http_listen),
+                url: Some(self.http_url.clone()),
+                plain: Some(!self.http_listen.ip().is_loopback()),
+            },
+            quic: FileQuic {
+                listen: Some(self.quic_listen),
+                advertise: Some(self.quic_advertise.clone()),
+            },
+            local: FileLocal { enabled: Some(self.local) },
+            docker: FileDocker { enabled: Some(self.docker), host: self.docker_host.clone() },
+            spaces: FileSpaces {
+                start_deadline_seconds: Some(self.spaces.start_deadline.as_secs()),
+                stop_grace_seconds: Some(self.spaces.stop_grace.as_secs()),
+                volume_grace_hours: Some(self.spaces.volume_grace.as_secs() / 3_600),
+                stop_on_exit: Some(self.spaces.stop_on_exit),
+            },
+        };
+        toml::to_string(&file).unwrap_or_default()
+    }
+}
+
+fn read(named: Option<&Path>, data: &Path) -> Result<File, Error> {
+    let path = named.map_or_else(|| data.join(FILE), Path::to_owned);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
+            return Ok(File::default());
+        }
+        Err(source) => return Err(Error::Unreadable { path, source }),
+    };
+    toml::from_str(&text).map_err(|error| Error::Wrong { path, why: error.to_string() })
+}
+
+fn value(key: &'static str, why: String) -> Result<(), Error> {
+    Err(Error::Value { key, why })
+}
+
+/// Names appear in URLs, prompts and file names.
+fn check_name(key: &'static str, name: &str) -> Result<(), Error> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if name.is_empty() || name.len() > 63 || !name.chars().all(allowed) {
+        return value(
+            key,
+            format!("`{name}` is not 1 to 63 letters, digits, dots, dashes or underscores"),
+        );
+    }
+    Ok(())
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// An address that others can dial: the host's name where the server listens on all addresses.
+fn reachable(listen: SocketAddr) -> String {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => format!("{}:{}", host_name(), listen.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => format!("{}:{}", host_name(), listen.port()),
+        _ => listen.to_string(),
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: &str, flags: Flags) -> Result<Config, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE), file).unwrap();
+        Config::load(&Flags { data: Some(folder.path().to_owned()), ..flags })
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_that_over_defaults() {
+        let file = "name = 'from-file'\nzone = 'east'\n[quic]\nlisten = '127.0.0.1:7301'\n";
+        let flags = Flags { name: Some("from-flag".to_owned()), ..Flags::default() };
+        let config = load(file, flags).unwrap();
+        assert_eq!((config.name.as_str(), config.zone.as_str()), ("from-flag", "east"));
+        assert_eq!(config.quic_advertise, "127.0.0.1:7301");
+        assert_eq!(config.http_url, "http://127.0.0.1:3000");
+    }
+
+    #[test]
+    fn what_is_written_out_is_read_back() {
+        let config =
+            load("name = 'a'\n[spaces]\nvolume_grace_hours = 1\n", Flags::default()).unwrap();
+        let again = load(&config.to_toml(), Flags::default()).unwrap();
+        assert_eq!(config.to_toml(), again.to_toml());
+        assert_eq!(again.spaces.volume_grace, Duration::from_secs(3_600));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        for (file, said) in [
+            ("nmae = 'a'", "nmae"),
+            ("name = 7", "line 1"),
+            ("name = 'a b'", "`name` is wrong"),
+            ("[http]\nlisten = '0.0.0.0:3000'", "http.plain"),
+            ("[http]\nurl = 'ftp://x'", "http.url"),
+            ("[quic]\nadvertise = 'host'", "quic.advertise"),
+        ] {
+            let error = load(file, Flags::default()).unwrap_err().to_string();
+            assert!(error.contains(said), "{file}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let config = Some(PathBuf::from("/nonexistent/knot.toml"));
+        let refused = Config::load(&Flags { config, ..Flags::default() });
+        assert!(matches!(refused, Err(Error::Unreadable { .. })));
+    }
+}

@@ -1,0 +1,173 @@
+//! The control socket: what an operator on the server's own machine may always ask.
+//!
+//! A Unix socket in the data folder, which only its owner can enter. One request and one reply per
+//! connection, each a line of JSON.
+
+use std::{
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use knot_core::id::ServerId;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::node::Node;
+
+/// The socket's name in the data folder.
+const SOCKET: &str = "control.sock";
+/// How long a request or a reply may be, in bytes.
+const LINE: u64 = 64 << 10;
+/// How long one exchange may take.
+const EXCHANGE: Duration = Duration::from_secs(30);
+
+/// What may be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// How the server is.
+    Status,
+    /// A token for one more server.
+    JoinToken,
+    /// Remove the server of this name.
+    Remove(String),
+    /// Make sure that an admin of this name exists, and give it a new password.
+    Admin(String),
+    /// Sign-in link and API token of this user, for `knot-server dev`.
+    SignIn(String),
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Request::Status`].
+    Status(Status),
+    /// To [`Request::JoinToken`]: the token.
+    JoinToken(String),
+    /// To [`Request::Remove`].
+    Removed,
+    /// To [`Request::Admin`]: the new password.
+    Admin(String),
+    /// To [`Request::SignIn`].
+    SignIn {
+        /// The path of a page that signs the user in.
+        path: String,
+        /// An API token.
+        token: String,
+    },
+    /// It was not done, and why.
+    Refused(String),
+}
+
+/// How a server is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The process.
+    pub pid: u32,
+    /// The servers that it is linked to.
+    pub linked: Vec<ServerId>,
+    /// The server itself.
+    pub server: ServerId,
+    /// Platforms whose engine has answered.
+    pub platforms: Vec<String>,
+}
+
+/// A request could not be brought to a server, or was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No server listens on the folder's socket.
+    #[error("no server runs on {0}: start it with `knot-server run --data {0}`")]
+    NotRunning(PathBuf),
+    /// The exchange failed.
+    #[error("the server on {folder} did not answer: {source}")]
+    Failed {
+        /// The data folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Asks the server that runs on a data folder.
+///
+/// # Errors
+/// It does not run, does not answer, or refuses.
+pub async fn ask(folder: &Path, request: &Request) -> Result<Reply, Error> {
+    let failed = |source| Error::Failed { folder: folder.to_owned(), source };
+    let stream = match UnixStream::connect(folder.join(SOCKET)).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            return Err(match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    Error::NotRunning(folder.to_owned())
+                }
+                _ => failed(error),
+            });
+        }
+    };
+    match timeout(EXCHANGE, exchange(stream, request)).await {
+        Ok(Ok(Reply::Refused(why))) => Err(Error::Refused(why)),
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(error)) => Err(failed(error)),
+        Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+async fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Reply> {
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line).await?;
+    Ok(serde_json::from_str(&read_line(&mut stream).await?)?)
+}
+
+async fn read_line(stream: &mut UnixStream) -> io::Result<String> {
+    let mut line = String::new();
+    BufReader::new(stream.take(LINE)).read_line(&mut line).await?;
+    Ok(line)
+}
+
+/// Binds the socket of a data folder. One that a killed server left behind is replaced: the
+/// database's lock has shown that none runs.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn bind(folder: &Path) -> io::Result<UnixListener> {
+    let path = folder.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves requests, one at a time, until told to stop.
+pub async fn serve(listener: UnixListener, node: Node, stop: CancellationToken) {
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        let Ok((stream, _)) = accepted else { continue };
+        if let Ok(Err(error)) = timeout(EXCHANGE, answer(stream, &node)).await {
+            tracing::warn!(%error, "a control request failed");
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, node: &Node) -> io::Result<()> {
+    let request: Request = serde_json::from_str(&read_line(&mut stream).await?)?;
+    let reply = node.control(request).await.unwrap_or_else(Reply::Refused);
+    let mut line = serde_json::to_vec(&reply)?;
+    line.push(b'\n');
+    stream.write_all(&line).await
+}

@@ -1,0 +1,291 @@
+//! A server: its database, its network, its spaces and its HTTP API, put together and taken apart.
+
+mod bridge;
+mod setup;
+
+use std::{
+    io, net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::Duration,
+};
+
+use knot_core::{
+    clock::Millis,
+    id::{Author, Id},
+    model::{self, Server, Token},
+    net::{
+        self, Net,
+        identity::{self, Identity},
+        join,
+    },
+    replica::{self, EditError, Replica},
+    store::{self, sqlite::SqliteStore},
+};
+use rand::distr::{Alphanumeric, SampleString as _};
+pub use setup::{Founded, InitError, JoinError, init, join_cluster};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agent_binary,
+    api::{self, App, auth},
+    config::Config,
+    control::{self, Reply, Request, Status},
+    spaces::{
+        self, Engines,
+        drivers::{Docker, Driver, Local, Owner},
+    },
+    users,
+};
+
+/// The database's name in the data folder.
+const DATABASE: &str = "knot.db";
+/// How long terminals and requests have to end when the server stops.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long a sign-in link that an operator asked for is good.
+const LINK: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// A server could not be started, or stopped by failing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no identity in the data folder, or it cannot be read.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The network could not be started.
+    #[error(transparent)]
+    Net(#[from] net::Error),
+    /// The HTTP address cannot be listened on.
+    #[error("TCP {address} cannot be listened on: {source}")]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The control socket cannot be made.
+    #[error("the control socket in {folder} cannot be made: {source}")]
+    Control {
+        /// The data folder.
+        folder: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// This server's own document could not be written.
+    #[error("this server's own document could not be written")]
+    Edit(#[from] EditError),
+}
+
+/// A running server, as its control socket sees it; clones share it.
+#[derive(Clone)]
+pub struct Node {
+    identity: Arc<Identity>,
+    replica: Replica,
+    net: Net,
+    keys: auth::Keys,
+}
+
+/// Runs the server of a data folder until `stop` is cancelled, then takes it down in order.
+///
+/// # Errors
+/// It could not be started.
+pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> {
+    let identity = Arc::new(Identity::load(&config.data)?);
+    let (replica_service, replica) = open(config, &identity)?;
+    let http = TcpListener::bind(config.http_listen)
+        .await
+        .map_err(|source| Error::Http { address: config.http_listen, source })?;
+    let socket = net::bind(config.quic_listen)?;
+    let net_service = net::Service::start(Arc::clone(&identity), replica.clone(), socket)?;
+    let net = net_service.net();
+    let control = control::bind(&config.data)
+        .map_err(|source| Error::Control { folder: config.data.clone(), source })?;
+    introduce_itself(config, &identity, &replica).await?;
+
+    let engines = Engines::new(drivers(config, &identity));
+    let spaces = spaces::Service::start(config.spaces, replica.clone(), net.clone(), engines);
+    let keys = auth::Keys::new(&identity.secret.0);
+    let node = Node {
+        identity: Arc::clone(&identity),
+        replica: replica.clone(),
+        net: net.clone(),
+        keys: keys.clone(),
+    };
+    let drain = CancellationToken::new();
+    let app = App::new(api::Parts {
+        replica,
+        keys,
+        name: config.name.clone(),
+        https: config.http_url.starts_with("https://"),
+        reach: Arc::new(bridge::Agents(node.clone())),
+        cluster: Arc::new(bridge::Cluster::new(node.clone())),
+        drain: drain.clone(),
+    });
+    let router = bridge::refuse_writes_once_removed(api::router(app.clone()), &net);
+    let serving = tokio::spawn(api::serve(http, router, drain.clone()));
+    let controlling = tokio::spawn(control::serve(control, node, drain.clone()));
+    tracing::info!(name = config.name, http = %config.http_listen, quic = %config.quic_listen, "server up");
+
+    stop.cancelled().await;
+    tracing::info!(name = config.name, "server stopping");
+    drain.cancel();
+    app.sessions_ended(DRAIN).await;
+    tokio::time::timeout(DRAIN, serving).await.ok();
+    controlling.await.ok();
+    spaces.stop().await;
+    net_service.stop().await;
+    replica_service.stop().await;
+    Ok(())
+}
+
+/// Makes a folder that only its owner can enter.
+fn make_private(folder: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn open(config: &Config, identity: &Identity) -> Result<(replica::Service, Replica), store::Error> {
+    let store = SqliteStore::open(&config.data.join(DATABASE))?;
+    replica::Service::start(identity.server, model::schema(), Box::new(store))
+}
+
+fn drivers(config: &Config, identity: &Identity) -> Vec<Arc<dyn Driver>> {
+    let owner = Owner { cluster: identity.cluster, home: identity.server.0 };
+    let agent = agent_binary::bytes();
+    let mut drivers: Vec<Arc<dyn Driver>> = Vec::new();
+    if config.local {
+        drivers.push(Arc::new(Local::new(owner, config.data.clone(), agent)));
+    }
+    if config.docker {
+        drivers.push(Arc::new(Docker::new(owner, config.docker_host.clone(), agent)));
+    }
+    drivers
+}
+
+/// Writes name, zone and addresses into this server's own document, where they have changed.
+async fn introduce_itself(
+    config: &Config,
+    identity: &Identity,
+    replica: &Replica,
+) -> Result<(), EditError> {
+    let own = Id::<Server>::from_uuid(identity.server.0);
+    if replica.get(own).is_none() {
+        // Removed, or the document is still on its way: there is nothing to write to.
+        return Ok(());
+    }
+    let Config { name, zone, quic_advertise, http_url, .. } = config.clone();
+    let edit = replica.edit(own, Author::Server(identity.server), move |server| {
+        server.set(Server::name, name);
+        server.set(Server::zone, zone);
+        server.set(Server::quic, quic_advertise);
+        server.set(Server::http, http_url);
+        Ok(())
+    });
+    edit.await.map(drop)
+}
+
+impl Node {
+    /// Answers a request from this machine; the error is for people.
+    pub(crate) async fn control(&self, request: Request) -> Result<Reply, String> {
+        match request {
+            Request::Status => Ok(Reply::Status(self.status())),
+            Request::JoinToken => self.join_token("", self.author()).await.map(Reply::JoinToken),
+            Request::Remove(name) => self.remove(&name).await.map(|()| Reply::Removed),
+            Request::Admin(name) => admin(&self.replica, &name).await.map(Reply::Admin),
+            Request::SignIn(name) => self.sign_in(&name).await,
+        }
+    }
+
+    fn author(&self) -> Author {
+        Author::Server(self.identity.server)
+    }
+
+    fn status(&self) -> Status {
+        let reach = self.net.reach().watch();
+        let linked =
+            reach.borrow().iter().filter(|(_, reach)| reach.linked).map(|(id, _)| *id).collect();
+        let own = Id::<Server>::from_uuid(self.identity.server.0);
+        let record = self.replica.observed::<model::ServerStatus>(own, self.identity.server);
+        Status {
+            pid: std::process::id(),
+            linked,
+            server: self.identity.server,
+            platforms: record.map(|record| record.platforms).unwrap_or_default(),
+        }
+    }
+
+    async fn join_token(&self, name: &str, by: Author) -> Result<String, String> {
+        let token = join::invite(&self.replica, &self.identity, name.to_owned(), by).await;
+        token.map(|token| token.to_string()).map_err(|error| error.to_string())
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), String> {
+        let servers = self.replica.list::<Server>();
+        let mut named =
+            servers.iter().filter(|server| server.name == name || server.id().to_string() == name);
+        let (Some(server), None) = (named.next(), named.next()) else {
+            let known: Vec<_> = servers.iter().map(|server| server.name.as_str()).collect();
+            return Err(format!(
+                "no one server is called `{name}`: the cluster has {}; where two share a name, give the id",
+                known.join(", ")
+            ));
+        };
+        if server.id().uuid() == self.identity.server.0 {
+            return Err(format!(
+                "`{name}` is this server: remove it through another server of the cluster"
+            ));
+        }
+        self.replica.delete(server.id(), self.author()).await.map_err(|error| error.to_string())
+    }
+
+    async fn sign_in(&self, name: &str) -> Result<Reply, String> {
+        let user = users::find(&self.replica, name)
+            .ok_or_else(|| format!("no user is called `{name}`"))?;
+        let path = auth::sign_in_link(&self.keys, user.id(), user.epoch, LINK);
+        let (of, now) = (user.id(), Millis::now());
+        let created = self.replica.create::<Token, _>(self.author(), move |token| {
+            token.set(Token::name, "knot-server dev".to_owned());
+            token.set(Token::user, of);
+            token.set(Token::created, now);
+            Ok(())
+        });
+        let token = created.await.map_err(|error| error.to_string())?.id;
+        Ok(Reply::SignIn { path, token: auth::api_token(&self.keys, token, of) })
+    }
+}
+
+/// Makes sure that an admin of this name exists, and gives it a new password, which is returned.
+async fn admin(replica: &Replica, name: &str) -> Result<String, String> {
+    let password = new_password();
+    let user =
+        users::ensure_admin(replica, name, &password).await.map_err(|error| error.to_string())?;
+    let author = Author::Server(replica.me());
+    users::set_password(replica, user, &password, author)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(password)
+}
+
+/// Makes sure that an admin exists on a data folder, through the server that runs on it or, where
+/// none runs, in its database; returns the new password.
+///
+/// # Errors
+/// The database cannot be opened, or the admin cannot be written.
+pub async fn reset_admin(config: &Config, name: &str) -> Result<String, String> {
+    match control::ask(&config.data, &Request::Admin(name.to_owned())).await {
+        Ok(Reply::Admin(password)) => return Ok(password),
+        Ok(_) => return Err("the server gave another answer: is it of another version?".to_owned()),
+        Err(control::Error::NotRunning(_)) => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    let identity = Identity::load(&config.data).map_err(|error| error.to_string())?;
+    let (service, replica) = open(config, &identity).map_err(|error| error.to_string())?;
+    let password = admin(&replica, name).await;
+    service.stop().await;
+    password
+}
+
+/// 24 letters and digits: 142 bits.
+fn new_password() -> String {
+    Alphanumeric.sample_string(&mut rand::rng(), 24)
+}

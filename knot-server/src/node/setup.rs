@@ -1,0 +1,171 @@
+//! How a data folder becomes a server's: the first of a new cluster, or one more of another.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use knot_core::{
+    id::{Author, Id},
+    model::{Server, Template},
+    net::{
+        self,
+        identity::{self, Identity},
+        join::{self, JoinToken, Newcomer},
+    },
+    replica::{EditError, Replica},
+    store,
+};
+
+use super::{DATABASE, make_private, new_password, open};
+use crate::{config::Config, users};
+
+/// How long a new server may take to hold its own document.
+const ARRIVAL: Duration = Duration::from_secs(20);
+
+/// A cluster could not be founded. What was made in the folder has been left there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InitError {
+    /// The folder cannot be made.
+    #[error("the data folder {folder} cannot be made: {source}")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The folder has a database already.
+    #[error("{0} already holds a database: use another folder")]
+    Taken(PathBuf),
+    /// The identity could not be made or written.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// The database could not be made.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The first documents could not be written.
+    #[error("the first documents could not be written")]
+    Edit(#[from] EditError),
+    /// The admin could not be made.
+    #[error(transparent)]
+    Admin(#[from] users::Error),
+}
+
+/// A cluster could not be joined.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The folder could not be prepared.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// The cluster did not take this server in.
+    #[error(transparent)]
+    Join(#[from] join::Error),
+    /// The network could not be started.
+    #[error(transparent)]
+    Net(#[from] net::Error),
+    /// The cluster took this server in, and what it needs did not arrive.
+    #[error(
+        "{host} took this server in and then did not answer: `knot-server run` will go on from here"
+    )]
+    NoArrival {
+        /// The server that was asked.
+        host: SocketAddr,
+    },
+}
+
+/// What founding a cluster gave.
+#[derive(Debug)]
+pub struct Founded {
+    /// The password of the account `admin`.
+    pub password: String,
+}
+
+/// Makes a data folder the first server of a new cluster, with an `admin` account and a sample
+/// template.
+///
+/// # Errors
+/// See [`InitError`].
+pub async fn init(config: &Config) -> Result<Founded, InitError> {
+    prepare(config)?;
+    let identity = Identity::generate()?;
+    let (service, replica) = open(config, &identity)?;
+    let password = new_password();
+    found(config, &identity, &replica, &password).await?;
+    service.stop().await;
+    // Last: a folder with an identity is a server's.
+    identity.save(&config.data)?;
+    Ok(Founded { password })
+}
+
+async fn found(
+    config: &Config,
+    identity: &Identity,
+    replica: &Replica,
+    password: &str,
+) -> Result<(), InitError> {
+    let author = Author::Server(identity.server);
+    let key = identity.key.public();
+    let Config { name, zone, quic_advertise, http_url, .. } = config.clone();
+    let own = Id::<Server>::from_uuid(identity.server.0);
+    let put = replica.put(own, author, move |server| {
+        server.set(Server::name, name);
+        server.set(Server::zone, zone);
+        server.set(Server::key, Some(key));
+        server.set(Server::quic, quic_advertise);
+        server.set(Server::http, http_url);
+        Ok(())
+    });
+    put.await?;
+    let shell = replica.create::<Template, _>(author, |template| {
+        template.set(Template::name, "shell".to_owned());
+        template.set(Template::description, "A shell on the server's own machine".to_owned());
+        template.set(Template::platform, "local".to_owned());
+        Ok(())
+    });
+    shell.await?;
+    users::ensure_admin(replica, "admin", password).await?;
+    Ok(())
+}
+
+/// Makes a data folder one more server of a token's cluster, through the server at `host`. Returns
+/// once this server and that one both hold its document.
+///
+/// # Errors
+/// See [`JoinError`].
+pub async fn join_cluster(
+    config: &Config,
+    host: SocketAddr,
+    token: &JoinToken,
+) -> Result<(), JoinError> {
+    prepare(config)?;
+    // Before the cluster is asked: an address that cannot be listened on should cost no token.
+    let socket = net::bind(config.quic_listen)?;
+    let newcomer = Newcomer {
+        name: config.name.clone(),
+        zone: config.zone.clone(),
+        quic: config.quic_advertise.clone(),
+        http: config.http_url.clone(),
+    };
+    let joined = join::join(host, token, newcomer).await?;
+    joined.identity.save(&config.data).map_err(InitError::from)?;
+    let identity = Arc::new(joined.identity);
+    let (service, replica) = open(config, &identity).map_err(InitError::from)?;
+    let net_service = net::Service::start(identity, replica.clone(), socket)?;
+    net_service.net().introduce(&joined.host);
+    let arrived = replica.wait_for(&joined.token, ARRIVAL).await;
+    net_service.stop().await;
+    service.stop().await;
+    arrived.map_err(|_| JoinError::NoArrival { host })
+}
+
+/// Makes the folder; refuses one that is a server's, or has documents.
+fn prepare(config: &Config) -> Result<(), InitError> {
+    let folder = config.data.clone();
+    make_private(&folder).map_err(|source| InitError::Folder { folder: folder.clone(), source })?;
+    if Identity::exists(&folder) {
+        return Err(identity::Error::Exists(folder).into());
+    }
+    if folder.join(DATABASE).exists() {
+        return Err(InitError::Taken(folder));
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Volumes of the engine, known by their labels.
+
+use bollard::{
+    models::{Volume, VolumeCreateRequest},
+    query_parameters::RemoveVolumeOptions,
+};
+use uuid::Uuid;
+
+use super::{
+    ANSWER, WORK,
+    failure::{Asked, ask, engine, is_status, said},
+};
+use crate::spaces::drivers::{Owner, VolumeError};
+
+/// The engine's name for a volume.
+pub(super) fn name(owner: Owner, volume: Uuid) -> String {
+    let cluster = owner.cluster.simple().to_string();
+    let short = cluster.get(24..).unwrap_or(&cluster);
+    format!("knot-{short}-{volume}")
+}
+
+/// Makes a volume, or finds it.
+pub(super) async fn ensure(
+    client: &bollard::Docker,
+    owner: Owner,
+    volume: Uuid,
+) -> Result<(), VolumeError> {
+    let request = VolumeCreateRequest {
+        name: Some(name(owner, volume)),
+        labels: Some(owner.volume_labels(volume)),
+        ..VolumeCreateRequest::default()
+    };
+    // Creating one that is there changes nothing, and answers with what is there.
+    let found = ask(WORK, client.create_volume(request))
+        .await
+        .map_err(|failure| engine("make a volume", failure))?;
+    match Owner::of_volume(volume, &found.labels) {
+        Some(maker) if maker.cluster == owner.cluster => Ok(()),
+        maker => Err(foreign(volume, maker)),
+    }
+}
+
+/// Removes a volume that this server made.
+pub(super) async fn remove(
+    client: &bollard::Docker,
+    owner: Owner,
+    volume: Uuid,
+) -> Result<(), VolumeError> {
+    let name = name(owner, volume);
+    let asked = |failure| engine("remove a volume", failure);
+    let Some(found) = inspect(client, &name).await.map_err(asked)? else { return Ok(()) };
+    match Owner::of_volume(volume, &found.labels) {
+        Some(maker) if maker == owner => {}
+        maker => return Err(foreign(volume, maker)),
+    }
+    match ask(WORK, client.remove_volume(&name, None::<RemoveVolumeOptions>)).await {
+        Ok(()) => Ok(()),
+        Err(failure) if is_status(&failure, 404) => Ok(()),
+        Err(failure) if is_status(&failure, 409) => {
+            Err(VolumeError::InUse { volume, by: said(&failure) })
+        }
+        Err(failure) => Err(asked(failure).into()),
+    }
+}
+
+async fn inspect(client: &bollard::Docker, name: &str) -> Asked<Option<Volume>> {
+    match ask(ANSWER, client.inspect_volume(name)).await {
+        Ok(volume) => Ok(Some(volume)),
+        Err(failure) if is_status(&failure, 404) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn foreign(volume: Uuid, maker: Option<Owner>) -> VolumeError {
+    let maker = match maker {
+        Some(maker) => format!("server {} of cluster {}", maker.home, maker.cluster),
+        None => "something other than knot".to_owned(),
+    };
+    VolumeError::Foreign { volume, maker }
+}

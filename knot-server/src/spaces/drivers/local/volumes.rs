@@ -1,0 +1,78 @@
+//! Volumes as folders.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use uuid::Uuid;
+
+use super::{at, failed, files};
+use crate::spaces::drivers::{Owner, VolumeError};
+
+fn folder(data: &Path, volume: Uuid) -> PathBuf {
+    data.join("volumes").join(volume.to_string())
+}
+
+/// Where a volume's data is.
+pub(super) fn data(data: &Path, volume: Uuid) -> PathBuf {
+    folder(data, volume).join("data")
+}
+
+/// Makes a volume, or finds it.
+pub(super) fn ensure(root: &Path, owner: Owner, volume: Uuid) -> Result<(), VolumeError> {
+    let failed = failed("make a volume");
+    let labels = folder(root, volume).join("labels.json");
+    files::make_private(&data(root, volume)).map_err(failed)?;
+    match maker(&labels, volume).map_err(failed)? {
+        Maker::Known(maker) if maker.cluster == owner.cluster => Ok(()),
+        Maker::Known(maker) => Err(foreign(volume, Some(maker))),
+        Maker::Other => Err(foreign(volume, None)),
+        // New, or left by a server that was killed at this point.
+        Maker::None => {
+            Ok(files::write_json(&labels, &owner.volume_labels(volume)).map_err(failed)?)
+        }
+    }
+}
+
+/// Takes a volume that this server made out of sight, and says where it waits to be removed. That
+/// nothing uses it, the caller has seen.
+pub(super) fn set_aside(root: &Path, owner: Owner, volume: Uuid) -> Result<PathBuf, VolumeError> {
+    let failed = failed("remove a volume");
+    let folder = folder(root, volume);
+    let aside = folder.with_file_name(format!("removed-{volume}"));
+    if folder.exists() {
+        match maker(&folder.join("labels.json"), volume).map_err(failed)? {
+            Maker::Known(maker) if maker == owner => {}
+            Maker::Known(maker) => return Err(foreign(volume, Some(maker))),
+            Maker::Other => return Err(foreign(volume, None)),
+            Maker::None => {}
+        }
+        files::remove_all(&aside).map_err(failed)?;
+        fs::rename(&folder, &aside).map_err(at(&folder)).map_err(failed)?;
+    }
+    Ok(aside)
+}
+
+enum Maker {
+    None,
+    Known(Owner),
+    Other,
+}
+
+fn maker(labels: &Path, volume: Uuid) -> io::Result<Maker> {
+    let labels: Option<HashMap<String, String>> = files::read_json(labels)?;
+    Ok(match labels {
+        None => Maker::None,
+        Some(labels) => Owner::of_volume(volume, &labels).map_or(Maker::Other, Maker::Known),
+    })
+}
+
+fn foreign(volume: Uuid, maker: Option<Owner>) -> VolumeError {
+    let maker = match maker {
+        Some(maker) => format!("server {} of cluster {}", maker.home, maker.cluster),
+        None => "something other than knot".to_owned(),
+    };
+    VolumeError::Foreign { volume, maker }
+}

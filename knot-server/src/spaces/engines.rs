@@ -1,0 +1,138 @@
+//! The container engines of this server, and what was last seen on them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::drivers::{Driver, Instance, Platform};
+
+/// How often each engine is asked for what is on it.
+const POLL: Duration = Duration::from_secs(2);
+
+/// What is on the engines that carries this server's labels.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sight {
+    /// By space.
+    pub(super) instances: HashMap<Uuid, Vec<(Platform, Instance)>>,
+    /// Engines that answered when last asked.
+    pub(super) answering: BTreeSet<Platform>,
+}
+
+impl Sight {
+    pub(super) fn of(&self, space: Uuid) -> &[(Platform, Instance)] {
+        self.instances.get(&space).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The drivers of this server and what they see; clones share it.
+#[derive(Clone)]
+pub struct Engines {
+    drivers: Arc<BTreeMap<Platform, Arc<dyn Driver>>>,
+    sight: Arc<watch::Sender<Sight>>,
+    /// What a worker did to a space's instances later than an answer that is still on its way.
+    touched: Arc<Mutex<HashMap<Uuid, Instant>>>,
+}
+
+impl Engines {
+    /// The engines of these drivers, one for each platform.
+    pub fn new(drivers: impl IntoIterator<Item = Arc<dyn Driver>>) -> Self {
+        let drivers = drivers.into_iter().map(|driver| (driver.platform(), driver)).collect();
+        Self { drivers: Arc::new(drivers), sight: Arc::default(), touched: Arc::default() }
+    }
+
+    pub(super) fn driver(&self, platform: Platform) -> Option<&Arc<dyn Driver>> {
+        self.drivers.get(&platform)
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Sight> {
+        self.sight.subscribe()
+    }
+
+    /// What was last seen of a space; `None` while an engine that may have something of it has not
+    /// answered.
+    pub(super) fn see(
+        &self,
+        space: Uuid,
+        on: Option<Platform>,
+    ) -> Option<Vec<(Platform, Instance)>> {
+        let sight = self.sight.borrow();
+        let silent = on.is_some_and(|platform| {
+            self.drivers.contains_key(&platform) && !sight.answering.contains(&platform)
+        });
+        (!silent).then(|| sight.of(space).to_vec())
+    }
+
+    /// Notes what a worker has just done: an instance is there, or is gone.
+    pub(super) fn note(&self, platform: Platform, instance: &Instance, there: bool) {
+        let space = instance.labels.space;
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(space, Instant::now());
+        self.sight.send_modify(|sight| {
+            let seen = sight.instances.entry(space).or_default();
+            seen.retain(|(_, one)| one.id != instance.id);
+            if there {
+                seen.push((platform, instance.clone()));
+            } else if seen.is_empty() {
+                sight.instances.remove(&space);
+            }
+        });
+    }
+
+    /// Asks every engine, again and again, until told to stop.
+    pub(super) async fn poll(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(POLL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            for (platform, driver) in self.drivers.iter() {
+                let asked = Instant::now();
+                let Some(answer) = stop.run_until_cancelled(driver.list()).await else { return };
+                match answer {
+                    Ok(instances) => self.saw(*platform, asked, instances),
+                    Err(error) => self.is_silent(*platform, &error),
+                }
+            }
+        }
+    }
+
+    fn saw(&self, platform: Platform, asked: Instant, instances: Vec<Instance>) {
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        touched.retain(|_, at| *at >= asked);
+        self.sight.send_if_modified(|sight| {
+            let mut found: HashMap<Uuid, Vec<(Platform, Instance)>> = HashMap::new();
+            for (space, seen) in &sight.instances {
+                let keep = |(on, _): &&(Platform, Instance)| {
+                    *on != platform || touched.contains_key(space)
+                };
+                let kept: Vec<_> = seen.iter().filter(keep).cloned().collect();
+                if !kept.is_empty() {
+                    found.insert(*space, kept);
+                }
+            }
+            for instance in instances {
+                let space = instance.labels.space;
+                if !touched.contains_key(&space) {
+                    found.entry(space).or_default().push((platform, instance));
+                }
+            }
+            let news = sight.answering.insert(platform);
+            let changed = news || found != sight.instances;
+            sight.instances = found;
+            changed
+        });
+    }
+
+    fn is_silent(&self, platform: Platform, error: &super::drivers::Error) {
+        self.sight.send_if_modified(|sight| {
+            let news = sight.answering.remove(&platform);
+            if news {
+                tracing::warn!(%platform, %error, "the engine does not answer any more");
+            }
+            news
+        });
+    }
+}

@@ -1,0 +1,222 @@
+use knot_core::generation::Generation;
+use uuid::Uuid;
+
+use super::*;
+use crate::spaces::drivers::{Ended, InstanceId, Labels, Owner};
+
+const ME: ServerId = ServerId(Uuid::from_u128(1));
+const OTHER: ServerId = ServerId(Uuid::from_u128(2));
+
+fn generation(n: u64) -> Generation {
+    Generation { term: 1, n }
+}
+
+fn space(desired: Desired) -> Space {
+    Space { placement: Placement { term: 1, server: ME }, desired, ..Space::default() }
+}
+
+fn status(state: Observed, n: u64) -> SpaceStatus {
+    let term = u64::from(n > 0);
+    SpaceStatus { state, generation: Generation { term, n }, ..SpaceStatus::default() }
+}
+
+fn instance(n: u64, state: State) -> Instance {
+    let owner = Owner { cluster: Uuid::nil(), home: ME.0 };
+    let (space, revision) = (Uuid::nil(), String::new());
+    let labels = Labels { owner, space, generation: generation(n), revision };
+    Instance { id: InstanceId(n.to_string()), labels, state }
+}
+
+struct Case {
+    space: Option<Space>,
+    dead: bool,
+    status: SpaceStatus,
+    instances: Vec<Instance>,
+    linked: Option<Generation>,
+    begun_here: bool,
+    now: i64,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Self {
+            space: Some(space(Desired::Running)),
+            dead: false,
+            status: SpaceStatus::default(),
+            instances: Vec::new(),
+            linked: None,
+            begun_here: true,
+            now: 0,
+        }
+    }
+}
+
+fn check(case: Case, expected: Step) {
+    let world = World {
+        me: ME,
+        space: case.space.as_ref(),
+        dead: case.dead,
+        status: &case.status,
+        instances: &case.instances,
+        linked: case.linked,
+        begun_here: case.begun_here,
+        now: Millis(case.now),
+    };
+    assert_eq!(next(&world), expected, "{world:?}");
+}
+
+#[test]
+fn a_space_that_is_wanted_is_started_once() {
+    check(Case::default(), Step::Start(generation(1)));
+    for state in [Observed::Created, Observed::Stopped] {
+        check(Case { status: status(state, 3), ..Case::default() }, Step::Start(generation(4)));
+    }
+    let provisioning = status(Observed::Provisioning, 1);
+    check(Case { status: provisioning, ..Case::default() }, Step::Rest);
+}
+
+#[test]
+fn a_start_that_a_killed_server_left_half_done_becomes_the_next_generation() {
+    let half =
+        || Case { status: status(Observed::Provisioning, 1), begun_here: false, ..Case::default() };
+    check(half(), Step::Start(generation(2)));
+    let created = instance(1, State::Created);
+    check(Case { instances: vec![created.clone()], ..half() }, Step::Stop(created));
+}
+
+#[test]
+fn a_running_container_is_adopted_after_a_server_restart() {
+    let adopted = |linked| Case {
+        status: status(Observed::Starting, 1),
+        instances: vec![instance(1, State::Running)],
+        begun_here: false,
+        linked,
+        ..Case::default()
+    };
+    check(adopted(None), Step::RestFor(LINK_DEADLINE));
+    check(adopted(Some(generation(1))), Step::Become(Observed::Running));
+}
+
+#[test]
+fn an_agent_that_never_links_is_a_stated_cause() {
+    let late = Case {
+        status: status(Observed::Starting, 1),
+        instances: vec![instance(1, State::Running)],
+        now: 60_000,
+        ..Case::default()
+    };
+    check(late, Step::Fail(Cause::NoAgent));
+}
+
+#[test]
+fn a_container_that_ended_or_vanished_is_a_stated_cause() {
+    let running =
+        |instances| Case { status: status(Observed::Running, 1), instances, ..Case::default() };
+    check(running(vec![instance(1, State::Running)]), Step::Rest);
+    check(running(vec![]), Step::Fail(Cause::Vanished));
+    let ended = Ended { status: Some(3), ..Ended::default() };
+    let step = Step::Fail(Cause::Ended(ended.to_string()));
+    check(running(vec![instance(1, State::Ended(ended))]), step);
+}
+
+#[test]
+fn a_restart_ends_the_generation_it_names_once() {
+    let asked = Space { restart: generation(1), ..space(Desired::Running) };
+    let at = |state, n, instances| Case {
+        space: Some(asked.clone()),
+        status: status(state, n),
+        instances,
+        ..Case::default()
+    };
+    let (one, two) = (instance(1, State::Running), instance(2, State::Running));
+    check(at(Observed::Running, 1, vec![one.clone()]), Step::Become(Observed::Stopping));
+    check(at(Observed::Stopping, 1, vec![one.clone()]), Step::Stop(one));
+    check(at(Observed::Stopping, 1, vec![]), Step::Start(generation(2)));
+    check(at(Observed::Running, 2, vec![two]), Step::Rest);
+}
+
+#[test]
+fn a_failed_start_is_tried_again_only_when_asked() {
+    let failed = status(Observed::Failed, 2);
+    check(Case { status: failed.clone(), ..Case::default() }, Step::Rest);
+    let asked = Space { restart: generation(2), ..space(Desired::Running) };
+    check(
+        Case { space: Some(asked), status: failed, ..Case::default() },
+        Step::Start(generation(3)),
+    );
+}
+
+#[test]
+fn a_number_on_the_engine_is_never_used_again() {
+    let forgotten = Case {
+        status: status(Observed::Running, 1),
+        instances: vec![instance(5, State::Running)],
+        begun_here: false,
+        ..Case::default()
+    };
+    let old = instance(5, State::Running);
+    check(forgotten, Step::Become(Observed::Stopping));
+    let stopping = Case {
+        status: status(Observed::Stopping, 1),
+        instances: vec![old.clone()],
+        begun_here: false,
+        ..Case::default()
+    };
+    check(stopping, Step::Stop(old));
+}
+
+#[test]
+fn a_stop_ends_in_stopped() {
+    let wanted = || Some(space(Desired::Stopped));
+    let one = instance(1, State::Running);
+    let at = |state, instances| Case {
+        space: wanted(),
+        status: status(state, 1),
+        instances,
+        ..Case::default()
+    };
+    check(at(Observed::Running, vec![one.clone()]), Step::Become(Observed::Stopping));
+    check(at(Observed::Stopping, vec![one.clone()]), Step::Stop(one));
+    check(at(Observed::Stopping, vec![]), Step::Become(Observed::Stopped));
+    check(at(Observed::Stopped, vec![]), Step::Rest);
+    check(at(Observed::Failed, vec![]), Step::Become(Observed::Stopped));
+    check(Case { space: wanted(), ..Case::default() }, Step::Rest);
+}
+
+#[test]
+fn a_dead_space_is_taken_down_and_forgotten() {
+    let dead = |state, instances| Case {
+        space: None,
+        dead: true,
+        status: status(state, 1),
+        instances,
+        ..Case::default()
+    };
+    let one = instance(1, State::Running);
+    check(dead(Observed::Running, vec![one.clone()]), Step::Become(Observed::Deleting));
+    check(dead(Observed::Deleting, vec![one.clone()]), Step::Stop(one));
+    check(dead(Observed::Deleting, vec![]), Step::Forget);
+    check(dead(Observed::Gone, vec![]), Step::Rest);
+}
+
+#[test]
+fn an_unknown_space_is_left_alone() {
+    let unknown =
+        Case { space: None, instances: vec![instance(1, State::Running)], ..Case::default() };
+    check(unknown, Step::Rest);
+}
+
+#[test]
+fn a_space_that_is_placed_elsewhere_is_stopped_here() {
+    let moved =
+        Space { placement: Placement { term: 2, server: OTHER }, ..space(Desired::Running) };
+    let one = instance(1, State::Running);
+    let here = Case {
+        space: Some(moved.clone()),
+        status: status(Observed::Running, 1),
+        instances: vec![one.clone()],
+        ..Case::default()
+    };
+    check(here, Step::Stop(one));
+    check(Case { space: Some(moved), ..Case::default() }, Step::Rest);
+}

@@ -1,0 +1,226 @@
+//! Keeps a worker for each space that is this server's business, and wakes it when something about
+//! it changes.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use knot_core::{
+    clock::Millis,
+    id::{Author, Id, ServerId},
+    model::{Observed, Server, ServerStatus, Space, SpaceStatus, Volume},
+    net::Net,
+    replica::{Changed, Replica},
+    schema::Entity as _,
+};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    Options,
+    drivers::Platform,
+    engines::{Engines, Sight},
+    worker::{Home, Worker},
+};
+
+/// How many spaces are provisioned at a time.
+const STARTS: usize = 8;
+/// How often volumes of dead spaces are looked for.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// The tasks that run this server's spaces.
+pub struct Service {
+    home: Arc<Home>,
+    tasks: JoinSet<()>,
+}
+
+impl Service {
+    /// Starts them.
+    pub fn start(options: Options, replica: Replica, net: Net, engines: Engines) -> Self {
+        let home = Arc::new(Home {
+            me: replica.me(),
+            options,
+            replica,
+            net,
+            engines,
+            starts: Semaphore::new(STARTS),
+            stop: CancellationToken::new(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(home.engines.clone().poll(home.stop.clone()));
+        tasks.spawn(manage(Arc::clone(&home)));
+        tasks.spawn(sweep(Arc::clone(&home)));
+        tasks.spawn(publish_platforms(Arc::clone(&home)));
+        Self { home, tasks }
+    }
+
+    /// Ends the workers; spaces run on, unless the options say that they end with the server.
+    pub async fn stop(mut self) {
+        self.home.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        if self.home.options.stop_on_exit {
+            stop_all(&self.home).await;
+        }
+    }
+}
+
+async fn manage(home: Arc<Home>) {
+    let mut changes = home.replica.watch(&[Space::KIND]);
+    let mut sights = home.engines.watch();
+    let mut seen = Sight::default();
+    let mut workers: HashMap<Uuid, Arc<Notify>> = HashMap::new();
+    let mut tasks: JoinSet<Uuid> = JoinSet::new();
+    for space in home.replica.list::<Space>() {
+        wake(&home, &mut workers, &mut tasks, space.id().uuid());
+    }
+    for grave in home.replica.graves(Space::KIND) {
+        wake(&home, &mut workers, &mut tasks, grave.doc.uuid);
+    }
+    loop {
+        tokio::select! {
+            () = home.stop.cancelled() => break,
+            Changed::Document(subject) | Changed::Record(subject) = changes.next() => {
+                wake(&home, &mut workers, &mut tasks, subject.uuid);
+            }
+            changed = sights.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                let sight = sights.borrow_and_update().clone();
+                for space in differing(&seen, &sight, &workers) {
+                    wake(&home, &mut workers, &mut tasks, space);
+                }
+                seen = sight;
+            }
+            Some(ended) = tasks.join_next() => {
+                if let Ok(space) = ended {
+                    workers.remove(&space);
+                    // What changed while it was ending may make it our business again.
+                    wake(&home, &mut workers, &mut tasks, space);
+                }
+            }
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Spaces of which something else is seen than before; all, where an engine answers again.
+fn differing(before: &Sight, now: &Sight, workers: &HashMap<Uuid, Arc<Notify>>) -> BTreeSet<Uuid> {
+    let all = before.instances.keys().chain(now.instances.keys()).copied();
+    let mut spaces: BTreeSet<_> = all.filter(|space| before.of(*space) != now.of(*space)).collect();
+    if before.answering != now.answering {
+        spaces.extend(workers.keys());
+    }
+    spaces
+}
+
+/// Wakes the worker of a space, or begins one where the space is this server's business.
+fn wake(
+    home: &Arc<Home>,
+    workers: &mut HashMap<Uuid, Arc<Notify>>,
+    tasks: &mut JoinSet<Uuid>,
+    space: Uuid,
+) {
+    if let Some(worker) = workers.get(&space) {
+        worker.notify_one();
+    } else if is_ours(home, space) {
+        let notify = Arc::new(Notify::new());
+        let worker = Worker::new(Arc::clone(home), Id::from_uuid(space), Arc::clone(&notify));
+        workers.insert(space, notify);
+        tasks.spawn(async move {
+            worker.run().await;
+            space
+        });
+    }
+}
+
+/// Placed here; or with something left of it on an engine here; or dead, and not yet forgotten.
+fn is_ours(home: &Home, space: Uuid) -> bool {
+    let id = Id::<Space>::from_uuid(space);
+    let has_instances = home.engines.see(space, None).is_some_and(|found| !found.is_empty());
+    if let Some(space) = home.replica.get(id) {
+        return space.placement.server == home.me || has_instances;
+    }
+    if home.replica.grave(id).is_none() {
+        return false;
+    }
+    let status = home.replica.observed::<SpaceStatus>(id, home.me);
+    has_instances || status.is_some_and(|status| status.state != Observed::Gone)
+}
+
+/// Removes the volumes of spaces that have been gone for the grace.
+async fn sweep(home: Arc<Home>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    while home.stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        for volume in home.replica.list::<Volume>() {
+            let status = home.replica.observed::<SpaceStatus>(volume.space, home.me);
+            let gone = status.filter(|status| status.state == Observed::Gone);
+            let over = gone.is_some_and(|status| {
+                status.since.plus(home.options.volume_grace) <= Millis::now()
+            });
+            if over && home.replica.grave(volume.space).is_some() {
+                remove_volume(&home, volume.id(), &volume.platform).await;
+            }
+        }
+    }
+}
+
+async fn remove_volume(home: &Home, volume: Id<Volume>, platform: &str) {
+    let driver = platform.parse::<Platform>().ok().and_then(|one| home.engines.driver(one));
+    let Some(driver) = driver else { return };
+    match driver.remove_volume(volume.uuid()).await {
+        Ok(()) => {
+            let deleted = home.replica.delete(volume, Author::Server(home.me)).await;
+            tracing::info!(%volume, ok = deleted.is_ok(), "a dead space's volume was removed");
+        }
+        Err(error) => tracing::warn!(%volume, %error, "a volume could not be removed"),
+    }
+}
+
+/// Says in this server's record for which platforms an engine answers here.
+async fn publish_platforms(home: Arc<Home>) {
+    let own = Id::<Server>::from_uuid(home.me.0);
+    let mut sights = home.engines.watch();
+    loop {
+        let platforms: Vec<String> =
+            sights.borrow_and_update().answering.iter().map(ToString::to_string).collect();
+        let status = ServerStatus { version: env!("CARGO_PKG_VERSION").to_owned(), platforms };
+        if home.replica.observed(own, home.me) != Some(status.clone()) {
+            if let Err(error) = home.replica.observe(own, &status).await {
+                tracing::error!(%error, "this server's record could not be written");
+            }
+        }
+        match home.stop.run_until_cancelled(sights.changed()).await {
+            Some(Ok(())) => {}
+            _ => return,
+        }
+    }
+}
+
+/// Stops everything that carries this server's labels. What is wanted of the spaces stays as it is.
+async fn stop_all(home: &Arc<Home>) {
+    let sight = home.engines.watch().borrow().clone();
+    let mut stops = JoinSet::new();
+    for (platform, instance) in sight.instances.into_values().flatten() {
+        let home = Arc::clone(home);
+        stops.spawn(async move {
+            let Some(driver) = home.engines.driver(platform) else { return };
+            let space = Id::<Space>::from_uuid(instance.labels.space);
+            if let Err(error) = driver.stop(&instance, home.options.stop_grace).await {
+                tracing::error!(%space, %error, "a space could not be stopped");
+                return;
+            }
+            let status = home.replica.observed::<SpaceStatus>(space, ServerId(home.me.0));
+            let state = Observed::Stopped;
+            let stopped = SpaceStatus { state, since: Millis::now(), ..status.unwrap_or_default() };
+            home.replica.observe(space, &stopped).await.ok();
+        });
+    }
+    while stops.join_next().await.is_some() {}
+}
