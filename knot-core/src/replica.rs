@@ -36,6 +36,9 @@ use crate::{
 /// How many inputs may wait for the replica before callers do.
 const QUEUE: usize = 1_024;
 
+/// How often it is looked whether a peer has become equal.
+const EQUAL_ASK: Duration = Duration::from_millis(20);
+
 /// A commit failed. Nothing of it is acknowledged, shown or sent.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -386,6 +389,29 @@ impl Replica {
         });
         self.send(Input::Holds { doc, heads: heads.to_vec(), reply }).await?;
         answer.await.map_err(|_| CommitError::Stopped.into())
+    }
+
+    /// Waits until a linked peer holds exactly what is held here, as a server does that has just
+    /// joined: until then it may not have heard of what everybody else knows.
+    ///
+    /// # Errors
+    /// They were not equal within `bound`.
+    pub async fn wait_until_equal(&self, peer: ServerId, bound: Duration) -> Result<(), Behind> {
+        let equal = async {
+            let mut asks = tokio::time::interval(EQUAL_ASK);
+            loop {
+                asks.tick().await;
+                let (reply, answer) = oneshot::channel();
+                let reply = Box::new(move |equals| {
+                    reply.send(equals).ok();
+                });
+                self.send(Input::Equals { peer, reply }).await.map_err(|_| Behind)?;
+                if answer.await.map_err(|_| Behind)? {
+                    return Ok(());
+                }
+            }
+        };
+        tokio::time::timeout(bound, equal).await.map_err(|_| Behind)?
     }
 
     /// Waits until everything that a token asks for is held here, or is dead.

@@ -49,7 +49,7 @@ mod network;
 mod schedule;
 mod world;
 
-use std::{env, fmt, time::Duration};
+use std::{cell::Cell, env, fmt, time::Duration};
 
 pub use action::{Action, Operation};
 pub use disk::Fault;
@@ -99,23 +99,35 @@ pub struct Counterexample {
     pub schedule: String,
 }
 
+/// What [`check`] has played.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Played {
+    /// How many schedules.
+    pub schedules: u64,
+    /// The longest that replicas took to become equal once all faults had ended.
+    pub slowest: Duration,
+}
+
 /// Plays schedules number 0 to `cases`, or as many as the environment variable `KNOT_SIM_CASES`
-/// says; or only the one of the number `KNOT_SIM_SEED`. Returns how many were played.
+/// says; or only the one of the number `KNOT_SIM_SEED`.
 ///
 /// # Errors
 /// The first that failed, shrunk.
-pub fn check<O: Operation>(cases: u64) -> Result<u64, Box<Counterexample>> {
+pub fn check<O: Operation>(cases: u64) -> Result<Played, Box<Counterexample>> {
     let variable = |name| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match variable("KNOT_SIM_SEED") {
         Some(seed) => seed..seed.saturating_add(1),
         None => 0..variable("KNOT_SIM_CASES").unwrap_or(cases),
     };
-    let count = seeds.end - seeds.start;
-    seeds.into_iter().try_for_each(check_one::<O>)?;
-    Ok(count)
+    let mut played = Played::default();
+    for seed in seeds {
+        played.slowest = played.slowest.max(check_one::<O>(seed)?);
+        played.schedules += 1;
+    }
+    Ok(played)
 }
 
-fn check_one<O: Operation>(seed: u64) -> Result<(), Box<Counterexample>> {
+fn check_one<O: Operation>(seed: u64) -> Result<Duration, Box<Counterexample>> {
     let mut bytes = [0; 32];
     bytes.iter_mut().zip(seed.to_le_bytes()).for_each(|(to, from)| *to = from);
     let config = Config {
@@ -125,15 +137,20 @@ fn check_one<O: Operation>(seed: u64) -> Result<(), Box<Counterexample>> {
         ..Config::default()
     };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let settled = Cell::new(Duration::ZERO);
     let played = TestRunner::new_with_rng(config, rng).run(&schedule::<O>(), |schedule| {
-        run(&schedule).map(drop).map_err(|failure| TestCaseError::fail(failure.to_string()))
+        match run(&schedule) {
+            Ok(report) => settled.set(report.settled),
+            Err(failure) => return Err(TestCaseError::fail(failure.to_string())),
+        }
+        Ok(())
     });
     let text = |schedule: &Schedule<O>| {
         let Schedule { seed, servers, network, steps } = schedule;
         let steps: Vec<_> = steps.iter().map(|step| format!("  {step:?}")).collect();
         format!("{servers} servers, seed {seed}, {network:?}\n{}", steps.join("\n"))
     };
-    played.map_err(|error| {
+    played.map(|()| settled.get()).map_err(|error| {
         let (reason, schedule) = match error {
             TestError::Fail(reason, schedule) => (reason.to_string(), text(&schedule)),
             TestError::Abort(reason) => (reason.to_string(), String::new()),

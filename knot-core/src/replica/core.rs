@@ -52,6 +52,8 @@ pub(crate) enum Input {
     Present { subject: DocId, value: Option<bytes::Bytes> },
     /// Whether all of these changes are held, or the document is dead.
     Holds { doc: DocId, heads: Vec<ChangeHash>, reply: Box<dyn FnOnce(bool) + Send> },
+    /// Whether a linked peer was last heard to hold exactly what is held here.
+    Equals { peer: ServerId, reply: Box<dyn FnOnce(bool) + Send> },
     /// A peer is linked.
     PeerUp(ServerId),
     /// The link to a peer is gone.
@@ -221,6 +223,7 @@ impl Core {
         match input {
             Input::Present { subject, value } => self.present(subject, value, effects),
             Input::Holds { doc, heads, reply } => reply(self.holds(doc, &heads)),
+            Input::Equals { peer, reply } => reply(self.engine.equals(peer)),
             Input::PeerUp(peer) => self.peer_up(now, peer, effects),
             Input::PeerDown(peer) => self.peer_down(now, peer, effects),
             Input::Message(peer, Message::Pull(wants)) => {

@@ -157,8 +157,13 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
         match message {
             Message::Root { count, sum } => {
-                peer.root = Some((count, sum));
-                self.walk_if_differing(now, id)
+                let before = peer.root.replace((count, sum));
+                let mut outputs = self.walk_if_differing(now, id);
+                // Equal now, and the peer may not know it yet.
+                if before != Some((count, sum)) && self.equals(id) {
+                    outputs.push(self.send_root(id));
+                }
+                outputs
             }
             Message::Nodes(nodes) => {
                 peer.walking = Some(now);
@@ -180,7 +185,8 @@ impl Engine {
                         peer.wanted.insert(key);
                     }
                 }
-                self.pull(now, id)
+                let more = self.pull(now, id);
+                if more.is_empty() { vec![self.send_root(id)] } else { more }
             }
             Message::Pull(_) | Message::News(_) | Message::Presence(_) => Vec::new(),
         }
