@@ -31,7 +31,8 @@
 //!     }
 //!     fn action(&self) -> sim::Action {
 //!         let title = self.0.clone();
-//!         sim::Action::put(Id::of_key(&[b"the task"]), move |task| {
+//!         let the_task: Id<Task> = Id::of_key(&[b"the task"]);
+//!         sim::Action::put(the_task, move |task| {
 //!             task.set(Task::title, title);
 //!             Ok(())
 //!         })
