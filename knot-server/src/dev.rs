@@ -273,7 +273,7 @@ fn lock(folder: &Path) -> Result<std::fs::File, Error> {
     if !is_empty && !folder.join(FILE).exists() && !path.exists() {
         return Err(Error::Folder(folder.to_owned()));
     }
-    std::fs::create_dir_all(folder).map_err(failed)?;
+    node::make_private(folder).map_err(failed)?;
     let file = std::fs::File::create(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -140,7 +140,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
 }
 
 /// Makes a folder that only its owner can enter.
-fn make_private(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 

@@ -41,7 +41,7 @@ pub(super) fn configure(folder: &Path, name: &str, ports: &mut Ports) -> Result<
         "name = \"{name}\"\nzone = \"{name}\"\n\n[http]\nlisten = \"{http}\"\n\n\
          [quic]\nlisten = \"{quic}\"\n\n[spaces]\nstop_on_exit = true\nstop_grace_seconds = 3\n"
     );
-    std::fs::create_dir_all(&data).map_err(failed)?;
+    node::make_private(&data).map_err(failed)?;
     std::fs::write(&file, text).map_err(failed)?;
     Ok(Config::load(&flags)?)
 }
