@@ -10,7 +10,7 @@ mod view;
 pub mod wall;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -60,7 +60,7 @@ pub enum EditError {
 /// One change that is now held.
 #[derive(Clone, Debug)]
 pub struct Held {
-    /// Its number among the held changes of the document, from 0.
+    /// Its number among the stored changes of the document; rising, from 0.
     pub number: u32,
     /// Its bytes, as they came.
     pub bytes: Bytes,
@@ -73,6 +73,8 @@ pub struct Receipt {
     pub held: Vec<Held>,
     /// Those that depend on something that is not held.
     pub waiting: Vec<Checked>,
+    /// Those that have the actor and number of another held one.
+    pub forks: Vec<ChangeHash>,
 }
 
 /// One document in memory.
@@ -81,30 +83,59 @@ pub struct Document {
     automerge: Automerge,
     graph: Graph,
     actor: Option<ActorId>,
+    /// The number of the next change that is held.
+    next: u32,
 }
 
 impl Default for Document {
     fn default() -> Self {
-        Self { automerge: Automerge::new(), graph: Graph::default(), actor: None }
+        Self { automerge: Automerge::new(), graph: Graph::default(), actor: None, next: 0 }
     }
 }
 
 impl Document {
-    /// A document from its held changes, in the order they were held. One that does not pass the
-    /// wall is left out, with everything that depends on it, and returned by its number.
-    pub fn load(changes: impl IntoIterator<Item = Bytes>) -> (Self, Vec<u32>) {
+    /// A document from its stored changes with their numbers. One that does not pass the wall is left
+    /// out, with everything that depends on it, and returned by its number; what is held later has a
+    /// number past all of them.
+    pub fn load(changes: impl IntoIterator<Item = (u32, Bytes)>) -> (Self, Vec<u32>) {
         let mut document = Self::default();
-        let mut damaged = Vec::new();
-        for (number, bytes) in (0..).zip(changes) {
+        let (mut damaged, mut early) = (Vec::new(), Vec::new());
+        for (number, bytes) in changes {
+            document.next = document.next.max(number.saturating_add(1));
             match wall::inspect(&bytes) {
+                Ok(change) if document.graph.holds(&change.hash) => {}
                 Ok(change) if document.graph.holds_all(&change.deps) => {
                     document.graph.hold(change);
                 }
-                _ => damaged.push(number),
+                Ok(change) => early.push((number, change)),
+                Err(_) => damaged.push(number),
             }
         }
+        document.hold_early(early, &mut damaged);
         document.rebuild();
         (document, damaged)
+    }
+
+    /// Holds changes that are stored before what they depend on: that was damaged once, and fetched
+    /// again.
+    fn hold_early(&mut self, mut early: Vec<(u32, Checked)>, damaged: &mut Vec<u32>) {
+        loop {
+            let before = early.len();
+            for (number, change) in std::mem::take(&mut early) {
+                if self.graph.holds(&change.hash) {
+                    continue;
+                }
+                if self.graph.holds_all(&change.deps) {
+                    self.graph.hold(change);
+                } else {
+                    early.push((number, change));
+                }
+            }
+            if early.len() == before {
+                break;
+            }
+        }
+        damaged.extend(early.into_iter().map(|(number, _)| number));
     }
 
     /// The hashes of the held changes that no held change depends on, in order.
@@ -158,6 +189,11 @@ impl Document {
             copy.set_actor(actor);
             let mut transaction = copy.transaction();
             for (key, value) in puts {
+                // automerge takes the value that wins a conflict for there already, and would only
+                // drop the others: this write would then be lost to one that had not seen it.
+                if transaction.get_all(ROOT, key.as_str())?.len() > 1 {
+                    transaction.delete(ROOT, key.as_str())?;
+                }
                 transaction.put(ROOT, key, to_automerge(value))?;
             }
             let options =
@@ -169,16 +205,17 @@ impl Document {
         let bytes = Bytes::copy_from_slice(change.ok_or(EditError::Failed)?.raw_bytes());
         let change = wall::inspect(&bytes).map_err(|_| EditError::Failed)?;
         self.automerge = copy;
-        let number = self.graph.hold(change);
-        self.graph.set_applied(number);
-        Ok(Some(Held { number, bytes }))
+        let node = self.graph.hold(change);
+        self.graph.set_applied(node);
+        Ok(Some(Held { number: self.number(), bytes }))
     }
 
     /// Holds what can be held of these changes, in whatever order they came, and applies what can
     /// be applied.
     pub fn receive(&mut self, changes: Vec<Checked>) -> Receipt {
-        let mut receipt = Receipt { held: Vec::new(), waiting: changes };
-        let mut forked = false;
+        let mut receipt = Receipt { waiting: changes, ..Receipt::default() };
+        let mut seen = HashSet::new();
+        receipt.waiting.retain(|change| seen.insert(change.hash));
         loop {
             let before = receipt.held.len();
             for change in std::mem::take(&mut receipt.waiting) {
@@ -189,20 +226,32 @@ impl Document {
                     receipt.waiting.push(change);
                     continue;
                 }
-                forked |= self.graph.forks(&change);
+                if self.graph.forks(&change) {
+                    receipt.forks.push(change.hash);
+                }
                 let bytes = change.bytes.clone();
-                receipt.held.push(Held { number: self.graph.hold(change), bytes });
+                self.graph.hold(change);
+                receipt.held.push(Held { number: self.number(), bytes });
             }
             if receipt.held.len() == before {
                 break;
             }
         }
-        if forked {
+        if !receipt.forks.is_empty() {
+            // It may be ours that somebody else writes under: our next change takes another.
+            self.actor = None;
             self.rebuild();
         } else {
             self.apply_held();
         }
         receipt
+    }
+
+    /// The number of a change that is newly held.
+    fn number(&mut self) -> u32 {
+        let number = self.next;
+        self.next = self.next.saturating_add(1);
+        number
     }
 
     /// Applies everything held anew: which of two forks counts may have changed.

@@ -20,11 +20,10 @@ use tokio::sync::{mpsc, oneshot};
 pub use watch::{Changed, Watch};
 
 #[cfg(feature = "sim")]
-pub(crate) use self::core::{Core, Effects, Input as CoreInput};
-use self::{
-    core::{Input, Shown},
-    index::Entry,
-};
+pub(crate) use self::core::{Core, EditFn, Effects, Input as CoreInput, Shown};
+#[cfg(not(feature = "sim"))]
+use self::core::{EditFn, Shown};
+use self::{core::Input, index::Entry};
 use crate::{
     clock::Millis,
     doc::{self, Conflict},
@@ -36,6 +35,9 @@ use crate::{
 
 /// How many inputs may wait for the replica before callers do.
 const QUEUE: usize = 1_024;
+
+/// How often it is looked whether a peer has become equal.
+const EQUAL_ASK: Duration = Duration::from_millis(20);
 
 /// A commit failed. Nothing of it is acknowledged, shown or sent.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -163,6 +165,15 @@ impl fmt::Debug for Replica {
     }
 }
 
+#[cfg(feature = "sim")]
+impl Replica {
+    /// A handle to read a simulated core with; what is asked of it answers that it has stopped.
+    pub(crate) fn reader(me: ServerId, run: u64, shown: Arc<Shown>) -> Self {
+        let (inputs, _) = mpsc::channel(1);
+        Self { me, run, shown, inputs }
+    }
+}
+
 impl Replica {
     /// The server that this replica belongs to.
     pub fn me(&self) -> ServerId {
@@ -177,6 +188,13 @@ impl Replica {
     /// A document, if it lives and is held here.
     pub fn get<E: Entity>(&self, id: Id<E>) -> Option<Doc<E>> {
         let entry = self.shown.read(|index| index.documents.get(&id.into()).cloned())?;
+        Doc::new(id, entry)
+    }
+
+    /// What a deleted document was when it died, for as long as this process remembers it: some
+    /// thousand of the newest.
+    pub fn remains<E: Entity>(&self, id: Id<E>) -> Option<Doc<E>> {
+        let entry = self.shown.read(|index| index.remains.get(&id.into()).cloned())?;
         Doc::new(id, entry)
     }
 
@@ -262,13 +280,7 @@ impl Replica {
         E: Entity + Default,
         F: FnOnce(&mut Edit<'_, E>) -> Result<(), EditError> + Send + 'static,
     {
-        let edit = Box::new(move |entry: Option<&Entry>| {
-            let current = entry.and_then(|entry| entry.value.clone()?.downcast::<E>().ok());
-            let current = current.unwrap_or_default();
-            let mut puts = Edit::new(&*current);
-            edit(&mut puts)?;
-            Ok(puts.into_puts())
-        });
+        let edit = edit_fn(edit);
         let heads = self
             .ask(|reply| Input::Edit {
                 doc: id.into(),
@@ -360,12 +372,45 @@ impl Replica {
         doc: impl Into<DocId>,
         heads: &[ChangeHash],
     ) -> Result<bool, EditError> {
+        let doc = doc.into();
+        // Most that is asked for is what is read here already.
+        let shown = self.shown.read(|index| {
+            let entry = index.documents.get(&doc);
+            let current = entry.is_some_and(|entry| heads.iter().all(|head| entry.heads.contains(head)));
+            current || index.graves.contains_key(&doc)
+        });
+        if shown {
+            return Ok(true);
+        }
         let (reply, answer) = oneshot::channel();
         let reply = Box::new(move |holds| {
             reply.send(holds).ok();
         });
-        self.send(Input::Holds { doc: doc.into(), heads: heads.to_vec(), reply }).await?;
+        self.send(Input::Holds { doc, heads: heads.to_vec(), reply }).await?;
         answer.await.map_err(|_| CommitError::Stopped.into())
+    }
+
+    /// Waits until a linked peer holds exactly what is held here, as a server does that has just
+    /// joined: until then it may not have heard of what everybody else knows.
+    ///
+    /// # Errors
+    /// They were not equal within `bound`.
+    pub async fn wait_until_equal(&self, peer: ServerId, bound: Duration) -> Result<(), Behind> {
+        let equal = async {
+            let mut asks = tokio::time::interval(EQUAL_ASK);
+            loop {
+                asks.tick().await;
+                let (reply, answer) = oneshot::channel();
+                let reply = Box::new(move |equals| {
+                    reply.send(equals).ok();
+                });
+                self.send(Input::Equals { peer, reply }).await.map_err(|_| Behind)?;
+                if answer.await.map_err(|_| Behind)? {
+                    return Ok(());
+                }
+            }
+        };
+        tokio::time::timeout(bound, equal).await.map_err(|_| Behind)?
     }
 
     /// Waits until everything that a token asks for is held here, or is dead.
@@ -402,6 +447,21 @@ impl Replica {
         let command = service::Command::Input(input);
         self.inputs.send(command).await.map_err(|_| CommitError::Stopped.into())
     }
+}
+
+/// A typed edit as the core takes it.
+pub(crate) fn edit_fn<E, F>(edit: F) -> EditFn
+where
+    E: Entity + Default,
+    F: FnOnce(&mut Edit<'_, E>) -> Result<(), EditError> + Send + 'static,
+{
+    Box::new(move |entry: Option<&Entry>| {
+        let current = entry.and_then(|entry| entry.value.clone()?.downcast::<E>().ok());
+        let current = current.unwrap_or_default();
+        let mut puts = Edit::new(&*current);
+        edit(&mut puts)?;
+        Ok(puts.into_puts())
+    })
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Bytes, EditError> {

@@ -123,8 +123,8 @@ pub trait Store: Send {
     /// Everything a start needs. Counts as the beginning of a new run.
     fn open(&mut self) -> Result<Contents, Error>;
 
-    /// The changes of a document in the order of their numbers. Damaged rows are left out.
-    fn changes(&mut self, doc: DocId) -> Result<Vec<Bytes>, Error>;
+    /// The changes of a document with their numbers, in their order. Damaged rows may be left out.
+    fn changes(&mut self, doc: DocId) -> Result<Vec<(u32, Bytes)>, Error>;
 
     /// Makes a transaction durable: on return it survives a crash and a power cut.
     fn commit(&mut self, transaction: &Transaction) -> Result<(), Error>;
@@ -135,7 +135,7 @@ impl<S: Store + ?Sized> Store for Box<S> {
         (**self).open()
     }
 
-    fn changes(&mut self, doc: DocId) -> Result<Vec<Bytes>, Error> {
+    fn changes(&mut self, doc: DocId) -> Result<Vec<(u32, Bytes)>, Error> {
         (**self).changes(doc)
     }
 

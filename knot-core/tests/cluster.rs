@@ -239,3 +239,14 @@ async fn a_token_of_another_cluster_is_refused_by_both_sides() {
     assert!(matches!(refused, Err(join::Error::NotAccepted { .. })), "{refused:?}");
     assert_eq!(ServerId(one.id().uuid()), one.identity.server);
 }
+
+#[tokio::test]
+async fn a_joiner_can_wait_until_it_holds_all() {
+    let one = found().await;
+    for n in 0..300 {
+        describe(&one, Id::from_uuid(uuid::Uuid::from_u128(n)), "before the join").await;
+    }
+    let two = join_through(&one, "two").await;
+    two.replica.wait_until_equal(one.identity.server, BOUND).await.unwrap();
+    assert_eq!(two.replica.list::<Template>().len(), 300);
+}

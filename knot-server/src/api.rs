@@ -13,6 +13,7 @@ mod events;
 mod exec;
 mod health;
 mod names;
+mod pages;
 mod permit;
 mod problem;
 mod serve;
@@ -25,13 +26,7 @@ pub mod types;
 mod volumes;
 mod world;
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    http::header,
-    middleware,
-    routing::get,
-};
+use axum::{Router, extract::DefaultBodyLimit, http::header, middleware, routing::get};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -47,7 +42,6 @@ pub use app::{
 };
 pub use problem::{Code, Place, Problem};
 pub use serve::{serve, serve_with};
-pub use servers::{Invitation, Invite};
 
 /// Everything that a server answers over HTTP.
 pub fn router(app: App) -> Router {
@@ -64,7 +58,7 @@ pub fn router(app: App) -> Router {
         .route("/health", get(health::health))
         .route("/sign-in/link", get(sign_in::link))
         .merge(api)
-        .fallback(problem::no_such_path)
+        .merge(pages::router())
         .layer(DefaultBodyLimit::max(body::LIMIT))
         .layer(middleware::from_fn(trace::trace))
         .with_state(app)
@@ -93,10 +87,8 @@ struct Common;
 impl Modify for Common {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let components = openapi.components.get_or_insert_default();
-        components.add_security_scheme(
-            "token",
-            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
-        );
+        components
+            .add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
         components.add_security_scheme(
             "session",
             SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(caller::SESSION_COOKIE))),
@@ -123,9 +115,8 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(servers::invite))
         .routes(routes!(servers::delete))
         .routes(routes!(events::events));
-    let (router, mut openapi) = OpenApiRouter::with_openapi(Described::openapi())
-        .nest("/api/v1", api)
-        .split_for_parts();
+    let (router, mut openapi) =
+        OpenApiRouter::with_openapi(Described::openapi()).nest("/api/v1", api).split_for_parts();
     let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let problem = ResponseBuilder::new()
         .description("It failed: the code and the detail say why, and what to do.")

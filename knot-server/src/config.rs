@@ -226,7 +226,8 @@ impl Config {
         if !self.http_url.starts_with("http://") && !self.http_url.starts_with("https://") {
             return value("http.url", format!("{} does not begin with http(s)://", self.http_url));
         }
-        let port = self.quic_advertise.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        let port =
+            self.quic_advertise.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
         if port.is_none() {
             return value("quic.advertise", format!("{} is not HOST:PORT", self.quic_advertise));
         }
@@ -280,7 +281,10 @@ fn value(key: &'static str, why: String) -> Result<(), Error> {
 fn check_name(key: &'static str, name: &str) -> Result<(), Error> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if name.is_empty() || name.len() > 63 || !name.chars().all(allowed) {
-        return value(key, format!("`{name}` is not 1 to 63 letters, digits, dots, dashes or underscores"));
+        return value(
+            key,
+            format!("`{name}` is not 1 to 63 letters, digits, dots, dashes or underscores"),
+        );
     }
     Ok(())
 }
@@ -324,7 +328,8 @@ mod tests {
 
     #[test]
     fn what_is_written_out_is_read_back() {
-        let config = load("name = 'a'\n[spaces]\nvolume_grace_hours = 1\n", Flags::default()).unwrap();
+        let config =
+            load("name = 'a'\n[spaces]\nvolume_grace_hours = 1\n", Flags::default()).unwrap();
         let again = load(&config.to_toml(), Flags::default()).unwrap();
         assert_eq!(config.to_toml(), again.to_toml());
         assert_eq!(again.spaces.volume_grace, Duration::from_secs(3_600));

@@ -214,10 +214,17 @@ fn announce(options: &Options, up: &Up, path: &str) {
     } else {
         let mut text = String::new();
         for server in &up.servers {
-            text.push_str(&format!("{:8} {}   {}\n", server.name, server.http, server.data.display()));
+            text.push_str(&format!(
+                "{:8} {}   {}\n",
+                server.name,
+                server.http,
+                server.data.display()
+            ));
         }
         let UpAdmin { user, password, token } = &up.admin;
-        text.push_str(&format!("\nSign in:  {first}{path}\n          as {user}, password {password}\n"));
+        text.push_str(&format!(
+            "\nSign in:  {first}{path}\n          as {user}, password {password}\n"
+        ));
         text.push_str(&format!("CLI:      export KNOT_URL={first} KNOT_TOKEN={token}\n"));
         text.push_str("Ctrl-C stops everything.\n");
         text
@@ -283,13 +290,8 @@ fn remember(folder: &Path, memory: &Memory) -> Result<(), Error> {
     let draft = folder.join("dev.json.new");
     let text = serde_json::to_vec_pretty(memory).map_err(|error| failed(error.into()))?;
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .map_err(failed)?;
+    let mut file =
+        options.write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
     file.write_all(&text).map_err(failed)?;
     std::fs::rename(&draft, &path).map_err(failed)
 }

@@ -57,7 +57,7 @@ enum Command {
     /// Make sure that an admin account of this name exists, and print a new password for it
     Admin {
         /// Name of the account
-        name: String,
+        account: String,
         #[command(flatten)]
         flags: Flags,
     },
@@ -139,8 +139,8 @@ async fn run(command: Command) -> Result<(), Failure> {
             }
             Ok(node::run(&Config::load(&flags)?, stop).await?)
         }
-        Command::Admin { name, flags } => {
-            let password = node::reset_admin(&Config::load(&flags)?, &name).await.map_err(Failure)?;
+        Command::Admin { account, flags } => {
+            let password = node::reset_admin(&Config::load(&flags)?, &account).await.map_err(Failure)?;
             println!("{password}");
             Ok(())
         }

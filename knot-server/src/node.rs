@@ -3,13 +3,19 @@
 mod bridge;
 mod setup;
 
-use std::{io, net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    io, net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::Duration,
+};
 
 use knot_core::{
     clock::Millis,
     id::{Author, Id},
     model::{self, Server, Token},
-    net::{self, Net, identity::{self, Identity}, join},
+    net::{
+        self, Net,
+        identity::{self, Identity},
+        join,
+    },
     replica::{self, EditError, Replica},
     store::{self, sqlite::SqliteStore},
 };
@@ -100,7 +106,12 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     let engines = Engines::new(drivers(config, &identity));
     let spaces = spaces::Service::start(config.spaces, replica.clone(), net.clone(), engines);
     let keys = auth::Keys::new(&identity.secret.0);
-    let node = Node { identity: Arc::clone(&identity), replica: replica.clone(), net: net.clone(), keys: keys.clone() };
+    let node = Node {
+        identity: Arc::clone(&identity),
+        replica: replica.clone(),
+        net: net.clone(),
+        keys: keys.clone(),
+    };
     let drain = CancellationToken::new();
     let app = App::new(api::Parts {
         replica,
@@ -191,7 +202,8 @@ impl Node {
 
     fn status(&self) -> Status {
         let reach = self.net.reach().watch();
-        let linked = reach.borrow().iter().filter(|(_, reach)| reach.linked).map(|(id, _)| *id).collect();
+        let linked =
+            reach.borrow().iter().filter(|(_, reach)| reach.linked).map(|(id, _)| *id).collect();
         let own = Id::<Server>::from_uuid(self.identity.server.0);
         let record = self.replica.observed::<model::ServerStatus>(own, self.identity.server);
         Status {
@@ -209,7 +221,8 @@ impl Node {
 
     async fn remove(&self, name: &str) -> Result<(), String> {
         let servers = self.replica.list::<Server>();
-        let mut named = servers.iter().filter(|server| server.name == name || server.id().to_string() == name);
+        let mut named =
+            servers.iter().filter(|server| server.name == name || server.id().to_string() == name);
         let (Some(server), None) = (named.next(), named.next()) else {
             let known: Vec<_> = servers.iter().map(|server| server.name.as_str()).collect();
             return Err(format!(
@@ -218,13 +231,16 @@ impl Node {
             ));
         };
         if server.id().uuid() == self.identity.server.0 {
-            return Err(format!("`{name}` is this server: remove it through another server of the cluster"));
+            return Err(format!(
+                "`{name}` is this server: remove it through another server of the cluster"
+            ));
         }
         self.replica.delete(server.id(), self.author()).await.map_err(|error| error.to_string())
     }
 
     async fn sign_in(&self, name: &str) -> Result<Reply, String> {
-        let user = users::find(&self.replica, name).ok_or_else(|| format!("no user is called `{name}`"))?;
+        let user = users::find(&self.replica, name)
+            .ok_or_else(|| format!("no user is called `{name}`"))?;
         let path = auth::sign_in_link(&self.keys, user.id(), user.epoch, LINK);
         let (of, now) = (user.id(), Millis::now());
         let created = self.replica.create::<Token, _>(self.author(), move |token| {
@@ -241,9 +257,12 @@ impl Node {
 /// Makes sure that an admin of this name exists, and gives it a new password, which is returned.
 async fn admin(replica: &Replica, name: &str) -> Result<String, String> {
     let password = new_password();
-    let user = users::ensure_admin(replica, name, &password).await.map_err(|error| error.to_string())?;
+    let user =
+        users::ensure_admin(replica, name, &password).await.map_err(|error| error.to_string())?;
     let author = Author::Server(replica.me());
-    users::set_password(replica, user, &password, author).await.map_err(|error| error.to_string())?;
+    users::set_password(replica, user, &password, author)
+        .await
+        .map_err(|error| error.to_string())?;
     Ok(password)
 }
 
@@ -270,4 +289,3 @@ pub async fn reset_admin(config: &Config, name: &str) -> Result<String, String> 
 fn new_password() -> String {
     Alphanumeric.sample_string(&mut rand::rng(), 24)
 }
-

@@ -252,6 +252,8 @@ async fn served() -> String {
 }
 
 async fn fetch(address: &str) -> reqwest::Response {
+    // An error means that another test was first.
+    rustls::crypto::ring::default_provider().install_default().ok();
     reqwest::get(address).await.expect("an answer")
 }
 

@@ -1,3 +1,7 @@
+#![allow(unreachable_pub)]
+
+use proptest::strategy::Strategy as _;
+
 use super::*;
 use crate::{id::ServerId, schema::Rule};
 
@@ -61,6 +65,23 @@ fn concurrent_values_are_a_conflict_that_a_write_settles() {
 }
 
 #[test]
+fn a_write_that_settles_a_conflict_is_not_lost_to_one_that_had_not_seen_it() {
+    let (mut a, mut b) = (Document::default(), Document::default());
+    put(&mut a, 1, "shares/x", Scalar::Bool(true));
+    put(&mut b, 2, "shares/x", Scalar::Null);
+    put(&mut b, 2, "shares/x", Scalar::Bool(true));
+    put(&mut b, 2, "shares/x", Scalar::Null);
+    pull(&mut a, &b);
+    pull(&mut b, &a);
+    assert!(put(&mut a, 1, "shares/x", Scalar::Null).is_some());
+    assert!(put(&mut b, 2, "shares/x", Scalar::Bool(true)).is_some());
+    pull(&mut a, &b);
+    pull(&mut b, &a);
+    assert_eq!(view(&a), view(&b));
+    assert!(!view(&a).fields.contains_key("shares/x"));
+}
+
+#[test]
 fn equal_concurrent_values_are_no_conflict() {
     let (mut a, mut b) = (Document::default(), Document::default());
     put(&mut a, 1, "name", text("same"));
@@ -74,7 +95,7 @@ fn a_removal_beats_a_concurrent_value() {
     for removes_at_a in [true, false] {
         let mut a = Document::default();
         put(&mut a, 1, "shares/x", Scalar::Bool(true));
-        let (mut b, _) = Document::load(a.changes_since(&[]).0);
+        let (mut b, _) = Document::load((0..).zip(a.changes_since(&[]).0));
         let (remover, relabeller) = if removes_at_a { (&mut a, &mut b) } else { (&mut b, &mut a) };
         put(remover, 3, "shares/x", Scalar::Null);
         put(relabeller, 4, "shares/x", text("label"));
@@ -134,8 +155,11 @@ fn of_two_changes_with_one_actor_and_number_the_lower_hash_counts_everywhere() {
     assert_eq!(x.heads(), y.heads());
     assert_eq!(view(&x), view(&y));
     assert_eq!(x.unapplied(), 2);
+    // The actor has two owners: neither writes under it again.
+    let held = put(&mut x.clone(), 5, "name", text("next")).unwrap();
+    assert_eq!(wall::inspect(&held.bytes).unwrap().change.actor_id(), &ActorId::from([5; 16]));
     // What was not applied stays so after a start, and the next edit is applied.
-    let (mut loaded, damaged) = Document::load(y.changes_since(&[]).0);
+    let (mut loaded, damaged) = Document::load((0..).zip(y.changes_since(&[]).0));
     assert!(damaged.is_empty());
     assert_eq!(view(&loaded), view(&x));
     put(&mut loaded, 9, "name", text("settled"));
@@ -148,7 +172,7 @@ fn a_sample_finds_what_differs_at_a_cost_that_does_not_grow_with_history() {
     for n in 0..1_000 {
         put(&mut a, 1, "count", Scalar::Int(n));
     }
-    let (mut b, _) = Document::load(a.changes_since(&[]).0);
+    let (mut b, _) = Document::load((0..).zip(a.changes_since(&[]).0));
     for n in 0..10 {
         put(&mut a, 1, "name", text(&n.to_string()));
         put(&mut b, 2, "name", text(&n.to_string()));
@@ -193,4 +217,60 @@ fn too_large_an_edit_is_refused_where_it_is_made() {
     assert!(a.heads().is_empty());
     let puts = BTreeMap::from([("name".to_owned(), text(&"x".repeat(MAX_EDIT - 4)))]);
     assert!(a.edit(puts, author(), Millis(0), || [1; 16]).unwrap().is_some());
+}
+
+/// Changes of which some cannot be applied: forks, numbers with a gap, writes into what is not there.
+fn odd_changes() -> Vec<Bytes> {
+    let mut changes = Vec::new();
+    for actor in 1..4 {
+        let mut document = Document::default();
+        for n in 0..3 {
+            put(&mut document, actor, "count", Scalar::Int(i64::from(actor) * n));
+            put(&mut document, actor, "name", text(&n.to_string()));
+        }
+        changes.extend(document.changes_since(&[]).0);
+    }
+    // A second life of actor 1, another fork of it, and changes that lack what they build on.
+    let mut fork = Document::default();
+    put(&mut fork, 1, "name", text("fork"));
+    put(&mut fork, 1, "shares/x", Scalar::Bool(true));
+    put(&mut fork, 1, "name", text("again"));
+    changes.extend(fork.changes_since(&[]).0);
+    let alone = |bytes: &Bytes| {
+        let decoded = automerge::Change::from_bytes(bytes.to_vec()).unwrap().decode();
+        let alone = automerge::ExpandedChange { deps: Vec::new(), ..decoded };
+        Bytes::copy_from_slice(automerge::Change::from(alone).raw_bytes())
+    };
+    let lonely: Vec<_> = [7, 8, 14, 18, 20].iter().map(|at| alone(&changes[*at])).collect();
+    changes.extend(lonely);
+    changes
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(200))]
+    #[test]
+    fn what_is_applied_follows_from_what_is_held_alone(
+        order in proptest::prelude::Just((0..26_usize).collect::<Vec<_>>()).prop_shuffle(),
+        size in 1..8_usize,
+    ) {
+        let changes = odd_changes();
+        proptest::prop_assert_eq!(changes.len(), order.len());
+        let check = |order: &[usize], size: usize| {
+            let mut document = Document::default();
+            let mut waiting = Vec::new();
+            for batch in order.chunks(size) {
+                waiting.extend(batch.iter().map(|at| wall::inspect(&changes[*at]).unwrap()));
+                waiting = document.receive(waiting).waiting;
+            }
+            let shown = (document.heads(), view(&document));
+            let (again, _) = Document::load((0..).zip(document.changes_since(&[]).0));
+            assert_eq!((again.heads(), view(&again)), shown, "after a start");
+            shown
+        };
+        let straight: Vec<_> = (0..order.len()).collect();
+        let (heads, shown) = check(&order, size);
+        let (other_heads, other) = check(&straight, 1);
+        proptest::prop_assert_eq!(heads, other_heads);
+        proptest::prop_assert_eq!(shown, other);
+    }
 }

@@ -10,7 +10,7 @@ use automerge::Change;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::id::ChangeHash;
+use crate::{clock::Millis, id::ChangeHash};
 
 /// The longest change, in bytes: 1 MiB. A constant of the protocol.
 pub const MAX_CHANGE: usize = 1 << 20;
@@ -56,6 +56,13 @@ pub struct Checked {
     /// Its bytes, as they came.
     pub bytes: Bytes,
     pub(super) change: Change,
+}
+
+impl Checked {
+    /// When the change was made, by the clock of the server that took it.
+    pub fn time(&self) -> Millis {
+        Millis(self.change.timestamp())
+    }
 }
 
 /// Checks one change. Nothing outside of it is looked at.

@@ -6,10 +6,13 @@
 
 mod batch;
 mod library;
+#[cfg(feature = "sim")]
+mod look;
 mod pending;
+mod recovery;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -29,7 +32,7 @@ use crate::{
     clock::Millis,
     id::{Author, ChangeHash, DocId, Kind, ServerId},
     schema::Schema,
-    store::{Error as StoreError, Record, Store},
+    store::{Error as StoreError, Grave, Record, Store},
     sync::{
         Answer, Engine, Input as EngineInput, Message, Output as EngineOutput, dead_digest,
         heads_digest, record_digest,
@@ -49,6 +52,8 @@ pub(crate) enum Input {
     Present { subject: DocId, value: Option<bytes::Bytes> },
     /// Whether all of these changes are held, or the document is dead.
     Holds { doc: DocId, heads: Vec<ChangeHash>, reply: Box<dyn FnOnce(bool) + Send> },
+    /// Whether a linked peer was last heard to hold exactly what is held here.
+    Equals { peer: ServerId, reply: Box<dyn FnOnce(bool) + Send> },
     /// A peer is linked.
     PeerUp(ServerId),
     /// The link to a peer is gone.
@@ -98,8 +103,12 @@ pub(crate) struct Core {
     library: Library,
     engine: Engine,
     pending: Pending,
+    /// Graves that a failed commit may have written: they go into the next one.
+    unsure: BTreeMap<DocId, Grave>,
     rng: StdRng,
     run: u64,
+    /// The number that this run began with.
+    first_run: u64,
     /// The number of the last own record or presence of this run.
     number: u64,
 }
@@ -121,8 +130,10 @@ impl Core {
             library: Library::default(),
             engine: Engine::new(me),
             pending: Pending::default(),
+            unsure: BTreeMap::new(),
             rng: StdRng::from_seed(seed),
             run: contents.run,
+            first_run: 0,
             number: 0,
         };
         let mut index = Index::default();
@@ -137,7 +148,11 @@ impl Core {
             core.put_item(Item::of(&record), record_digest(&record));
             index.records.insert((record.subject, record.server), record);
         }
+        core.first_run = core.run;
         for stored in contents.documents {
+            if index.graves.contains_key(&stored.doc) {
+                continue;
+            }
             let current = stored.schema == core.schema.version(stored.doc.kind);
             let entry = match stored.view {
                 Some(view) if current && view.unapplied == 0 => {
@@ -162,68 +177,65 @@ impl Core {
         self.run
     }
 
-    /// The reconciliation, for a simulator to look into.
-    #[cfg(feature = "sim")]
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
     /// Takes a batch of inputs: one transaction, then its consequences.
+    ///
+    /// What answers from what is held comes after the commit, so that it tells of nothing that may
+    /// yet fail.
     pub(crate) fn step(&mut self, now: Duration, inputs: Vec<Input>) -> Effects {
         let mut effects = Effects::default();
         let mut batch = Batch::default();
+        batch.graves = std::mem::take(&mut self.unsure);
+        let mut others = Vec::new();
         for input in inputs {
-            self.take(now, input, &mut batch, &mut effects);
+            match input {
+                Input::Edit { doc, must_exist, author, time, edit, reply } => {
+                    let outcome = self.edit(&mut batch, doc, must_exist, author, time, edit);
+                    batch.reply(reply, outcome);
+                }
+                Input::Delete { doc, author, time, reply } => {
+                    let outcome = self.delete(&mut batch, doc, author, time);
+                    batch.reply(reply, outcome);
+                }
+                Input::Observe { subject, value, reply } => {
+                    let record = self.own_record(subject, value);
+                    batch.record(record, None);
+                    batch.reply(reply, Ok(Vec::new()));
+                }
+                Input::Message(peer, Message::News(news)) => {
+                    self.engine_input(now, EngineInput::News(peer), &mut effects);
+                    self.receive(&mut batch, peer, news, &mut effects);
+                }
+                other => others.push(other),
+            }
         }
+        self.show_damaged(&mut batch);
+        let missing = std::mem::take(&mut batch.missing);
         self.commit(now, batch, &mut effects);
+        self.ask_for_missing(missing, &mut effects);
+        for input in others {
+            self.take(now, input, &mut effects);
+        }
         self.library.trim();
         effects
     }
 
-    fn take(&mut self, now: Duration, input: Input, batch: &mut Batch, effects: &mut Effects) {
+    fn take(&mut self, now: Duration, input: Input, effects: &mut Effects) {
         match input {
-            Input::Edit { doc, must_exist, author, time, edit, reply } => {
-                let outcome = self.edit(batch, doc, must_exist, author, time, edit);
-                batch.reply(reply, outcome);
-            }
-            Input::Delete { doc, author, time, reply } => {
-                let outcome = self.delete(batch, doc, author, time);
-                batch.reply(reply, outcome);
-            }
-            Input::Observe { subject, value, reply } => {
-                let record = self.own_record(subject, value);
-                batch.record(record, None);
-                batch.reply(reply, Ok(Vec::new()));
-            }
             Input::Present { subject, value } => self.present(subject, value, effects),
             Input::Holds { doc, heads, reply } => reply(self.holds(doc, &heads)),
+            Input::Equals { peer, reply } => reply(self.engine.equals(peer)),
             Input::PeerUp(peer) => self.peer_up(now, peer, effects),
             Input::PeerDown(peer) => self.peer_down(now, peer, effects),
-            Input::Message(peer, message) => self.message(now, peer, message, batch, effects),
+            Input::Message(peer, Message::Pull(wants)) => {
+                let answers = self.answer(wants).into_iter();
+                effects.sends.extend(answers.map(|message| (vec![peer], message)));
+            }
+            Input::Message(peer, Message::Presence(records)) => self.hear_presence(peer, records),
+            Input::Message(peer, walk) => {
+                self.engine_input(now, EngineInput::Message(peer, walk), effects);
+            }
             Input::Tick => self.engine_input(now, EngineInput::Tick, effects),
-        }
-    }
-
-    fn message(
-        &mut self,
-        now: Duration,
-        peer: ServerId,
-        message: Message,
-        batch: &mut Batch,
-        effects: &mut Effects,
-    ) {
-        match message {
-            Message::News(answer) => {
-                self.engine_input(now, EngineInput::News(peer), effects);
-                self.receive(batch, peer, answer, effects);
-            }
-            Message::Pull(wants) => {
-                for message in self.answer(wants) {
-                    effects.sends.push((vec![peer], message));
-                }
-            }
-            Message::Presence(records) => self.hear_presence(peer, records),
-            walk => self.engine_input(now, EngineInput::Message(peer, walk), effects),
+            Input::Edit { .. } | Input::Delete { .. } | Input::Observe { .. } => {}
         }
     }
 
@@ -305,8 +317,7 @@ impl Core {
         let mut changed = BTreeSet::new();
         self.write(|index| {
             for grave in batch.graves.values() {
-                index.documents.remove(&grave.doc);
-                index.graves.insert(grave.doc, *grave);
+                index.bury(*grave);
                 changed.insert(Changed::Document(grave.doc));
             }
             for (doc, entry) in &batch.entries {
@@ -342,32 +353,6 @@ impl Core {
                 self.engine_input(now, EngineInput::News(*peer), effects);
             }
         }
-    }
-
-    /// After a commit that failed, or whose outcome is in doubt: what is in memory of its documents
-    /// is dropped, with their actor ids, and read again.
-    fn recover(&mut self, now: Duration, batch: &Batch, effects: &mut Effects) {
-        let mut found = Batch::default();
-        for doc in batch.entries.keys().chain(batch.graves.keys()) {
-            self.library.forget(*doc);
-        }
-        for doc in batch.entries.keys() {
-            match self.reread(*doc) {
-                Ok(entry) if !entry.heads.is_empty() => {
-                    found.entries.insert(*doc, entry);
-                }
-                Ok(_) => {}
-                Err(error) => tracing::error!(%doc, %error, "a document could not be read again"),
-            }
-        }
-        self.publish(now, &found, effects);
-    }
-
-    /// A document as its stored changes have it.
-    fn reread(&mut self, doc: DocId) -> Result<Entry, StoreError> {
-        let document = self.library.load(&mut *self.store, doc)?;
-        let view = document.view(doc.kind, &self.schema);
-        Ok(Entry::new(doc.kind, &self.schema, document.heads(), view))
     }
 
     fn put_item(&mut self, item: Item, digest: [u8; 32]) {

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -16,10 +16,10 @@ use crate::{
 /// One living document as it was last committed.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(super) heads: Arc<[ChangeHash]>,
-    pub(super) view: Arc<View>,
+    pub(crate) heads: Arc<[ChangeHash]>,
+    pub(crate) view: Arc<View>,
     /// The typed value; `None` for a kind that the schema does not know.
-    pub(super) value: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) value: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Entry {
@@ -38,13 +38,34 @@ impl Entry {
     }
 }
 
+/// How many dead documents are remembered.
+const REMAINS: usize = 1_024;
+
 /// By subject and observing server.
 pub(super) type Records = BTreeMap<(DocId, ServerId), Record>;
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) documents: BTreeMap<DocId, Entry>,
+    /// What documents were when they died, for as long as this process remembers: at most
+    /// [`REMAINS`], the newest.
+    pub(super) remains: BTreeMap<DocId, Entry>,
+    died: VecDeque<DocId>,
     pub(super) graves: HashMap<DocId, Grave>,
     pub(super) records: Records,
     pub(super) presence: Records,
+}
+
+impl Index {
+    /// A document dies; what it was can still be read for a while.
+    pub(super) fn bury(&mut self, grave: Grave) {
+        self.graves.insert(grave.doc, grave);
+        let Some(entry) = self.documents.remove(&grave.doc) else { return };
+        self.remains.insert(grave.doc, entry);
+        self.died.push_back(grave.doc);
+        if self.died.len() > REMAINS {
+            let oldest = self.died.pop_front();
+            oldest.map(|doc| self.remains.remove(&doc));
+        }
+    }
 }

@@ -35,8 +35,9 @@ impl Store for MemoryStore {
         })
     }
 
-    fn changes(&mut self, doc: DocId) -> Result<Vec<Bytes>, Error> {
-        Ok(self.changes.get(&doc).into_iter().flat_map(|log| log.values()).cloned().collect())
+    fn changes(&mut self, doc: DocId) -> Result<Vec<(u32, Bytes)>, Error> {
+        let log = self.changes.get(&doc).into_iter().flatten();
+        Ok(log.map(|(number, bytes)| (*number, bytes.clone())).collect())
     }
 
     fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {

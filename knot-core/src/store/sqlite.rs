@@ -190,14 +190,14 @@ impl Store for SqliteStore {
         })
     }
 
-    fn changes(&mut self, doc: DocId) -> Result<Vec<Bytes>, Error> {
-        let read = || -> Result<Vec<Bytes>, rusqlite::Error> {
+    fn changes(&mut self, doc: DocId) -> Result<Vec<(u32, Bytes)>, Error> {
+        let read = || -> Result<Vec<(u32, Bytes)>, rusqlite::Error> {
             let mut query = self.connection.prepare_cached(
-                "SELECT bytes FROM changes WHERE document =
+                "SELECT number, bytes FROM changes WHERE document =
                  (SELECT key FROM documents WHERE kind = ?1 AND uuid = ?2) ORDER BY number",
             )?;
             let rows = query.query_map(params![doc.kind.as_str(), doc.uuid.as_bytes()], |row| {
-                row.get::<_, Vec<u8>>(0).map(Bytes::from)
+                Ok((row.get(0)?, Bytes::from(row.get::<_, Vec<u8>>(1)?)))
             })?;
             rows.collect()
         };

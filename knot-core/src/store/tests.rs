@@ -52,7 +52,7 @@ fn check<S: Store>(mut store: S, reopen: impl Fn(S) -> S) {
     assert_eq!(graves, vec![grave(2), grave(3)]);
     assert_eq!(
         store.changes(doc(1)).unwrap(),
-        vec![Bytes::from_static(b"a"), Bytes::from_static(b"c")]
+        vec![(0, Bytes::from_static(b"a")), (1, Bytes::from_static(b"c"))]
     );
     assert!(store.changes(doc(2)).unwrap().is_empty());
 }

@@ -19,6 +19,8 @@ use crate::id::ServerId;
 const PROBE: Duration = Duration::from_secs(1);
 /// Roots that differ while news is on its way are no reason to walk: it must be quiet so long.
 const QUIET: Duration = Duration::from_millis(300);
+/// Where it never gets quiet, so long is waited: news that was lost must not stay so.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// A walk that has heard nothing for so long is over; the next root begins another.
 const WALK_OVER: Duration = Duration::from_millis(900);
 /// A pull that has not been answered for so long is given up.
@@ -68,6 +70,8 @@ struct Peer {
     root: Option<(u64, [u64; 4])>,
     next_probe: Duration,
     last_news: Option<Duration>,
+    /// Since when the roots differ and it is not quiet.
+    restless: Option<Duration>,
     /// When a walk that is under way last got on.
     walking: Option<Duration>,
     wanted: BTreeSet<ItemKey>,
@@ -153,8 +157,13 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
         match message {
             Message::Root { count, sum } => {
-                peer.root = Some((count, sum));
-                self.walk_if_differing(now, id)
+                let before = peer.root.replace((count, sum));
+                let mut outputs = self.walk_if_differing(now, id);
+                // Equal now, and the peer may not know it yet.
+                if before != Some((count, sum)) && self.equals(id) {
+                    outputs.push(self.send_root(id));
+                }
+                outputs
             }
             Message::Nodes(nodes) => {
                 peer.walking = Some(now);
@@ -176,7 +185,8 @@ impl Engine {
                         peer.wanted.insert(key);
                     }
                 }
-                self.pull(now, id)
+                let more = self.pull(now, id);
+                if more.is_empty() { vec![self.send_root(id)] } else { more }
             }
             Message::Pull(_) | Message::News(_) | Message::Presence(_) => Vec::new(),
         }
@@ -189,9 +199,14 @@ impl Engine {
         let differs = peer.root.is_some_and(|root| root != mine);
         let quiet = peer.last_news.is_none_or(|at| now >= at + QUIET);
         let idle = peer.walking.is_none() && peer.pulling.is_none() && peer.wanted.is_empty();
-        if me > id || !differs || !quiet || !idle {
+        if !differs || quiet {
+            peer.restless = None;
+        }
+        let patient = !quiet && now < *peer.restless.get_or_insert(now) + PATIENCE;
+        if me > id || !differs || patient || !idle {
             return Vec::new();
         }
+        peer.restless = None;
         peer.walking = Some(now);
         // What is known of the peer is used up: the next walk waits for its next root.
         peer.root = None;

@@ -66,9 +66,14 @@ pub fn dead_digest() -> [u8; 32] {
     digest(&[b"dead"])
 }
 
-/// The digest of a record: of its number, which only its server raises.
+/// The digest of a record: of its number, which only its server raises, and of its value, since a
+/// server whose database was restored may give a number twice.
 pub fn record_digest(record: &Record) -> [u8; 32] {
-    digest(&[&record.run.to_be_bytes(), &record.n.to_be_bytes()])
+    let value: &[&[u8]] = match &record.value {
+        Some(value) => &[value.as_ref()],
+        None => &[],
+    };
+    digest(&[[&record.run.to_be_bytes()[..], &record.n.to_be_bytes()].as_slice(), value].concat())
 }
 
 fn digest(parts: &[&[u8]]) -> [u8; 32] {

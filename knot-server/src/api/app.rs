@@ -1,11 +1,6 @@
 //! What handlers work with: the replica, the keys, and two traits for what lies beyond this server.
 
-use std::{
-    fmt,
-    ops::Deref,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use knot_core::{
@@ -79,11 +74,8 @@ pub trait ClusterControl: Send + Sync {
     fn changes(&self) -> watch::Receiver<u64>;
 
     /// Makes an invitation for a new server of this name, and the token that accepts it.
-    fn join_token(
-        &self,
-        name: String,
-        by: Author,
-    ) -> BoxFuture<'_, Result<String, JoinTokenError>>;
+    fn join_token(&self, name: String, by: Author)
+    -> BoxFuture<'_, Result<String, JoinTokenError>>;
 }
 
 /// No join token could be made.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 pub use keys::Keys;
 use keys::Purpose;
 pub(crate) use limit::Limiter;
-pub use password::{Passwords, PasswordError};
+pub use password::{PasswordError, Passwords};
 
 /// How long a session lives at most, cut off from everything.
 pub const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
@@ -58,9 +58,7 @@ impl Credential {
     pub fn holds(&self, replica: &Replica, now: Millis) -> bool {
         let Some(user) = replica.get(self.user()) else { return false };
         match self {
-            Self::Session { epoch, until, .. } => {
-                now <= until.plus(LEEWAY) && *epoch >= user.epoch
-            }
+            Self::Session { epoch, until, .. } => now <= until.plus(LEEWAY) && *epoch >= user.epoch,
             // A token's document may still be on its way here: the signature is enough until then.
             Self::Token { token, .. } => replica.grave(*token).is_none(),
         }

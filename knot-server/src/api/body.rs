@@ -64,7 +64,10 @@ impl<S: Send + Sync> FromRequest<S> for Yaml {
             refused(rejection.into_response().status(), "it could not be read")
         })?;
         String::from_utf8(bytes.into()).map(Self).map_err(|_| {
-            Problem::new(Code::MalformedRequest, "the template file is no UTF-8 text: save it as UTF-8")
+            Problem::new(
+                Code::MalformedRequest,
+                "the template file is no UTF-8 text: save it as UTF-8",
+            )
         })
     }
 }
@@ -78,7 +81,10 @@ async fn in_time<T>(read: impl Future<Output = T>) -> Result<T, Problem> {
 
 fn refused(status: StatusCode, why: &str) -> Problem {
     if status == StatusCode::PAYLOAD_TOO_LARGE {
-        return Problem::new(Code::TooLarge, format!("a body has at most {LIMIT} bytes: send less"));
+        return Problem::new(
+            Code::TooLarge,
+            format!("a body has at most {LIMIT} bytes: send less"),
+        );
     }
     let why = why.strip_prefix("Failed to parse the request body as JSON: ").unwrap_or(why);
     Problem::new(Code::MalformedRequest, format!("the body is not what is wanted here: {why}"))

@@ -4,9 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts},
+    extract::{ConnectInfo, FromRequestParts, Path},
     http::{HeaderMap, HeaderValue, header, request::Parts},
-    response::IntoResponse,
+    response::{IntoResponse, Response},
 };
 use knot_core::{
     clock::Millis,
@@ -59,7 +59,9 @@ impl Caller {
     /// The caller of a request that has a credential, with nothing else checked.
     pub(super) fn identify(app: &App, headers: &HeaderMap) -> Result<Self, Problem> {
         let (credential, what) = match headers.get(header::AUTHORIZATION) {
-            Some(value) => (bearer(value).and_then(|text| auth::read_api_token(&app.keys, text)), "API token"),
+            Some(value) => {
+                (bearer(value).and_then(|text| auth::read_api_token(&app.keys, text)), "API token")
+            }
             None => {
                 let text = cookie(headers, SESSION_COOKIE).ok_or_else(|| {
                     Problem::new(
@@ -86,30 +88,62 @@ impl Caller {
             .ok_or_else(|| {
                 Problem::new(
                     Code::NotSignedIn,
-                    format!("this {what} is over, was revoked, or is of another cluster: sign in again"),
+                    format!(
+                        "this {what} is over, was revoked, or is of another cluster: sign in again"
+                    ),
                 )
             })
     }
 }
 
-impl FromRequestParts<App> for Caller {
-    type Rejection = axum::response::Response;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Self::Rejection> {
-        let mut caller =
-            Self::identify(app, &parts.headers).map_err(IntoResponse::into_response)?;
+impl Caller {
+    /// The caller of a request, with everything checked, and once this server holds what the caller
+    /// has seen.
+    pub(super) async fn admit(parts: &Parts, app: &App) -> Result<Self, Problem> {
+        let mut caller = Self::identify(app, &parts.headers)?;
         let browser = matches!(caller.credential, Credential::Session { .. });
         if browser && !parts.method.is_safe() {
-            same_origin(&parts.headers, host(parts), app.https, Wanted::Proof)
-                .map_err(IntoResponse::into_response)?;
+            same_origin(&parts.headers, host(parts), app.https, Wanted::Proof)?;
         }
-        caller.seen = causality::seen(&parts.headers).map_err(IntoResponse::into_response)?;
-        causality::catch_up(&app.replica, &caller.seen).await.map_err(|problem| {
-            let mut response = problem.into_response();
-            response.headers_mut().append(header::SET_COOKIE, causality::forget_seen());
-            response
-        })?;
+        caller.seen = causality::seen(&parts.headers)?;
+        causality::catch_up(&app.replica, &caller.seen).await?;
         Ok(caller)
+    }
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
+        Self::admit(parts, app).await.map_err(|problem| {
+            let code = problem.code;
+            without_seen(code, problem.into_response())
+        })
+    }
+}
+
+/// A refusal, with which a browser forgets what it has seen where this server cannot catch up.
+pub(super) fn without_seen(code: Code, mut refusal: Response) -> Response {
+    if code == Code::Behind {
+        refusal.headers_mut().append(header::SET_COOKIE, causality::forget_seen());
+    }
+    refusal
+}
+
+/// The name or id in a path.
+pub(super) struct Key(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Key {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(key)) => Ok(Self(key)),
+            Err(_) => Err(Problem::new(
+                Code::MalformedRequest,
+                "the name or id in the path is no UTF-8 text: take it from the list",
+            )),
+        }
     }
 }
 
@@ -146,7 +180,8 @@ pub(super) fn same_origin(
             let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
             match origin {
                 Some((scheme, authority))
-                    if Some(authority) == host && (scheme == "https" || (scheme == "http" && !https)) =>
+                    if Some(authority) == host
+                        && (scheme == "https" || (scheme == "http" && !https)) =>
                 {
                     Ok(())
                 }
@@ -225,7 +260,11 @@ mod tests {
             (&[("origin", "null")], true, false),
             (&[("sec-fetch-site", "same-origin")], true, true),
             (&[("sec-fetch-site", "same-site")], true, false),
-            (&[("sec-fetch-site", "cross-site"), ("origin", "https://knot.example:7443")], true, false),
+            (
+                &[("sec-fetch-site", "cross-site"), ("origin", "https://knot.example:7443")],
+                true,
+                false,
+            ),
             (&[], true, false),
         ] {
             assert_eq!(judge(headers, https, Wanted::Proof), taken, "{headers:?}");

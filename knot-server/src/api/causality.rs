@@ -196,4 +196,3 @@ fn keep(changed: &Mutex<VecDeque<(Instant, DocId)>>, doc: DocId, now: Instant) {
     let excess = changed.len().saturating_sub(MAX_DOCUMENTS);
     changed.drain(..excess);
 }
-

@@ -174,23 +174,26 @@ impl Follower {
                 self.tell(subject, "server", &servers::show(&app, &server));
             }
         }
-        if matches!(scope, Scope::Only(_)) {
-            return;
+        if matches!(scope, Scope::All) {
+            for template in templates::all(&app) {
+                let id = template.id.parse::<Id<Template>>().unwrap_or_default();
+                let subject = Subject::Template(id.uuid());
+                there.insert(subject);
+                self.tell(subject, "template", &template);
+            }
         }
-        for template in templates::all(&app) {
-            let id = template.id.parse::<Id<Template>>().unwrap_or_default();
-            let subject = Subject::Template(id.uuid());
-            there.insert(subject);
-            self.tell(subject, "template", &template);
-        }
-        let gone: Vec<_> =
-            self.known.keys().filter(|subject| !there.contains(subject)).copied().collect();
+        let covered = self.known.keys().filter(|subject| scope.covers(**subject));
+        let gone: Vec<_> = covered.filter(|subject| !there.contains(subject)).copied().collect();
         for subject in gone {
+            if let Subject::Space(id) = subject
+                && let Some(dying) = world.dying(&caller, &id.to_string())
+            {
+                self.tell(subject, "space", &dying);
+                continue;
+            }
             self.known.remove(&subject);
             let event = match subject {
-                Subject::Space(id) => {
-                    event("space-deleted", &SpaceDeleted { id: id.to_string() })
-                }
+                Subject::Space(id) => event("space-deleted", &SpaceDeleted { id: id.to_string() }),
                 Subject::Template(id) => {
                     event("template-deleted", &TemplateDeleted { id: id.to_string() })
                 }

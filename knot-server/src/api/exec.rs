@@ -8,7 +8,7 @@ use std::{sync::Mutex, time::Duration};
 
 use axum::{
     extract::{
-        FromRequestParts, Path, State, WebSocketUpgrade,
+        FromRequestParts, State, WebSocketUpgrade,
         ws::{CloseFrame, Message, WebSocket, close_code},
     },
     http::request::Parts,
@@ -32,7 +32,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     app::{AgentReader, AgentWriter, App, ReachError},
     auth::Credential,
-    caller::{Caller, Wanted, host, same_origin},
+    caller::{Caller, Key, Wanted, host, same_origin},
     problem::{Code, Problem},
     types::exec::{ClientMessage, ERROR_OUTPUT, Ended, OUTPUT, Open, ServerMessage},
     world::{For, World},
@@ -66,7 +66,7 @@ type Stream = SplitStream<WebSocket>;
 pub(super) async fn exec(
     State(app): State<App>,
     caller: Caller,
-    Path(key): Path<String>,
+    Key(key): Key,
     Upgrade(upgrade): Upgrade,
 ) -> Result<Response, Problem> {
     let space = World::new(&app).find(&caller, &key, For::Writing)?.id();
@@ -74,7 +74,8 @@ pub(super) async fn exec(
         return Err(Problem::new(Code::Draining, DRAINING));
     }
     let opened = timeout(OPENING, app.reach.open(space)).await;
-    let opened = opened.unwrap_or_else(|_| Err(ReachError::Failed("it did not answer in time".to_owned())));
+    let opened =
+        opened.unwrap_or_else(|_| Err(ReachError::Failed("it did not answer in time".to_owned())));
     let (reader, writer) = opened.map_err(|error| {
         let code = match error {
             ReachError::NotRunning => Code::NotRunning,
@@ -114,7 +115,10 @@ impl FromRequestParts<App> for Upgrade {
         }
         WebSocketUpgrade::from_request_parts(parts, app).await.map(Self).map_err(|rejection| {
             let why = rejection.body_text();
-            Problem::new(Code::WebSocketOnly, format!("open this path as a WebSocket over HTTP/1.1: {why}"))
+            Problem::new(
+                Code::WebSocketOnly,
+                format!("open this path as a WebSocket over HTTP/1.1: {why}"),
+            )
         })
     }
 }
@@ -264,10 +268,17 @@ async fn first(socket: &mut WebSocket) -> Result<agent::Open, String> {
 
 /// Carries what the client sends to the agent. Where the agent takes no more, its last word is
 /// still on the way: only the client's end is heard from then on.
-async fn uplink(stream: &mut Stream, writer: &mut AgentWriter, open: agent::Open, heard: &Heard) -> End {
+async fn uplink(
+    stream: &mut Stream,
+    writer: &mut AgentWriter,
+    open: agent::Open,
+    heard: &Heard,
+) -> End {
     let mut takes = wire::write_frame(writer, &open, MAX_AGENT_FRAME).await;
     if let Err(wire::Error::TooLong { limit, .. }) = takes {
-        return End::Told(format!("command and environment have more than {limit} bytes: nothing was run"));
+        return End::Told(format!(
+            "command and environment have more than {limit} bytes: nothing was run"
+        ));
     }
     loop {
         let message = match stream.next().await {

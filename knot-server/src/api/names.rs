@@ -118,7 +118,11 @@ pub(super) fn ambiguous(what: &str, name: &str, ids: &[Uuid]) -> Problem {
     let ids: Vec<_> = ids.iter().map(Uuid::to_string).collect();
     Problem::new(
         Code::AmbiguousName,
-        format!("{} living {what}s are called `{name}`: say which, by id: {}", ids.len(), ids.join(" or ")),
+        format!(
+            "{} living {what}s are called `{name}`: say which, by id: {}",
+            ids.len(),
+            ids.join(" or ")
+        ),
     )
 }
 

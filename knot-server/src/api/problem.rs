@@ -173,10 +173,7 @@ impl IntoResponse for Problem {
         let body = Json(Body { problem: self.body(), place: self.place.as_ref() });
         let mut response = (self.code.status(), body).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
@@ -191,9 +188,10 @@ impl IntoResponse for Problem {
 impl From<EditError> for Problem {
     fn from(error: EditError) -> Self {
         match error {
-            EditError::Unknown(_) | EditError::Dead(_) => {
-                Self::new(Code::NotFound, "it was deleted meanwhile: there is nothing left to change")
-            }
+            EditError::Unknown(_) | EditError::Dead(_) => Self::new(
+                Code::NotFound,
+                "it was deleted meanwhile: there is nothing left to change",
+            ),
             EditError::Refused(why) => Self::new(Code::MalformedRequest, why),
             EditError::Edit(error @ knot_core::doc::EditError::TooLarge { .. }) => {
                 Self::new(Code::TooLarge, error.to_string())
@@ -216,7 +214,10 @@ impl From<EditError> for Problem {
 
 /// For paths that nothing answers.
 pub(super) async fn no_such_path() -> Problem {
-    Problem::new(Code::NotFound, "nothing answers at this path: /api/v1/openapi.json lists what does")
+    Problem::new(
+        Code::NotFound,
+        "nothing answers at this path: /api/v1/openapi.json lists what does",
+    )
 }
 
 /// For paths that take other methods.

@@ -24,6 +24,9 @@ const CONNECTIONS: usize = 4_096;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the headers of a request may take.
 const HEADERS: Duration = Duration::from_secs(15);
+/// The most bytes of headers, and of those of HTTP/2 once unpacked.
+const MAX_HEADERS: usize = 64 << 10;
+const MAX_HEADER_LIST: u32 = 64 << 10;
 /// How often a quiet HTTP/2 connection is asked whether it lives, and how long the answer may take.
 const ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// The most requests at once of one HTTP/2 connection.
@@ -101,22 +104,27 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let inner = TowerToHyperService::new(router);
+    let asked = CancellationToken::new();
+    let asks = asked.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        asks.cancel();
         request.extensions_mut().insert(ConnectInfo(peer));
         let answer = inner.call(request);
         async move { answer.await.map_err(|never: Infallible| never) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(MAX_HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(ALIVE.0)
         .keep_alive_timeout(ALIVE.1)
-        .max_concurrent_streams(STREAMS);
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST);
     let mut served = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
+        () = silence(&asked) => return tracing::debug!(%peer, "a connection asked for nothing"),
         () = stop.cancelled() => {
             served.as_mut().graceful_shutdown();
             match timeout(STOPPING, served).await {
@@ -127,5 +135,13 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, error, "a connection ended early");
+    }
+}
+
+/// Ends where a connection's first request does not come in time: hyper's own bound begins with its
+/// first bytes.
+async fn silence(asked: &CancellationToken) {
+    if timeout(HEADERS, asked.cancelled()).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }

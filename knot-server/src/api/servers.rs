@@ -1,43 +1,23 @@
 //! The servers of the cluster: who belongs, whom this one hears, inviting and removing.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use knot_core::{
     id::ServerId,
     model::{self, ServerStatus},
     replica::Doc,
 };
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::{
     app::{App, Reachability},
     body::Body,
-    caller::Caller,
+    caller::{Caller, Key},
     causality::{Answer, of_dead},
     names,
     permit::{self, Action},
     problem::{Code, Problem},
-    types::{Server, ServerState, Servers},
+    types::{Invitation, Invite, Server, ServerState, Servers},
     world::find_server,
 };
-
-/// A server to invite.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Invite {
-    /// Its name.
-    pub name: String,
-}
-
-/// What accepts an invitation, once.
-#[derive(Clone, Serialize, Deserialize, ToSchema)]
-pub struct Invitation {
-    /// The join token. It is shown this once.
-    pub token: String,
-}
 
 /// Lists the servers of the cluster, as this one hears them.
 #[utoipa::path(get, path = "/servers", tag = "servers", responses((status = 200, body = Servers)))]
@@ -65,7 +45,10 @@ pub(super) async fn invite(
     if taken {
         return Err(Problem::new(
             Code::NameTaken,
-            format!("there is a server or an invitation named {} already: choose another name", wanted.name),
+            format!(
+                "there is a server or an invitation named {} already: choose another name",
+                wanted.name
+            ),
         ));
     }
     let token = app.cluster.join_token(wanted.name, caller.author()).await.map_err(|error| {
@@ -84,7 +67,7 @@ pub(super) async fn invite(
 pub(super) async fn delete(
     State(app): State<App>,
     caller: Caller,
-    Path(key): Path<String>,
+    Key(key): Key,
 ) -> Result<Answer<StatusCode>, Problem> {
     permit::check(&caller, Action::DeleteServer)?;
     let server = find_server(&app, &key)?;

@@ -21,6 +21,7 @@ use super::{
     body::Body,
     caller::{Caller, ClientAddress, Wanted, host, same_origin, session_cookie},
     causality::{Answer, forget_seen, of_read},
+    pages,
     problem::{Code, Problem},
     types::{SignIn, SignedIn, User},
 };
@@ -58,10 +59,9 @@ pub(super) async fn sign_in(
     let user = crate::users::find(&app.replica, &name);
     let hash = user.as_ref().map(|user| user.password.as_str());
     let right = app.passwords.verify(&password, hash).await.map_err(|error| match error {
-        PasswordError::Busy => Problem {
-            retry_after: Some(5),
-            ..Problem::new(Code::Busy, error.to_string())
-        },
+        PasswordError::Busy => {
+            Problem { retry_after: Some(5), ..Problem::new(Code::Busy, error.to_string()) }
+        }
         error => {
             tracing::error!(%error, "a password could not be checked");
             Problem::internal()
@@ -155,26 +155,25 @@ pub(super) async fn sign_out(
 /// Says who the caller is.
 #[utoipa::path(get, path = "/me", tag = "sessions", responses((status = 200, body = User)))]
 pub(super) async fn me(caller: Caller) -> Answer<Json<User>> {
-    let user =
-        User { id: caller.user.to_string(), name: caller.name.clone(), admin: caller.admin };
+    let user = User { id: caller.user.to_string(), name: caller.name.clone(), admin: caller.admin };
     caller.answer(Json(user), &Token::new())
 }
 
 #[derive(Deserialize)]
 pub(super) struct LinkCode {
+    #[serde(default)]
     code: String,
 }
 
 /// `GET /sign-in/link`: begins a session for whoever holds the link.
 pub(super) async fn link(State(app): State<App>, Query(link): Query<LinkCode>) -> Response {
-    let user = auth::read_link(&app.keys, &app.replica, &link.code)
-        .and_then(|user| app.replica.get(user));
+    let user =
+        auth::read_link(&app.keys, &app.replica, &link.code).and_then(|user| app.replica.get(user));
     let Some(user) = user else {
-        return Problem::new(
-            Code::NotSignedIn,
-            "this sign-in link is over, or of another cluster: make a new one with `knot-server admin NAME`",
-        )
-        .into_response();
+        return pages::bad_link(
+            &app,
+            "It is over, or of another cluster. `knot-server admin NAME`, on a server's own machine, makes a new one.",
+        );
     };
     tracing::info!(user = %user.id(), "signed in by a link");
     let session = auth::session(&app.keys, user.id(), user.epoch, Millis::now());

@@ -4,11 +4,7 @@
 mod place;
 pub(crate) mod show;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use knot_core::{
     clock::Millis,
     id::ChangeHash,
@@ -19,7 +15,7 @@ use knot_core::{
 use super::{
     app::App,
     body::Body,
-    caller::Caller,
+    caller::{Caller, Key},
     causality::{Answer, of_dead, of_read},
     names,
     problem::{Code, Problem},
@@ -91,12 +87,11 @@ pub(super) async fn create(
     get, path = "/spaces/{space}", tag = "spaces", responses((status = 200, body = Space)),
     params(("space" = String, Path, description = "Its name or id."))
 )]
-pub(super) async fn get(
-    State(app): State<App>,
-    caller: Caller,
-    Path(key): Path<String>,
-) -> Shown {
+pub(super) async fn get(State(app): State<App>, caller: Caller, Key(key): Key) -> Shown {
     let world = World::new(&app);
+    if let Some(dying) = world.dying(&caller, &key) {
+        return Ok(caller.answer((StatusCode::OK, Json(dying)), &Token::new()));
+    }
     let space = world.find(&caller, &key, For::Reading)?;
     Ok(caller.answer((StatusCode::OK, Json(world.show(space))), &of_read(space)))
 }
@@ -106,11 +101,7 @@ pub(super) async fn get(
     post, path = "/spaces/{space}/start", tag = "spaces", responses((status = 200, body = Space)),
     params(("space" = String, Path, description = "Its name or id."))
 )]
-pub(super) async fn start(
-    State(app): State<App>,
-    caller: Caller,
-    Path(key): Path<String>,
-) -> Shown {
+pub(super) async fn start(State(app): State<App>, caller: Caller, Key(key): Key) -> Shown {
     let space = to_change(&app, &caller, &key)?;
     let status = status(&app, &space);
     // Its home does nothing more about a generation that failed, until told to end it.
@@ -123,11 +114,7 @@ pub(super) async fn start(
     post, path = "/spaces/{space}/restart", tag = "spaces", responses((status = 200, body = Space)),
     params(("space" = String, Path, description = "Its name or id."))
 )]
-pub(super) async fn restart(
-    State(app): State<App>,
-    caller: Caller,
-    Path(key): Path<String>,
-) -> Shown {
+pub(super) async fn restart(State(app): State<App>, caller: Caller, Key(key): Key) -> Shown {
     let space = to_change(&app, &caller, &key)?;
     run(&app, &caller, &space, status(&app, &space)).await
 }
@@ -137,11 +124,7 @@ pub(super) async fn restart(
     post, path = "/spaces/{space}/stop", tag = "spaces", responses((status = 200, body = Space)),
     params(("space" = String, Path, description = "Its name or id."))
 )]
-pub(super) async fn stop(
-    State(app): State<App>,
-    caller: Caller,
-    Path(key): Path<String>,
-) -> Shown {
+pub(super) async fn stop(State(app): State<App>, caller: Caller, Key(key): Key) -> Shown {
     let space = to_change(&app, &caller, &key)?;
     let committed = app
         .replica
@@ -161,7 +144,7 @@ pub(super) async fn stop(
 pub(super) async fn delete(
     State(app): State<App>,
     caller: Caller,
-    Path(key): Path<String>,
+    Key(key): Key,
 ) -> Result<Answer<StatusCode>, Problem> {
     let space = to_change(&app, &caller, &key)?;
     app.replica.delete(space.id(), caller.author()).await?;

@@ -4,7 +4,7 @@ pub(crate) mod file;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
 };
@@ -17,7 +17,7 @@ use knot_core::{
 use super::{
     app::App,
     body::Yaml,
-    caller::Caller,
+    caller::{Caller, Key},
     causality::{Answer, of_dead, of_read},
     names::{Meaning, Names, ambiguous},
     permit::{self, Action},
@@ -90,7 +90,7 @@ pub(super) async fn apply(
 pub(super) async fn get(
     State(app): State<App>,
     caller: Caller,
-    Path(key): Path<String>,
+    Key(key): Key,
 ) -> Result<Answer<Json<Template>>, Problem> {
     let template = find_template(&app, &key, For::Reading)?;
     let shown = show(&app, &template, &template_names(&app).1);
@@ -106,7 +106,7 @@ pub(super) async fn get(
 pub(super) async fn file(
     State(app): State<App>,
     caller: Caller,
-    Path(key): Path<String>,
+    Key(key): Key,
 ) -> Result<Answer<impl IntoResponse>, Problem> {
     let template = find_template(&app, &key, For::Reading)?;
     let text = source(&app, &template)?;
@@ -122,7 +122,7 @@ pub(super) async fn file(
 pub(super) async fn delete(
     State(app): State<App>,
     caller: Caller,
-    Path(key): Path<String>,
+    Key(key): Key,
 ) -> Result<Answer<StatusCode>, Problem> {
     permit::check(&caller, Action::DeleteTemplate)?;
     // A space that is made here at the same time takes the same turn.

@@ -359,3 +359,17 @@ pub struct Servers {
     /// The servers, by name.
     pub servers: Vec<Server>,
 }
+
+/// A server to invite.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Invite {
+    /// Its name.
+    pub name: String,
+}
+
+/// What accepts an invitation, once.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct Invitation {
+    /// The join token. It is shown this once.
+    pub token: String,
+}

@@ -11,7 +11,7 @@ use knot_core::{
 use uuid::Uuid;
 
 use super::{
-    app::App,
+    app::{App, Reachability},
     caller::Caller,
     names::{Meaning, Names, ambiguous},
     permit,
@@ -39,8 +39,12 @@ pub(super) enum For {
 
 impl<'a> World<'a> {
     pub(super) fn new(app: &'a App) -> Self {
-        let spaces: BTreeMap<_, _> =
-            app.replica.list::<model::Space>().into_iter().map(|doc| (doc.id().uuid(), doc)).collect();
+        let spaces: BTreeMap<_, _> = app
+            .replica
+            .list::<model::Space>()
+            .into_iter()
+            .map(|doc| (doc.id().uuid(), doc))
+            .collect();
         let mut of_owner: BTreeMap<Id<User>, Vec<(Uuid, &str)>> = BTreeMap::new();
         for (id, space) in &spaces {
             of_owner.entry(space.owner).or_default().push((*id, &space.name));
@@ -73,7 +77,8 @@ impl<'a> World<'a> {
         if let Ok(id) = Uuid::parse_str(key) {
             return seen(id);
         }
-        let meaning = |owner| self.names.get(&owner).map_or(Meaning::Nobody, |names| names.meaning(key));
+        let meaning =
+            |owner| self.names.get(&owner).map_or(Meaning::Nobody, |names| names.meaning(key));
         match meaning(caller.user) {
             Meaning::One(id) => seen(id),
             Meaning::Shared(id, _) if purpose == For::Reading => seen(id),
@@ -96,6 +101,20 @@ impl<'a> World<'a> {
             }
             Meaning::Nobody => Err(nothing()),
         }
+    }
+
+    /// A space that was deleted and that its home has not taken down yet.
+    pub(super) fn dying(&self, caller: &Caller, key: &str) -> Option<types::Space> {
+        let id = Id::from_uuid(Uuid::parse_str(key).ok()?);
+        let doc: Doc<model::Space> = self.app.replica.remains(id)?;
+        let home = doc.placement.server;
+        let status: SpaceStatus = self.app.replica.observed(id, home)?;
+        let at_home = self.app.reachability(home) == Reachability::Linked;
+        if !permit::space(caller, &doc) || !at_home || status.state == model::Observed::Gone {
+            return None;
+        }
+        let (name, observed) = (doc.name.clone(), types::Observed::Deleting);
+        Some(types::Space { name, observed, ..self.show(&doc) })
     }
 
     /// A space as the API shows it.
@@ -225,7 +244,9 @@ fn json(value: &Scalar) -> serde_json::Value {
 pub(super) fn template_deleted(space: &str) -> Problem {
     Problem::new(
         Code::TemplateDeleted,
-        format!("the template of {space} was deleted, so it cannot be started: what its volumes hold stays until \
-                 the space is deleted"),
+        format!(
+            "the template of {space} was deleted, so it cannot be started: what its volumes hold stays until \
+                 the space is deleted"
+        ),
     )
 }

@@ -24,12 +24,7 @@ pub(super) struct Ports {
 
 impl Ports {
     pub(super) fn new(named: Option<SocketAddr>) -> Self {
-        Self {
-            named,
-            next_http: named.unwrap_or(HTTP),
-            next_quic: QUIC,
-            given: BTreeSet::new(),
-        }
+        Self { named, next_http: named.unwrap_or(HTTP), next_quic: QUIC, given: BTreeSet::new() }
     }
 
     /// An HTTP address: the one that was named, or the one used before if it is free, or the next
@@ -38,7 +33,11 @@ impl Ports {
         if self.named.is_some() {
             let address = self.next_http;
             self.next_http = after(address).ok_or(Error::NoPort(address))?;
-            return if is_free_tcp(address) { Ok(address) } else { Err(Error::AddressTaken(address)) };
+            return if is_free_tcp(address) {
+                Ok(address)
+            } else {
+                Err(Error::AddressTaken(address))
+            };
         }
         let found = find(before, &mut self.next_http, &self.given, is_free_tcp)?;
         self.given.insert(found);

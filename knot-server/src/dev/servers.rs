@@ -65,7 +65,9 @@ impl Running {
     /// Lets a new server join through the first one that runs.
     pub(super) async fn join(&self, config: &Config) -> Result<(), Error> {
         let Some(host) = self.0.first() else { return Ok(()) };
-        if let Reply::JoinToken(token) = control::ask(&host.config.data, &Request::JoinToken).await? {
+        if let Reply::JoinToken(token) =
+            control::ask(&host.config.data, &Request::JoinToken).await?
+        {
             node::join_cluster(config, host.config.quic_listen, &token.parse()?).await?;
         }
         Ok(())
@@ -100,9 +102,8 @@ impl Running {
     pub(super) async fn linked(&mut self) -> Result<(), Error> {
         let others = self.0.len().saturating_sub(1);
         for server in &mut self.0 {
-            let ready = |status: &Status| {
-                status.linked.len() >= others && !status.platforms.is_empty()
-            };
+            let ready =
+                |status: &Status| status.linked.len() >= others && !status.platforms.is_empty();
             server.until(ready).await?;
         }
         Ok(())
@@ -161,7 +162,11 @@ impl Running {
         }
         for server in &mut self.0 {
             if timeout(STOP, server.child.wait()).await.is_err() {
-                eprintln!("{} did not stop within {} s and is killed", server.config.name, STOP.as_secs());
+                eprintln!(
+                    "{} did not stop within {} s and is killed",
+                    server.config.name,
+                    STOP.as_secs()
+                );
                 server.child.kill().await.ok();
             }
         }

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use knot_core::{
-    id::{Author, Id},
+    id::{Author, Id, ServerId},
     model::{Server, Template},
     net::{
         self,
@@ -63,7 +63,9 @@ pub enum JoinError {
     #[error(transparent)]
     Net(#[from] net::Error),
     /// The cluster took this server in, and what it needs did not arrive.
-    #[error("{host} took this server in and then did not answer: `knot-server run` will go on from here")]
+    #[error(
+        "{host} took this server in and then did not answer: `knot-server run` will go on from here"
+    )]
     NoArrival {
         /// The server that was asked.
         host: SocketAddr,
@@ -150,6 +152,12 @@ pub async fn join_cluster(
     let net_service = net::Service::start(identity, replica.clone(), socket)?;
     net_service.net().introduce(&joined.host);
     let arrived = replica.wait_for(&joined.token, ARRIVAL).await;
+    // What the cluster knows comes along: a server that begins without it would, say, make an
+    // account anew that there is already.
+    let first = ServerId(joined.host.id);
+    if arrived.is_ok() && replica.wait_until_equal(first, ARRIVAL).await.is_err() {
+        tracing::warn!("this server does not hold all yet: the rest comes while it runs");
+    }
     net_service.stop().await;
     service.stop().await;
     arrived.map_err(|_| JoinError::NoArrival { host })

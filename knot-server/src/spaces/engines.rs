@@ -56,7 +56,11 @@ impl Engines {
 
     /// What was last seen of a space; `None` while an engine that may have something of it has not
     /// answered.
-    pub(super) fn see(&self, space: Uuid, on: Option<Platform>) -> Option<Vec<(Platform, Instance)>> {
+    pub(super) fn see(
+        &self,
+        space: Uuid,
+        on: Option<Platform>,
+    ) -> Option<Vec<(Platform, Instance)>> {
         let sight = self.sight.borrow();
         let silent = on.is_some_and(|platform| {
             self.drivers.contains_key(&platform) && !sight.answering.contains(&platform)
@@ -67,10 +71,7 @@ impl Engines {
     /// Notes what a worker has just done: an instance is there, or is gone.
     pub(super) fn note(&self, platform: Platform, instance: &Instance, there: bool) {
         let space = instance.labels.space;
-        self.touched
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(space, Instant::now());
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(space, Instant::now());
         self.sight.send_modify(|sight| {
             let seen = sight.instances.entry(space).or_default();
             seen.retain(|(_, one)| one.id != instance.id);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use knot_core::{
     clock::Millis,
     generation::Generation,
-    model::{Desired, Observed, Placement, Space, SpaceStatus},
     id::ServerId,
+    model::{Desired, Observed, Placement, Space, SpaceStatus},
 };
 
 use super::drivers::{Instance, State};

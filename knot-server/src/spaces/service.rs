@@ -42,12 +42,7 @@ pub struct Service {
 
 impl Service {
     /// Starts them.
-    pub fn start(
-        options: Options,
-        replica: Replica,
-        net: Net,
-        engines: Engines,
-    ) -> Self {
+    pub fn start(options: Options, replica: Replica, net: Net, engines: Engines) -> Self {
         let home = Arc::new(Home {
             me: replica.me(),
             options,
@@ -116,14 +111,9 @@ async fn manage(home: Arc<Home>) {
 }
 
 /// Spaces of which something else is seen than before; all, where an engine answers again.
-fn differing(
-    before: &Sight,
-    now: &Sight,
-    workers: &HashMap<Uuid, Arc<Notify>>,
-) -> BTreeSet<Uuid> {
+fn differing(before: &Sight, now: &Sight, workers: &HashMap<Uuid, Arc<Notify>>) -> BTreeSet<Uuid> {
     let all = before.instances.keys().chain(now.instances.keys()).copied();
-    let mut spaces: BTreeSet<_> =
-        all.filter(|space| before.of(*space) != now.of(*space)).collect();
+    let mut spaces: BTreeSet<_> = all.filter(|space| before.of(*space) != now.of(*space)).collect();
     if before.answering != now.answering {
         spaces.extend(workers.keys());
     }
@@ -228,8 +218,7 @@ async fn stop_all(home: &Arc<Home>) {
             }
             let status = home.replica.observed::<SpaceStatus>(space, ServerId(home.me.0));
             let state = Observed::Stopped;
-            let stopped =
-                SpaceStatus { state, since: Millis::now(), ..status.unwrap_or_default() };
+            let stopped = SpaceStatus { state, since: Millis::now(), ..status.unwrap_or_default() };
             home.replica.observe(space, &stopped).await.ok();
         });
     }

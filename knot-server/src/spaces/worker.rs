@@ -187,7 +187,8 @@ impl Worker {
 
     /// The template with the edit in it that the taker of the start had seen.
     async fn template(&self, space: &Doc<Space>) -> Result<Doc<Template>, Failure> {
-        let heads: Vec<_> = space.template_heads.iter().filter_map(|head| parse_head(head)).collect();
+        let heads: Vec<_> =
+            space.template_heads.iter().filter_map(|head| parse_head(head)).collect();
         let mut changes = self.home.replica.watch(&[<Template as knot_core::schema::Entity>::KIND]);
         let arrived = async {
             while !self.home.replica.holds(space.template, &heads).await.unwrap_or(true) {
@@ -201,9 +202,10 @@ impl Worker {
                     .to_owned(),
             )
         })?;
-        self.home.replica.get(space.template).ok_or_else(|| {
-            Failure("its template was deleted: choose another template".to_owned())
-        })
+        self.home
+            .replica
+            .get(space.template)
+            .ok_or_else(|| Failure("its template was deleted: choose another template".to_owned()))
     }
 
     /// `None` where the start was no longer wanted before it was done.
@@ -391,4 +393,3 @@ fn parse_head(text: &str) -> Option<ChangeHash> {
     }
     Some(ChangeHash(hash))
 }
-

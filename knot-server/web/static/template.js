@@ -35,7 +35,7 @@ async function save() {
   button.disabled = true;
   const sent = source.value;
   try {
-    const template = await call("PUT", "/api/v1/templates", sent, "application/yaml");
+    const { template } = await call("PUT", "/api/v1/templates", sent, "application/yaml");
     saved = sent;
     const page = `/templates/${encodeURIComponent(template.id)}`;
     // A new template, or one whose file was given another name, has a page of its own.

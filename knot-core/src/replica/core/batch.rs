@@ -1,6 +1,6 @@
 //! One batch: what will be written in one transaction, and who waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use crate::{
     replica::{EditError, index::Entry},
     schema::{Scalar, Schema},
     store::{Grave, Record, Transaction},
-    sync::{Answer, DocChanges},
+    sync::{Answer, DocChanges, ItemKey, Message, Want},
 };
 
 /// Reads the document as it stands and says what to put; or refuses.
@@ -34,6 +34,8 @@ pub(super) struct Batch {
     /// Changes and graves that began here.
     own_changes: Vec<(DocId, Bytes)>,
     own_graves: Vec<Grave>,
+    /// Documents of which a peer sent changes whose dependencies are not held.
+    pub(super) missing: BTreeSet<(ServerId, DocId)>,
     replies: Vec<(Reply, Result<Vec<ChangeHash>, EditError>)>,
 }
 
@@ -45,10 +47,7 @@ impl Batch {
     /// Writes a record, if it is newer than what the batch has.
     pub(super) fn record(&mut self, record: Record, from: Option<ServerId>) {
         let key = (record.subject, record.server);
-        let newer = self
-            .records
-            .get(&key)
-            .is_none_or(|(known, _)| (known.run, known.n) < (record.run, record.n));
+        let newer = self.records.get(&key).is_none_or(|(known, _)| order(known) < order(&record));
         if newer {
             self.records.insert(key, (record, from));
         }
@@ -74,7 +73,8 @@ impl Batch {
 
     /// What began here, cut into frames.
     pub(super) fn own_news(&self) -> Vec<Answer> {
-        let changes = self.own_changes.iter().map(|(doc, bytes)| {
+        let living = self.own_changes.iter().filter(|(doc, _)| !self.graves.contains_key(doc));
+        let changes = living.map(|(doc, bytes)| {
             let changes = vec![DocChanges { doc: *doc, changes: vec![bytes.clone()] }];
             (bytes.len() + 64, Answer { changes, ..Answer::default() })
         });
@@ -170,12 +170,12 @@ impl Core {
             self.receive_record(batch, peer, record);
         }
         for DocChanges { doc, changes } in news.changes {
-            match changes.iter().map(wall::inspect).collect::<Result<Vec<_>, _>>() {
-                Ok(changes) => self.receive_changes(batch, peer, doc, changes, effects),
-                Err(malformed) => {
-                    effects.offenders.push((peer, format!("{doc}: {malformed}")));
-                }
+            let (sound, bad): (Vec<_>, Vec<_>) =
+                changes.iter().map(wall::inspect).partition(Result::is_ok);
+            if let Some(malformed) = bad.into_iter().find_map(Result::err) {
+                effects.offenders.push((peer, format!("{doc}: {malformed}")));
             }
+            self.receive_changes(batch, peer, doc, sound.into_iter().flatten().collect());
         }
     }
 
@@ -185,7 +185,6 @@ impl Core {
         peer: ServerId,
         doc: DocId,
         mut changes: Vec<wall::Checked>,
-        effects: &mut Effects,
     ) {
         if self.is_dead(batch, doc) {
             return;
@@ -200,8 +199,12 @@ impl Core {
             }
         };
         let receipt = document.receive(changes);
+        if !receipt.forks.is_empty() {
+            let forks = &receipt.forks;
+            tracing::error!(%doc, %peer, ?forks, "changes with one actor and number: two servers run on copies of one disk, or one was restored while it ran");
+        }
         if !receipt.waiting.is_empty() && pending.keep(doc, receipt.waiting) {
-            effects.sends.push((vec![peer], pull_one(doc, document.sample())));
+            batch.missing.insert((peer, doc));
         }
         if receipt.held.is_empty() {
             return;
@@ -211,21 +214,39 @@ impl Core {
         batch.changes.extend(receipt.held.into_iter().map(|held| (doc, held)));
     }
 
+    /// Asks peers for what the changes that they sent depend on.
+    pub(super) fn ask_for_missing(
+        &mut self,
+        missing: BTreeSet<(ServerId, DocId)>,
+        effects: &mut Effects,
+    ) {
+        for (peer, doc) in missing {
+            let key = ItemKey::document(doc);
+            let want = Want { key, have: self.have(doc) };
+            effects.sends.push((vec![peer], Message::Pull(vec![want])));
+        }
+    }
+
     fn receive_record(&mut self, batch: &mut Batch, peer: ServerId, record: Record) {
         let key = (record.subject, record.server);
-        let known = self.read(|index| index.records.get(&key).cloned());
-        let number = (record.run, record.n);
-        let newer = known.as_ref().is_none_or(|known| (known.run, known.n) < number);
-        if !newer {
-            return;
-        }
+        let in_batch = batch.records.get(&key).map(|(record, _)| record.clone());
+        let known = in_batch.or_else(|| self.read(|index| index.records.get(&key).cloned()));
         if record.server != self.me {
-            batch.record(record, Some(peer));
+            if known.is_none_or(|known| order(&known) < order(&record)) {
+                batch.record(record, Some(peer));
+            }
             return;
         }
-        // Our own word from a life that this database does not remember: say anew what holds now.
+        // Our own word from a life that this database does not remember: say anew what was said in
+        // this life, or else what was heard, which is later than what the database has.
+        let number = (record.run, record.n);
+        let forgotten = |known: &Record| (known.run, known.n) <= number && *known != record;
+        if !known.as_ref().is_none_or(forgotten) {
+            return;
+        }
         self.run = self.run.max(record.run.saturating_add(1));
-        let value = known.and_then(|known| known.value);
+        let said = known.filter(|known| known.run >= self.first_run);
+        let value = said.map_or(record.value, |known| known.value);
         let renewed = self.own_record(record.subject, value);
         batch.record(renewed, None);
     }
@@ -235,18 +256,19 @@ impl Core {
     }
 
     /// The document as the batch leaves it so far.
-    fn entry(&self, batch: &Batch, doc: DocId) -> Option<Entry> {
+    pub(super) fn entry(&self, batch: &Batch, doc: DocId) -> Option<Entry> {
         let in_batch = batch.entries.get(&doc).cloned();
         in_batch.or_else(|| self.read(|index| index.documents.get(&doc).cloned()))
     }
 }
 
+/// Which of two records of one server replaces the other. Two with one number come from two lives of
+/// a server whose database was restored: any order will do, if it is the same everywhere.
+fn order(record: &Record) -> (u64, u64, Option<&[u8]>) {
+    (record.run, record.n, record.value.as_deref())
+}
+
 fn bury(batch: &mut Batch, grave: Grave) {
     batch.entries.remove(&grave.doc);
     batch.graves.insert(grave.doc, grave);
-}
-
-fn pull_one(doc: DocId, have: Vec<ChangeHash>) -> crate::sync::Message {
-    use crate::sync::{ItemKey, Message, Want};
-    Message::Pull(vec![Want { key: ItemKey::document(doc), have }])
 }

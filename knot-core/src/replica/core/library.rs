@@ -1,6 +1,6 @@
 //! Documents in memory, in a bounded cache of the store, and answers from them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Core, cut, wire_size};
 use crate::{
@@ -32,6 +32,8 @@ impl Item {
 pub(super) struct Library {
     documents: HashMap<DocId, (Document, u64)>,
     uses: u64,
+    /// Documents that are not what they were when they were stored: what is shown of them is wrong.
+    damaged: BTreeSet<DocId>,
     /// What an item's key stands for: keys are hashes, and peers ask by key.
     names: HashMap<ItemKey, Item>,
 }
@@ -71,10 +73,16 @@ impl Library {
         let (document, damaged) = Document::load(store.changes(doc)?);
         if !damaged.is_empty() {
             tracing::error!(%doc, ?damaged, "stored changes are damaged: peers will be asked");
+            self.damaged.insert(doc);
         }
         self.uses += 1;
         let slot = self.documents.entry(doc).insert_entry((document, self.uses));
         Ok(&slot.into_mut().0)
+    }
+
+    /// The documents that were found damaged since this was last asked.
+    pub(super) fn damaged(&mut self) -> BTreeSet<DocId> {
+        std::mem::take(&mut self.damaged)
     }
 
     /// Drops what is in memory of a document.
@@ -99,13 +107,18 @@ impl Library {
 impl Core {
     /// What to say when asking for these items.
     pub(super) fn wants(&mut self, keys: Vec<ItemKey>) -> Vec<Want> {
-        keys.into_iter().map(|key| Want { key, have: self.have(key) }).collect()
+        let want = |key| {
+            let have = match self.library.names.get(&key).copied() {
+                Some(Item::Document(doc)) => self.have(doc),
+                Some(Item::Record(..)) | None => Vec::new(),
+            };
+            Want { key, have }
+        };
+        keys.into_iter().map(want).collect()
     }
 
-    fn have(&mut self, key: ItemKey) -> Vec<ChangeHash> {
-        let Some(Item::Document(doc)) = self.library.names.get(&key).copied() else {
-            return Vec::new();
-        };
+    /// What is held of a document, in short.
+    pub(super) fn have(&mut self, doc: DocId) -> Vec<ChangeHash> {
         if !self.read(|index| index.documents.contains_key(&doc)) {
             return Vec::new();
         }
@@ -135,33 +148,25 @@ impl Core {
     /// The messages that answer a `Pull`.
     pub(super) fn answer(&mut self, wants: Vec<Want>) -> Vec<Message> {
         let (mut answers, mut rest, mut sent) = (Vec::new(), Vec::new(), 0);
-        let mut back = Vec::new();
         for want in wants {
             if sent >= ANSWER {
                 rest.push(want.key);
                 continue;
             }
-            let (found, all_known) = self.find(&want);
-            if !all_known {
-                back.push(want.key);
-            }
-            for (size, answer) in found {
+            for (size, answer) in self.find(&want) {
                 sent += size;
                 answers.push((size, answer));
             }
         }
         let mut messages: Vec<_> = cut(answers).into_iter().map(Message::News).collect();
-        // The other side has changes that are not held here: both learn.
-        if !back.is_empty() {
-            messages.push(Message::Pull(self.wants(back)));
-        }
         messages.push(Message::Pulled { rest });
         messages
     }
 
-    /// What is held of an item beyond what the asker has, in pieces with their sizes; and whether
-    /// all that the asker has is held here.
-    fn find(&mut self, want: &Want) -> (Vec<(usize, Answer)>, bool) {
+    /// What is held of an item beyond what the asker has, in pieces with their sizes. What the asker
+    /// has and is not held here, the walk finds: were it asked for now, two that cannot keep what
+    /// they get would ask each other without end.
+    fn find(&mut self, want: &Want) -> Vec<(usize, Answer)> {
         let doc = match self.library.names.get(&want.key).copied() {
             Some(Item::Document(doc)) => doc,
             Some(Item::Record(subject, server)) => {
@@ -170,26 +175,26 @@ impl Core {
                     let size = wire_size(&record);
                     (size, Answer { records: vec![record], ..Answer::default() })
                 };
-                return (record.map(answer).into_iter().collect(), true);
+                return record.map(answer).into_iter().collect();
             }
-            None => return (Vec::new(), true),
+            None => return Vec::new(),
         };
         if let Some(grave) = self.read(|index| index.graves.get(&doc).copied()) {
-            return (vec![(96, Answer { graves: vec![grave], ..Answer::default() })], true);
+            return vec![(96, Answer { graves: vec![grave], ..Answer::default() })];
         }
         match self.library.get(&mut *self.store, doc) {
             Ok(document) => {
-                let (changes, all_known) = document.changes_since(&want.have);
+                let (changes, _) = document.changes_since(&want.have);
                 let pieces = changes.into_iter().map(|bytes| {
                     let size = bytes.len() + 64;
                     let changes = vec![DocChanges { doc, changes: vec![bytes] }];
                     (size, Answer { changes, ..Answer::default() })
                 });
-                (pieces.collect(), all_known)
+                pieces.collect()
             }
             Err(error) => {
                 tracing::error!(%doc, %error, "a peer's request could not be answered");
-                (Vec::new(), true)
+                Vec::new()
             }
         }
     }

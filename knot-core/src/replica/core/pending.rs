@@ -39,6 +39,12 @@ impl Pending {
         true
     }
 
+    /// Whether what waits is within the bounds.
+    #[cfg(feature = "sim")]
+    pub(super) fn is_bounded(&self) -> bool {
+        self.count <= WAITING && self.bytes <= WAITING_BYTES
+    }
+
     pub(super) fn forget(&mut self, doc: DocId) {
         self.take(doc);
     }

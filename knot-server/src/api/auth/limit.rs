@@ -35,7 +35,12 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     /// Whether somebody at this address may try this name now; else how long until then.
-    pub(crate) fn check(&self, name: &str, address: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn check(
+        &self,
+        name: &str,
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<(), Duration> {
         let buckets = self.empty_at.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = |(bucket, most): (Bucket, u32)| {
             let full = buckets.get(&bucket)?.saturating_duration_since(now);
@@ -126,7 +131,11 @@ mod tests {
     fn memory_is_bounded() {
         let (limiter, now) = (Limiter::default(), Instant::now());
         for attempt in 0..3 * BUCKETS {
-            limiter.failed(&format!("user{attempt}"), None, now + Duration::from_millis(attempt as u64));
+            limiter.failed(
+                &format!("user{attempt}"),
+                None,
+                now + Duration::from_millis(attempt as u64),
+            );
         }
         assert!(limiter.empty_at.lock().unwrap().len() <= BUCKETS);
     }

@@ -42,7 +42,10 @@ pub struct Passwords {
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { running: Arc::new(Semaphore::new(AT_ONCE)), admitted: Semaphore::new(AT_ONCE + WAITING) }
+        Self {
+            running: Arc::new(Semaphore::new(AT_ONCE)),
+            admitted: Semaphore::new(AT_ONCE + WAITING),
+        }
     }
 }
 
@@ -118,9 +121,12 @@ mod tests {
         let hash = passwords.hash("correct horse").await.unwrap();
         assert!(hash.starts_with("$argon2id$"), "{hash}");
         assert!(passwords.verify("correct horse", Some(&hash)).await.unwrap());
-        for (password, hash) in
-            [("wrong horse", Some(hash.as_str())), ("correct horse", None), ("", Some("")), ("x", Some("junk"))]
-        {
+        for (password, hash) in [
+            ("wrong horse", Some(hash.as_str())),
+            ("correct horse", None),
+            ("", Some("")),
+            ("x", Some("junk")),
+        ] {
             assert!(!passwords.verify(password, hash).await.unwrap(), "{password} {hash:?}");
         }
         assert!(matches!(passwords.hash("short").await, Err(PasswordError::Length)));

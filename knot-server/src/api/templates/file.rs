@@ -3,10 +3,13 @@
 //! A file says all of a template: what it leaves out is empty. A mistake is answered with line,
 //! column and field, whether it is of form or breaks a rule.
 
-use std::{collections::BTreeMap, fmt};
+mod fields;
 
+use std::collections::BTreeMap;
+
+use fields::{Bytes, Command, Cpus, size};
 use knot_core::model::Template;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 use serde_saphyr::{Location, Spanned};
 
 use crate::api::{
@@ -17,10 +20,6 @@ use crate::api::{
 /// The words for platforms, and whether this version has a driver for each.
 const PLATFORMS: [(&str, bool); 5] =
     [("manual", false), ("local", true), ("docker", true), ("podman", false), ("nomad", false)];
-/// The least memory that an engine runs anything in, in bytes.
-const MIN_MEMORY: u64 = 6 << 20;
-/// The least and the most processors, in thousandths.
-const CPUS: (f64, f64) = (10.0, 1_024_000.0);
 /// The most entries of a list or map.
 const ENTRIES: usize = 500;
 
@@ -33,65 +32,10 @@ pub(crate) fn parse(text: &str) -> Result<Template, Problem> {
     let file: File = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let error = error.without_snippet();
         let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
-        mistake(text, error.location(), &message)
+        problem(text, error.location(), &message)
     })?;
-    let judged = |place: Location| move |why: String| mistake(text, Some(place), &why);
-    let File { name, description, platform, image, command, environment, volumes, network, memory, cpus } =
-        file;
-
-    names::check(&name.value).map_err(|problem| judged(name.referenced)(problem.detail))?;
-    check_platform(&platform.value).map_err(judged(platform.referenced))?;
-    let containers = platform.value != "local";
-    let image = image;
-    match &image {
-        Some(image) if !containers => {
-            return Err(judged(image.referenced)("platform local runs no image: leave `image` out".to_owned()));
-        }
-        None if containers => {
-            let why = format!("platform {} needs an `image`, such as debian:bookworm", platform.value);
-            return Err(judged(platform.referenced)(why));
-        }
-        Some(image) if image.value.is_empty() || image.value.contains(char::is_whitespace) => {
-            return Err(judged(image.referenced)(format!("`{}` is no image name", image.value)));
-        }
-        _ => {}
-    }
-    let environment = map(environment, text, |name, value| check_variable(name, value))?;
-    let volumes = map(volumes, text, check_volume)?;
-    let mut paths = BTreeMap::new();
-    for (name, path) in &volumes {
-        if let Some(other) = paths.insert(path.value.as_str(), name) {
-            let why = format!("{other} and {name} are both at {}", path.value);
-            return Err(judged(path.referenced)(why));
-        }
-    }
-    let plain = |map: BTreeMap<String, Spanned<String>>| {
-        map.into_iter().map(|(name, value)| (name, value.value)).collect()
-    };
-    let command = command;
-    if let Some(command) = &command
-        && command.value.0.iter().any(|word| word.contains('\0'))
-    {
-        return Err(judged(command.referenced)("a command has no zero bytes".to_owned()));
-    }
-    let network = network;
-    if let Some(network) = &network
-        && (network.value.is_empty() || network.value.contains(char::is_whitespace))
-    {
-        return Err(judged(network.referenced)(format!("`{}` is no network's name", network.value)));
-    }
-    Ok(Template {
-        name: name.value,
-        description: description.unwrap_or_default(),
-        platform: platform.value,
-        image: image.map(|image| image.value).unwrap_or_default(),
-        command: command.map(|command| command.value.0).unwrap_or_default(),
-        environment: plain(environment),
-        volumes: plain(volumes),
-        network: network.map(|network| network.value).unwrap_or_default(),
-        memory: memory.map(|memory| memory.value.0),
-        millicpus: cpus.map(|cpus| cpus.value.0),
-    })
+    file.check().map_err(|Mistake(place, why)| problem(text, Some(place), &why))?;
+    Ok(file.into_template())
 }
 
 /// Writes a template as the file that makes it.
@@ -157,6 +101,101 @@ struct Written<'a> {
     cpus: Option<f64>,
 }
 
+/// A rule that is broken, and where.
+struct Mistake(Location, String);
+
+impl File {
+    /// Looks whether all rules are kept.
+    fn check(&self) -> Result<(), Mistake> {
+        judge(&self.name, |name| names::check(name).map_err(|problem| problem.detail))?;
+        judge(&self.platform, |platform| check_platform(platform))?;
+        self.check_image()?;
+        self.check_volumes()?;
+        each(self.environment.as_ref(), check_variable)?;
+        if let Some(command) = &self.command {
+            judge(command, |Command(words)| match words.iter().any(|word| word.contains('\0')) {
+                true => Err("a command has no zero bytes".to_owned()),
+                false => Ok(()),
+            })?;
+        }
+        self.network
+            .as_ref()
+            .map_or(Ok(()), |network| judge(network, |name| check_word("network", name)))
+    }
+
+    fn check_image(&self) -> Result<(), Mistake> {
+        let containers = self.platform.value != "local";
+        match &self.image {
+            Some(image) if containers => judge(image, |image| check_word("image", image)),
+            Some(image) => {
+                judge(image, |_| Err("platform local runs no image: leave it out".to_owned()))
+            }
+            None if containers => judge(&self.platform, |platform| {
+                Err(format!("platform {platform} needs an `image`, such as debian:bookworm"))
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_volumes(&self) -> Result<(), Mistake> {
+        each(self.volumes.as_ref(), check_volume)?;
+        let mut paths = BTreeMap::new();
+        for (name, path) in self.volumes.iter().flatten() {
+            if let Some(other) = paths.insert(path.value.as_str(), name) {
+                return judge(path, |path| Err(format!("{other} and {name} are both at {path}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn into_template(self) -> Template {
+        let plain = |map: Option<BTreeMap<String, Spanned<String>>>| {
+            map.into_iter().flatten().map(|(name, value)| (name, value.value)).collect()
+        };
+        Template {
+            name: self.name.value,
+            description: self.description.unwrap_or_default(),
+            platform: self.platform.value,
+            image: self.image.map(|image| image.value).unwrap_or_default(),
+            command: self.command.map(|command| command.value.0).unwrap_or_default(),
+            environment: plain(self.environment),
+            volumes: plain(self.volumes),
+            network: self.network.map(|network| network.value).unwrap_or_default(),
+            memory: self.memory.map(|memory| memory.value.0),
+            millicpus: self.cpus.map(|cpus| cpus.value.0),
+        }
+    }
+}
+
+fn judge<T>(
+    value: &Spanned<T>,
+    rule: impl FnOnce(&T) -> Result<(), String>,
+) -> Result<(), Mistake> {
+    rule(&value.value).map_err(|why| Mistake(value.referenced, why))
+}
+
+/// Judges the entries of a map in the order of the file, so that the first mistake in it is told.
+fn each(
+    map: Option<&BTreeMap<String, Spanned<String>>>,
+    rule: impl Fn(&str, &str) -> Result<(), String>,
+) -> Result<(), Mistake> {
+    let mut entries: Vec<_> = map.into_iter().flatten().collect();
+    entries.sort_by_key(|(_, value)| (value.referenced.line(), value.referenced.column()));
+    for (at, (name, value)) in entries.into_iter().enumerate() {
+        judge(value, |value| match at < ENTRIES {
+            true => rule(name, value),
+            false => Err(format!("more than {ENTRIES} entries")),
+        })?;
+    }
+    Ok(())
+}
+
+fn check_word(what: &str, word: &str) -> Result<(), String> {
+    if word.is_empty() || word.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!("`{word}` is no {what}'s name: it has no spaces, and is not empty"));
+    }
+    Ok(())
+}
 
 fn check_platform(word: &str) -> Result<(), String> {
     match PLATFORMS.iter().find(|(platform, _)| *platform == word) {
@@ -170,7 +209,9 @@ fn check_platform(word: &str) -> Result<(), String> {
 
 fn check_variable(name: &str, value: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if !name.chars().all(allowed) || !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+    if !name.chars().all(allowed)
+        || !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+    {
         return Err(format!("`{name}` is no variable's name: letters, digits and _ are"));
     }
     if name.starts_with("KNOT_") {
@@ -190,7 +231,10 @@ fn check_volume(name: &str, path: &str) -> Result<(), String> {
     }
     let inner = path.strip_prefix('/').unwrap_or_default();
     let parts = || inner.split('/');
-    if inner.is_empty() || parts().any(|part| matches!(part, "" | "." | "..")) || inner.contains('\0') {
+    if inner.is_empty()
+        || parts().any(|part| matches!(part, "" | "." | ".."))
+        || inner.contains('\0')
+    {
         return Err(format!(
             "`{path}` is no place for volume {name}: a path begins with /, is not / itself, and has no empty part, `.` \
              or `..`"
@@ -202,25 +246,8 @@ fn check_volume(name: &str, path: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn map(
-    map: Option<BTreeMap<String, Spanned<String>>>,
-    text: &str,
-    check: impl Fn(&str, &str) -> Result<(), String>,
-) -> Result<BTreeMap<String, Spanned<String>>, Problem> {
-    let map = map.unwrap_or_default();
-    // In the order of the file, so that the first mistake in it is told.
-    let mut entries: Vec<_> = map.iter().collect();
-    entries.sort_by_key(|(_, value)| (value.referenced.line(), value.referenced.column()));
-    for (at, (name, value)) in entries.into_iter().enumerate() {
-        let judged = check(name, &value.value);
-        let judged = if at < ENTRIES { judged } else { Err(format!("more than {ENTRIES} entries")) };
-        judged.map_err(|why| mistake(text, Some(value.referenced), &why))?;
-    }
-    Ok(map)
-}
-
-/// A mistake at a place of the file.
-fn mistake(text: &str, place: Option<Location>, why: &str) -> Problem {
+/// What is answered to a mistake at a place of the file.
+fn problem(text: &str, place: Option<Location>, why: &str) -> Problem {
     let place = place.filter(|place| place.line() > 0).map(|place| {
         let (line, column) = (place.line(), place.column());
         Place { line, column, field: field_at(text, line) }
@@ -244,88 +271,6 @@ fn field_at(text: &str, line: u64) -> Option<String> {
         .filter_map(|line| line.split_once(':'))
         .map(|(key, _)| key.trim().to_owned())
         .last()
-}
-
-/// A program and its arguments: a list, or one text that is split as a shell splits it.
-struct Command(Vec<String>);
-
-impl<'de> Deserialize<'de> for Command {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Command;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a command: a list of program and arguments, or one text")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Command, E> {
-                let words = shlex::split(text);
-                words.map(Command).ok_or_else(|| E::custom("the command has a quote that does not end"))
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Command, A::Error> {
-                let mut words = Vec::new();
-                while let Some(word) = list.next_element()? {
-                    words.push(word);
-                }
-                Ok(Command(words))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-/// A size in bytes: a number, or a number and `k`, `m`, `g` or `t` (1,024 each).
-struct Bytes(u64);
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let bytes = read_size(&text).ok_or_else(|| {
-            de::Error::custom(format!("`{text}` is no size: write 512m, 2g, or a number of bytes"))
-        })?;
-        if bytes < MIN_MEMORY {
-            return Err(de::Error::custom(format!("{text} is too little memory: 6m is the least")));
-        }
-        Ok(Self(bytes))
-    }
-}
-
-fn read_size(text: &str) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let unit: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" => 1,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        "t" | "tib" => 1 << 40,
-        _ => return None,
-    };
-    let bytes = number.parse::<u64>().ok()?.checked_mul(unit)?;
-    i64::try_from(bytes).is_ok().then_some(bytes)
-}
-
-fn size(bytes: u64) -> String {
-    [("t", 1_u64 << 40), ("g", 1 << 30), ("m", 1 << 20), ("k", 1 << 10)]
-        .into_iter()
-        .find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit))
-        .map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
-}
-
-/// Thousandths of a processor, written as processors.
-struct Cpus(u64);
-
-impl<'de> Deserialize<'de> for Cpus {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let thousandths = (f64::deserialize(deserializer)? * 1_000.0).round();
-        if !(CPUS.0..=CPUS.1).contains(&thousandths) {
-            return Err(de::Error::custom("a number of processors is from 0.01 to 1024"));
-        }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
-        Ok(Self(thousandths as u64))
-    }
 }
 
 #[cfg(test)]
@@ -397,7 +342,12 @@ cpus: 0.5
             (format!("{base}memory: 1k\n"), 4, "memory", "too little"),
             (format!("{base}command: {{a: b}}\n"), 4, "command", ""),
             (format!("{base}command: sh -c 'x\n"), 4, "command", "quote"),
-            (format!("{base}environment:\n  GOOD: 1\n  BAD-NAME: 2\n"), 6, "environment", "BAD-NAME"),
+            (
+                format!("{base}environment:\n  GOOD: 1\n  BAD-NAME: 2\n"),
+                6,
+                "environment",
+                "BAD-NAME",
+            ),
             (format!("{base}environment:\n  KNOT_X: 1\n"), 5, "environment", "KNOT_"),
             (format!("{base}environment: [a]\n"), 4, "environment", ""),
             (format!("{base}volumes:\n  data: relative\n"), 5, "volumes", "relative"),

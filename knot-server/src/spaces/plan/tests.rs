@@ -77,11 +77,8 @@ fn a_space_that_is_wanted_is_started_once() {
 
 #[test]
 fn a_start_that_a_killed_server_left_half_done_becomes_the_next_generation() {
-    let half = || Case {
-        status: status(Observed::Provisioning, 1),
-        begun_here: false,
-        ..Case::default()
-    };
+    let half =
+        || Case { status: status(Observed::Provisioning, 1), begun_here: false, ..Case::default() };
     check(half(), Step::Start(generation(2)));
     let created = instance(1, State::Created);
     check(Case { instances: vec![created.clone()], ..half() }, Step::Stop(created));
@@ -113,11 +110,8 @@ fn an_agent_that_never_links_is_a_stated_cause() {
 
 #[test]
 fn a_container_that_ended_or_vanished_is_a_stated_cause() {
-    let running = |instances| Case {
-        status: status(Observed::Running, 1),
-        instances,
-        ..Case::default()
-    };
+    let running =
+        |instances| Case { status: status(Observed::Running, 1), instances, ..Case::default() };
     check(running(vec![instance(1, State::Running)]), Step::Rest);
     check(running(vec![]), Step::Fail(Cause::Vanished));
     let ended = Ended { status: Some(3), ..Ended::default() };
@@ -146,7 +140,10 @@ fn a_failed_start_is_tried_again_only_when_asked() {
     let failed = status(Observed::Failed, 2);
     check(Case { status: failed.clone(), ..Case::default() }, Step::Rest);
     let asked = Space { restart: generation(2), ..space(Desired::Running) };
-    check(Case { space: Some(asked), status: failed, ..Case::default() }, Step::Start(generation(3)));
+    check(
+        Case { space: Some(asked), status: failed, ..Case::default() },
+        Step::Start(generation(3)),
+    );
 }
 
 #[test]
@@ -211,10 +208,8 @@ fn an_unknown_space_is_left_alone() {
 
 #[test]
 fn a_space_that_is_placed_elsewhere_is_stopped_here() {
-    let moved = Space {
-        placement: Placement { term: 2, server: OTHER },
-        ..space(Desired::Running)
-    };
+    let moved =
+        Space { placement: Placement { term: 2, server: OTHER }, ..space(Desired::Running) };
     let one = instance(1, State::Running);
     let here = Case {
         space: Some(moved.clone()),

@@ -1,0 +1,75 @@
+//! What simulated clients ask of servers.
+
+use std::fmt;
+
+use bytes::Bytes;
+use proptest::strategy::BoxedStrategy;
+use serde::Serialize;
+
+use crate::{
+    id::{DocId, Id},
+    replica::{EditError, EditFn, edit_fn},
+    schema::{Edit, Entity, Schema},
+    wire,
+};
+
+/// An embedder's operations: what a schedule has servers do with the embedder's documents.
+pub trait Operation: Clone + fmt::Debug + 'static {
+    /// The document types that the operations use.
+    fn schema() -> Schema;
+    /// Any one operation. Few documents and few values make the most conflicts.
+    fn strategy() -> BoxedStrategy<Self>;
+    /// What the operation asks of the server that it comes to.
+    fn action(&self) -> Action;
+}
+
+/// One thing asked of one server.
+pub struct Action(pub(super) What);
+
+pub(super) enum What {
+    Edit { doc: DocId, must_exist: bool, edit: EditFn },
+    Delete(DocId),
+    Observe(DocId, Option<Bytes>),
+}
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            What::Edit { doc, must_exist: true, .. } => write!(f, "edit {doc}"),
+            What::Edit { doc, must_exist: false, .. } => write!(f, "put {doc}"),
+            What::Delete(doc) => write!(f, "delete {doc}"),
+            What::Observe(subject, _) => write!(f, "observe {subject}"),
+        }
+    }
+}
+
+impl Action {
+    /// Edits a document, and makes it where it does not exist: [`put`](crate::replica::Replica::put).
+    pub fn put<E, F>(id: Id<E>, edit: F) -> Self
+    where
+        E: Entity + Default,
+        F: FnOnce(&mut Edit<'_, E>) -> Result<(), EditError> + Send + 'static,
+    {
+        Self(What::Edit { doc: id.into(), must_exist: false, edit: edit_fn(edit) })
+    }
+
+    /// Edits a document that exists: [`edit`](crate::replica::Replica::edit).
+    pub fn edit<E, F>(id: Id<E>, edit: F) -> Self
+    where
+        E: Entity + Default,
+        F: FnOnce(&mut Edit<'_, E>) -> Result<(), EditError> + Send + 'static,
+    {
+        Self(What::Edit { doc: id.into(), must_exist: true, edit: edit_fn(edit) })
+    }
+
+    /// Deletes a document: [`delete`](crate::replica::Replica::delete).
+    pub fn delete<E: Entity>(id: Id<E>) -> Self {
+        Self(What::Delete(id.into()))
+    }
+
+    /// Writes the server's record about a subject: [`observe`](crate::replica::Replica::observe).
+    /// A value that cannot be encoded is recorded as withdrawn.
+    pub fn observe<T: Serialize>(subject: impl Into<DocId>, value: &T) -> Self {
+        Self(What::Observe(subject.into(), wire::encode(value).ok().map(Bytes::from)))
+    }
+}

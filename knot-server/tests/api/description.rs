@@ -1,0 +1,22 @@
+//! The description of the API is committed, and is that of the handlers.
+
+use std::{env, fs, path::Path};
+
+use crate::world::world;
+
+#[tokio::test]
+async fn the_committed_description_is_that_of_the_handlers() {
+    let described = knot_server::api::openapi().to_pretty_json().unwrap() + "\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/openapi.json");
+    if env::var_os("KNOT_UPDATE_OPENAPI").is_some() {
+        fs::write(&path, &described).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == described,
+        "docs/src/openapi.json is not what the handlers say: run this test with KNOT_UPDATE_OPENAPI=1, and look at \
+         the difference before committing it"
+    );
+    let served = world().await.stranger().get("/openapi.json").await;
+    assert_eq!(served.text + "\n", described);
+}

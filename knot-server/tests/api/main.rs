@@ -1,0 +1,15 @@
+//! The HTTP API as a specification: real replicas, the real router on a real socket, and a client.
+//! What lies beyond the API, other servers' links and agents, is played by the tests.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod command;
+mod description;
+mod events;
+mod exec;
+mod pages;
+mod servers;
+mod sessions;
+mod spaces;
+mod templates;
+mod world;

@@ -1,0 +1,164 @@
+//! The pages in a real browser: Chromium, driven over its DevTools protocol.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+
+use crate::world::{BOUND, World, have};
+
+const PROGRAMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+/// A page in a headless browser of its own.
+struct Browser {
+    process: Child,
+    _profile: TempDir,
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    session: String,
+    calls: u64,
+}
+
+impl Browser {
+    /// `None` where no Chromium is installed.
+    async fn start() -> Option<Self> {
+        let profile = tempfile::tempdir().unwrap();
+        let start = |program| {
+            Command::new(program)
+                .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"])
+                .args(["--no-first-run", "--disable-background-networking", "--disable-sync"])
+                .args(["--disable-component-update", "--window-size=1280,800"])
+                .args(["--remote-debugging-port=0", "about:blank"])
+                .arg(format!("--user-data-dir={}", profile.path().display()))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+        };
+        let mut process = PROGRAMS.iter().find_map(|program| start(program).ok())?;
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let url = lines.find_map(|line| {
+            line.unwrap().strip_prefix("DevTools listening on ").map(str::to_owned)
+        });
+        // What Chromium goes on saying must have somewhere to go.
+        std::thread::spawn(move || lines.count());
+        let (socket, _) = connect_async(url.expect("Chromium did not come up")).await.unwrap();
+        let session = String::new();
+        let mut browser = Self { process, _profile: profile, socket, session, calls: 0 };
+        let target = browser.call("Target.createTarget", json!({"url": "about:blank"})).await;
+        let attach = json!({"targetId": target["targetId"], "flatten": true});
+        let attached = browser.call("Target.attachToTarget", attach).await;
+        browser.session = attached["sessionId"].as_str().unwrap().to_owned();
+        Some(browser)
+    }
+
+    async fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.calls += 1;
+        let mut call = json!({"id": self.calls, "method": method, "params": parameters});
+        if !self.session.is_empty() {
+            call["sessionId"] = json!(self.session);
+        }
+        self.socket.send(Message::text(call.to_string())).await.unwrap();
+        loop {
+            let Message::Text(text) = self.socket.next().await.unwrap().unwrap() else { continue };
+            let answer: Value = serde_json::from_str(&text).unwrap();
+            if answer["id"] == self.calls {
+                assert!(answer["error"].is_null(), "{method}: {answer}");
+                return answer["result"].clone();
+            }
+        }
+    }
+
+    async fn open(&mut self, url: &str) {
+        self.call("Page.navigate", json!({"url": url})).await;
+    }
+
+    /// The value of an expression in the page.
+    async fn value(&mut self, expression: &str) -> Value {
+        let evaluate = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
+        self.call("Runtime.evaluate", evaluate).await["result"]["value"].clone()
+    }
+
+    /// Waits until an expression in the page is true.
+    async fn until(&mut self, expression: &str) {
+        let poll = async {
+            while self.value(&format!("Boolean({expression})")).await != true {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let came = tokio::time::timeout(BOUND, poll).await.is_ok();
+        if !came {
+            let page = self.value("location.href + '\\n' + document.body?.innerText").await;
+            panic!("never true in the page: {expression}\n{page}");
+        }
+    }
+
+    async fn write(&mut self, text: &str) {
+        self.call("Input.insertText", json!({"text": text})).await;
+    }
+
+    async fn press_enter(&mut self) {
+        for kind in ["keyDown", "keyUp"] {
+            let key = json!({"type": kind, "key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13});
+            self.call("Input.dispatchKeyEvent", key).await;
+        }
+    }
+
+    async fn fill(&mut self, selector: &str, text: &str) {
+        self.value(&format!("document.querySelector({selector:?}).focus()")).await;
+        self.write(text).await;
+    }
+
+    async fn click(&mut self, selector: &str) {
+        self.value(&format!("document.querySelector({selector:?}).click()")).await;
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_space_is_made_and_its_terminal_used_in_the_browser() {
+    let Some(mut browser) = Browser::start().await else {
+        have("Chromium", false);
+        return;
+    };
+    let world = tokio::task::spawn_blocking(|| World::start(3)).await.unwrap();
+
+    // Signed in at the first server.
+    browser.open(world.url(1)).await;
+    browser.until("document.querySelector('input[type=password]')").await;
+    browser.fill("input[name=user]", "admin").await;
+    let password = world.up["admin"]["password"].as_str().unwrap().to_owned();
+    browser.fill("input[name=password]", &password).await;
+    browser.click("form button[type=submit]").await;
+    browser.until("document.querySelector('#live')").await;
+
+    // What the client does through the second server appears by itself.
+    let create = ["space", "create", "dev", "--template", "shell", "--start"];
+    let created = world.json(2, &create);
+    let row = format!("[data-space='{}']", created["id"].as_str().unwrap());
+    browser.until(&format!("document.querySelector(\"{row}\")?.dataset.observed === 'running'")).await;
+
+    // The session is good on the third server too; the terminal there reaches the space.
+    let terminal = format!("{}/spaces/{}/terminal?renderer=dom", world.url(3), created["id"].as_str().unwrap());
+    browser.open(&terminal).await;
+    browser.until("document.documentElement.dataset.state === 'connected'").await;
+    browser.value("document.querySelector('.xterm-helper-textarea').focus()").await;
+    browser.write("echo sum $((20 + 22))").await;
+    browser.press_enter().await;
+    browser.until("document.querySelector('.xterm-rows').innerText.includes('sum 42')").await;
+    browser.write("exit").await;
+    browser.press_enter().await;
+    browser.until("document.documentElement.dataset.state === 'ended'").await;
+}

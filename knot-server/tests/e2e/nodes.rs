@@ -1,0 +1,112 @@
+//! Real nodes: `init`, `token`, `join`, `run`, `admin`.
+
+use std::{
+    net::{TcpListener, UdpSocket},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::world::{Running, SERVER, coming_up, describe, eventually, knot_server, path};
+
+/// Flags of one server on loopback.
+fn flags(data: &Path, name: &str, http: u16, quic: u16) -> Vec<String> {
+    let pairs = [
+        ("--data", path(data).to_owned()),
+        ("--name", name.to_owned()),
+        ("--http", format!("127.0.0.1:{http}")),
+        ("--quic", format!("127.0.0.1:{quic}")),
+    ];
+    pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+}
+
+fn run(command: &[&str], flags: &[String]) -> std::process::Output {
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    knot_server(&[command, &flags].concat())
+}
+
+fn serve(flags: &[String]) -> Running {
+    let child = Command::new(SERVER)
+        .arg("run")
+        .args(flags)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    Running(child)
+}
+
+fn succeed(output: std::process::Output) -> String {
+    assert!(output.status.success(), "{}", describe(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Two free TCP ports and two free UDP ports.
+fn ports() -> ([u16; 2], [u16; 2]) {
+    let tcp = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let udp = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let tcp = tcp.map(|socket| socket.local_addr().unwrap().port());
+    (tcp, udp.map(|socket| socket.local_addr().unwrap().port()))
+}
+
+#[test]
+fn two_nodes_found_join_and_work_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let turn = coming_up();
+    let (http, quic) = ports();
+    let one = flags(&folder.path().join("one"), "one", http[0], quic[0]);
+    let two = flags(&folder.path().join("two"), "two", http[1], quic[1]);
+    let said = succeed(run(&["init"], &one));
+    assert!(said.contains("Account `admin`"), "{said}");
+    let _one = serve(&one);
+    let token = eventually("one is up", || {
+        let token = run(&["token"], &one);
+        token.status.success().then(|| String::from_utf8(token.stdout).unwrap())
+    });
+    let address = format!("127.0.0.1:{}", quic[0]);
+    succeed(run(&["join", &address, token.trim()], &two));
+    let _two = serve(&two);
+    drop(turn);
+
+    // A new password made on the second node is good on the first.
+    let password = eventually("two is up", || {
+        let password = run(&["admin", "admin"], &two);
+        password.status.success().then(|| String::from_utf8(password.stdout).unwrap())
+    });
+    eventually("the first node takes the new password", || {
+        let login = Command::new(env!("CARGO_BIN_EXE_knot"))
+            .args(["login", &format!("http://127.0.0.1:{}", http[0]), "--user", "admin", "--password-stdin"])
+            .env("HOME", folder.path())
+            .env_remove("XDG_CONFIG_HOME")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        let mut login = login.unwrap();
+        std::io::Write::write_all(&mut login.stdin.take().unwrap(), password.as_bytes()).unwrap();
+        login.wait().unwrap().success().then_some(())
+    });
+    let servers = Command::new(env!("CARGO_BIN_EXE_knot"))
+        .args(["server", "ls", "--json"])
+        .env("HOME", folder.path())
+        .env_remove("XDG_CONFIG_HOME")
+        .output()
+        .unwrap();
+    let servers: serde_json::Value = serde_json::from_slice(&servers.stdout).unwrap();
+    assert_eq!(servers["servers"].as_array().unwrap().len(), 2);
+
+    // The token has been used.
+    let three = flags(&folder.path().join("three"), "three", 9, 0);
+    let refused = run(&["join", &address, token.trim()], &three);
+    assert!(!refused.status.success());
+    assert!(describe(&refused).contains("refused the token"), "{}", describe(&refused));
+}
+
+#[test]
+fn an_admin_can_be_made_while_no_server_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = flags(folder.path(), "one", 9, 0);
+    // `--quic` with port 0 is of no use to a server, and enough for a database.
+    succeed(run(&["init"], &flags));
+    let password = succeed(run(&["admin", "somebody"], &flags));
+    assert_eq!(password.trim().len(), 24);
+}

@@ -1,0 +1,250 @@
+//! A cluster brought up by `knot-server dev`, and the client to use it with.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_knot-server");
+const CLIENT: &str = env!("CARGO_BIN_EXE_knot");
+/// How long anything may take before a test gives up.
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
+
+/// Clusters of this process come up one after the other: two that look for free ports at once would
+/// find the same.
+static COMING_UP: Mutex<()> = Mutex::new(());
+
+pub(crate) fn coming_up() -> MutexGuard<'static, ()> {
+    COMING_UP.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A running `knot-server dev`.
+pub(crate) struct World {
+    pub(crate) folder: TempDir,
+    pub(crate) up: Value,
+    dev: Child,
+    /// Servers that a test has started by itself.
+    started: Vec<Child>,
+}
+
+impl World {
+    pub(crate) fn start(servers: usize) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), servers)
+    }
+
+    pub(crate) fn start_in(folder: TempDir, servers: usize) -> Self {
+        let _turn = coming_up();
+        let mut dev = Command::new(SERVER)
+            .args(["dev", "--json", "--servers", &servers.to_string(), "--data"])
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(dev.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let up = serde_json::from_str(&line).unwrap_or_else(|error| {
+            panic!("the first line of `dev --json` is no JSON ({error}): {line:?}; {:?}", dev.wait())
+        });
+        Self { folder, up, dev, started: Vec::new() }
+    }
+
+    /// Stops the cluster as Ctrl-C does, and gives its folder back.
+    pub(crate) fn stop(mut self) -> TempDir {
+        interrupt(&mut self.dev);
+        assert!(self.dev.wait().unwrap().success(), "`dev` did not end well");
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
+    }
+
+    fn server(&self, n: usize) -> &Value {
+        &self.up["servers"][n - 1]
+    }
+
+    pub(crate) fn url(&self, n: usize) -> &str {
+        self.server(n)["http"].as_str().unwrap()
+    }
+
+    pub(crate) fn name(&self, n: usize) -> &str {
+        self.server(n)["name"].as_str().unwrap()
+    }
+
+    pub(crate) fn data(&self, n: usize) -> PathBuf {
+        self.server(n)["data"].as_str().unwrap().into()
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        self.up["admin"]["token"].as_str().unwrap()
+    }
+
+    /// The client, signed in, at the n-th server.
+    pub(crate) fn client(&self, n: usize) -> Command {
+        let mut client = Command::new(CLIENT);
+        client
+            .env("KNOT_URL", self.url(n))
+            .env("KNOT_TOKEN", self.token())
+            .env("HOME", self.folder.path())
+            .env_remove("XDG_CONFIG_HOME")
+            .stdin(Stdio::null());
+        client
+    }
+
+    /// Runs the client and gives its standard output; it must succeed.
+    pub(crate) fn knot(&self, n: usize, arguments: &[&str]) -> String {
+        let output = self.client(n).args(arguments).output().unwrap();
+        assert!(output.status.success(), "knot {arguments:?}: {}", describe(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The same with `--json`.
+    pub(crate) fn json(&self, n: usize, arguments: &[&str]) -> Value {
+        let text = self.knot(n, &[arguments, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Applies a template file at the n-th server.
+    pub(crate) fn apply(&self, n: usize, template: &str) -> Value {
+        let file = self.folder.path().join("template.yaml");
+        std::fs::write(&file, template).unwrap();
+        self.json(n, &["template", "apply", file.to_str().unwrap()])
+    }
+
+    /// Ends a server as a power cut would.
+    pub(crate) fn kill(&self, n: usize) {
+        let pid = i32::try_from(self.server(n)["pid"].as_i64().unwrap()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        // A killed server's database is free once the process is gone.
+        eventually("the process is gone", || {
+            rustix::process::test_kill_process(Pid::from_raw(pid).unwrap()).is_err().then_some(())
+        });
+    }
+
+    /// Starts a killed server again, as its operator would.
+    pub(crate) fn start_again(&mut self, n: usize) {
+        let server = Command::new(SERVER)
+            .args(["run", "--data"])
+            .arg(self.data(n))
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.started.push(server);
+        eventually("the server is up again", || {
+            self.client(n).args(["server", "ls"]).output().unwrap().status.success().then_some(())
+        });
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for child in self.started.iter_mut().chain([&mut self.dev]) {
+            interrupt(child);
+        }
+        for child in self.started.iter_mut().chain([&mut self.dev]) {
+            child.wait().ok();
+        }
+    }
+}
+
+/// A server that a test runs by itself; it is stopped with this value.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        interrupt(&mut self.0);
+        self.0.wait().ok();
+    }
+}
+
+fn interrupt(child: &mut Child) {
+    if let Ok(None) = child.try_wait() {
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::INT).ok();
+    }
+}
+
+/// Waits until `condition` gives something.
+pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(began.elapsed() < BOUND, "never: {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Runs `knot-server` and gives what came of it.
+pub(crate) fn knot_server(arguments: &[&str]) -> Output {
+    Command::new(SERVER)
+        .args(arguments)
+        .env_remove("KNOT_DATA")
+        .env_remove("KNOT_CONFIG")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+pub(crate) fn describe(output: &Output) -> String {
+    format!(
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// Whether an engine of this kind can be used; where not, says so, and in CI fails.
+pub(crate) fn have(what: &str, works: bool) -> bool {
+    if !works {
+        assert!(std::env::var_os("CI").is_none(), "{what} is missing: CI must have it");
+        println!("SKIPPED: {what} is missing");
+    }
+    works
+}
+
+/// Whether a Docker engine answers.
+pub(crate) fn have_docker() -> bool {
+    let info = Command::new("docker").arg("info").output();
+    have("a Docker engine", info.is_ok_and(|output| output.status.success()))
+}
+
+/// An image with nothing in it; removed with this value.
+pub(crate) struct EmptyImage(String);
+
+impl EmptyImage {
+    pub(crate) fn make() -> Self {
+        let name = format!("knot-e2e-{}:1", uuid::Uuid::new_v4().simple());
+        let mut import = Command::new("docker")
+            .args(["import", "-", &name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // An empty tar archive is two empty blocks.
+        std::io::Write::write_all(&mut import.stdin.take().unwrap(), &[0; 1_024]).unwrap();
+        assert!(import.wait().unwrap().success());
+        Self(name)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for EmptyImage {
+    fn drop(&mut self) {
+        Command::new("docker").args(["rmi", "--force", &self.0]).stdout(Stdio::null()).status().ok();
+    }
+}
+
+pub(crate) fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
