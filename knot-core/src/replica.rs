@@ -10,7 +10,7 @@ mod service;
 mod token;
 mod watch;
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -198,16 +198,14 @@ impl Replica {
         Doc::new(id, entry)
     }
 
+    /// What all remembered deleted documents of a type were when they died, by id.
+    pub fn all_remains<E: Entity>(&self) -> Vec<Doc<E>> {
+        self.shown.read(|index| docs(&index.remains))
+    }
+
     /// All living documents of a type, by id.
     pub fn list<E: Entity>(&self) -> Vec<Doc<E>> {
-        let first = DocId { kind: E::KIND, uuid: uuid::Uuid::nil() };
-        let last = DocId { kind: E::KIND, uuid: uuid::Uuid::max() };
-        self.shown.read(|index| {
-            let entries = index.documents.range(first..=last);
-            entries
-                .filter_map(|(doc, entry)| Doc::new(Id::from_uuid(doc.uuid), entry.clone()))
-                .collect()
-        })
+        self.shown.read(|index| docs(&index.documents))
     }
 
     /// The grave of a document that was deleted.
@@ -376,7 +374,8 @@ impl Replica {
         // Most that is asked for is what is read here already.
         let shown = self.shown.read(|index| {
             let entry = index.documents.get(&doc);
-            let current = entry.is_some_and(|entry| heads.iter().all(|head| entry.heads.contains(head)));
+            let current =
+                entry.is_some_and(|entry| heads.iter().all(|head| entry.heads.contains(head)));
             current || index.graves.contains_key(&doc)
         });
         if shown {
@@ -462,6 +461,14 @@ where
         edit(&mut puts)?;
         Ok(puts.into_puts())
     })
+}
+
+/// The documents of a type among all.
+fn docs<E: Entity>(all: &BTreeMap<DocId, Entry>) -> Vec<Doc<E>> {
+    let first = DocId { kind: E::KIND, uuid: uuid::Uuid::nil() };
+    let last = DocId { kind: E::KIND, uuid: uuid::Uuid::max() };
+    let entries = all.range(first..=last);
+    entries.filter_map(|(doc, entry)| Doc::new(Id::from_uuid(doc.uuid), entry.clone())).collect()
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Bytes, EditError> {

@@ -59,7 +59,8 @@ pub struct Set<E, K> {
 /// A field that is a map: its entries are keys `name/<key>`.
 pub struct Map<E, K, T> {
     name: &'static str,
-    types: PhantomData<fn() -> (E, K, T)>,
+    entity: PhantomData<fn() -> E>,
+    entry: PhantomData<fn() -> (K, T)>,
 }
 
 impl<E, T> Field<E, T> {
@@ -79,7 +80,7 @@ impl<E, K> Set<E, K> {
 impl<E, K, T> Map<E, K, T> {
     /// The map stored under `name/`.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, types: PhantomData }
+        Self { name, entity: PhantomData, entry: PhantomData }
     }
 }
 

@@ -1,5 +1,13 @@
 //! Whole servers in one process: real QUIC on loopback, real SQLite.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test they say what must be; clippy knows test functions only, not what they call"
+)]
+
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use knot_core::{

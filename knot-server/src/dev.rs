@@ -76,11 +76,11 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] config::Error),
     /// The first server could not be made.
-    #[error(transparent)]
-    Init(#[from] InitError),
+    #[error("{0}")]
+    Init(#[source] Box<InitError>),
     /// Another server could not join.
-    #[error(transparent)]
-    Join(#[from] JoinError),
+    #[error("{0}")]
+    Join(#[source] Box<JoinError>),
     /// A server gave a token that cannot be read.
     #[error(transparent)]
     Token(#[from] ParseError),
@@ -97,6 +97,18 @@ pub enum Error {
     /// A server could not be asked.
     #[error(transparent)]
     Control(#[from] control::Error),
+}
+
+impl From<InitError> for Error {
+    fn from(error: InitError) -> Self {
+        Self::Init(Box::new(error))
+    }
+}
+
+impl From<JoinError> for Error {
+    fn from(error: JoinError) -> Self {
+        Self::Join(Box::new(error))
+    }
 }
 
 /// What the folder remembers.
@@ -257,10 +269,9 @@ pub fn stop_when_input_ends(stop: CancellationToken) {
 fn lock(folder: &Path) -> Result<std::fs::File, Error> {
     let path = folder.join("dev.lock");
     let failed = |source| Error::File { path: path.clone(), source };
-    if let Ok(mut entries) = folder.read_dir() {
-        if entries.next().is_some() && !folder.join(FILE).exists() && !path.exists() {
-            return Err(Error::Folder(folder.to_owned()));
-        }
+    let is_empty = folder.read_dir().map_or(true, |mut entries| entries.next().is_none());
+    if !is_empty && !folder.join(FILE).exists() && !path.exists() {
+        return Err(Error::Folder(folder.to_owned()));
     }
     std::fs::create_dir_all(folder).map_err(failed)?;
     let file = std::fs::File::create(&path).map_err(failed)?;

@@ -140,7 +140,8 @@ async fn run(command: Command) -> Result<(), Failure> {
             Ok(node::run(&Config::load(&flags)?, stop).await?)
         }
         Command::Admin { account, flags } => {
-            let password = node::reset_admin(&Config::load(&flags)?, &account).await.map_err(Failure)?;
+            let password =
+                node::reset_admin(&Config::load(&flags)?, &account).await.map_err(Failure)?;
             println!("{password}");
             Ok(())
         }

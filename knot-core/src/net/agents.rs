@@ -95,10 +95,10 @@ impl Agents {
     /// # Errors
     /// No agent could be reached.
     pub async fn open(&self, space: Uuid) -> Result<(SendStream, RecvStream), OpenError> {
-        if let Some(linked) = self.linked(space) {
-            if let Ok(Ok(streams)) = timeout(OPEN, linked.connection.open_bi()).await {
-                return Ok(streams);
-            }
+        if let Some(linked) = self.linked(space)
+            && let Ok(Ok(streams)) = timeout(OPEN, linked.connection.open_bi()).await
+        {
+            return Ok(streams);
         }
         let mut failed = None;
         for server in self.holders(space) {

@@ -167,6 +167,14 @@ impl Follower {
                 self.tell(subject, "space", &world.show(space));
             }
         }
+        // A deleted space is there until its home has taken it down.
+        for space in world.all_dying(&caller) {
+            let subject = Subject::Space(space.id.parse().unwrap_or_default());
+            there.insert(subject);
+            if scope.covers(subject) {
+                self.tell(subject, "space", &space);
+            }
+        }
         for server in servers::all(&app) {
             let subject = Subject::Server(server.id().uuid());
             there.insert(subject);
@@ -185,12 +193,6 @@ impl Follower {
         let covered = self.known.keys().filter(|subject| scope.covers(**subject));
         let gone: Vec<_> = covered.filter(|subject| !there.contains(subject)).copied().collect();
         for subject in gone {
-            if let Subject::Space(id) = subject
-                && let Some(dying) = world.dying(&caller, &id.to_string())
-            {
-                self.tell(subject, "space", &dying);
-                continue;
-            }
             self.known.remove(&subject);
             let event = match subject {
                 Subject::Space(id) => event("space-deleted", &SpaceDeleted { id: id.to_string() }),

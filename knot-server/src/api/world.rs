@@ -103,18 +103,27 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A space that was deleted and that its home has not taken down yet.
+    /// A space that was deleted and that its home has not taken down yet, as the API shows it.
     pub(super) fn dying(&self, caller: &Caller, key: &str) -> Option<types::Space> {
         let id = Id::from_uuid(Uuid::parse_str(key).ok()?);
-        let doc: Doc<model::Space> = self.app.replica.remains(id)?;
+        self.show_dying(caller, &self.app.replica.remains(id)?)
+    }
+
+    /// All such spaces that a caller may see.
+    pub(super) fn all_dying(&self, caller: &Caller) -> Vec<types::Space> {
+        let remains = self.app.replica.all_remains::<model::Space>();
+        remains.iter().filter_map(|space| self.show_dying(caller, space)).collect()
+    }
+
+    fn show_dying(&self, caller: &Caller, doc: &Doc<model::Space>) -> Option<types::Space> {
         let home = doc.placement.server;
-        let status: SpaceStatus = self.app.replica.observed(id, home)?;
+        let status: SpaceStatus = self.app.replica.observed(doc.id(), home)?;
         let at_home = self.app.reachability(home) == Reachability::Linked;
-        if !permit::space(caller, &doc) || !at_home || status.state == model::Observed::Gone {
+        if !permit::space(caller, doc) || !at_home || status.state == model::Observed::Gone {
             return None;
         }
         let (name, observed) = (doc.name.clone(), types::Observed::Deleting);
-        Some(types::Space { name, observed, ..self.show(&doc) })
+        Some(types::Space { name, observed, ..self.show(doc) })
     }
 
     /// A space as the API shows it.

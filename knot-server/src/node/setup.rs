@@ -14,11 +14,20 @@ use knot_core::{
     store,
 };
 
+use tokio::time::timeout;
+
 use super::{DATABASE, make_private, new_password, open};
-use crate::{config::Config, users};
+use crate::{
+    agent_binary,
+    config::Config,
+    spaces::drivers::{Docker, Driver as _, Owner, Platform},
+    users,
+};
 
 /// How long a new server may take to hold its own document.
 const ARRIVAL: Duration = Duration::from_secs(20);
+/// How long a container engine may take to say that it is there.
+const PROBE: Duration = Duration::from_secs(3);
 
 /// A cluster could not be founded. What was made in the folder has been left there.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +88,8 @@ pub struct Founded {
     pub password: String,
 }
 
-/// Makes a data folder the first server of a new cluster, with an `admin` account and a sample
-/// template.
+/// Makes a data folder the first server of a new cluster, with an `admin` account and sample
+/// templates for the engines that answer.
 ///
 /// # Errors
 /// See [`InitError`].
@@ -115,15 +124,39 @@ async fn found(
         Ok(())
     });
     put.await?;
-    let shell = replica.create::<Template, _>(author, |template| {
-        template.set(Template::name, "shell".to_owned());
-        template.set(Template::description, "A shell on the server's own machine".to_owned());
-        template.set(Template::platform, "local".to_owned());
-        Ok(())
-    });
-    shell.await?;
+    let shell = "A shell on the server's own machine";
+    sample(replica, author, "shell", shell, Platform::Local, "").await?;
+    if config.docker && docker_answers(config, identity).await {
+        let debian = "Debian in a container";
+        sample(replica, author, "debian", debian, Platform::Docker, "debian:bookworm-slim").await?;
+    }
     users::ensure_admin(replica, "admin", password).await?;
     Ok(())
+}
+
+/// A template to begin with.
+async fn sample(
+    replica: &Replica,
+    author: Author,
+    name: &'static str,
+    description: &'static str,
+    platform: Platform,
+    image: &'static str,
+) -> Result<(), EditError> {
+    let create = replica.create::<Template, _>(author, move |template| {
+        template.set(Template::name, name.to_owned());
+        template.set(Template::description, description.to_owned());
+        template.set(Template::platform, platform.to_string());
+        template.set(Template::image, image.to_owned());
+        Ok(())
+    });
+    create.await.map(drop)
+}
+
+async fn docker_answers(config: &Config, identity: &Identity) -> bool {
+    let owner = Owner { cluster: identity.cluster, home: identity.server.0 };
+    let docker = Docker::new(owner, config.docker_host.clone(), agent_binary::bytes());
+    timeout(PROBE, docker.probe()).await.is_ok_and(|answer| answer.is_ok())
 }
 
 /// Makes a data folder one more server of a token's cluster, through the server at `host`. Returns

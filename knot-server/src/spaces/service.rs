@@ -191,10 +191,9 @@ async fn publish_platforms(home: Arc<Home>) {
         let platforms: Vec<String> =
             sights.borrow_and_update().answering.iter().map(ToString::to_string).collect();
         let status = ServerStatus { version: env!("CARGO_PKG_VERSION").to_owned(), platforms };
-        if home.replica.observed(own, home.me) != Some(status.clone()) {
-            if let Err(error) = home.replica.observe(own, &status).await {
-                tracing::error!(%error, "this server's record could not be written");
-            }
+        let known = home.replica.observed(own, home.me) == Some(status.clone());
+        if !known && let Err(error) = home.replica.observe(own, &status).await {
+            tracing::error!(%error, "this server's record could not be written");
         }
         match home.stop.run_until_cancelled(sights.changed()).await {
             Some(Ok(())) => {}

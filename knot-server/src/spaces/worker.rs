@@ -359,10 +359,10 @@ impl Worker {
     }
 
     async fn forget(&self, status: SpaceStatus) -> Result<(), EditError> {
-        if let Ok(driver) = self.driver(&status.driver) {
-            if let Err(error) = driver.forget(self.space.uuid()).await {
-                tracing::warn!(space = %self.space, %error, "a dead space left something behind");
-            }
+        if let Ok(driver) = self.driver(&status.driver)
+            && let Err(error) = driver.forget(self.space.uuid()).await
+        {
+            tracing::warn!(space = %self.space, %error, "a dead space left something behind");
         }
         self.write(SpaceStatus { state: Observed::Gone, cause: None, ..status }).await
     }

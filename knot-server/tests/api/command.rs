@@ -101,5 +101,12 @@ async fn the_command_does_its_work_through_the_api() {
     let (ran, command) = tokio::join!(knot(&server, home.path(), &arguments, "hello"), agent);
     assert_eq!((ran.code, ran.output.as_str()), (Some(7), "hello"), "{}", ran.errors);
     assert_eq!(command, ["cat", "-"]);
-    run(&["space", "delete", "web"], "").await;
+
+    let home_takes_down = async {
+        until(&server.replica, || server.replica.grave(space).is_some()).await;
+        let status = SpaceStatus { state: Observed::Gone, ..SpaceStatus::default() };
+        server.observe(&space.to_string(), status).await;
+    };
+    let (deleted, ()) = tokio::join!(run(&["space", "delete", "web"], ""), home_takes_down);
+    assert!(deleted.contains("deleted"), "{deleted}");
 }

@@ -73,6 +73,12 @@ async fn changes_arrive_as_the_api_shows_them() {
     let told = events.expect("space").await;
     assert_eq!((&told["observed"], &told["cause"]), (&json!("failed"), &json!("why")));
     root.delete(&format!("/spaces/{id}")).await.ok();
+    assert_eq!(
+        events.expect("space").await["observed"],
+        "deleting",
+        "until its home has seen to it"
+    );
+    server.observe(&id, SpaceStatus { state: Observed::Gone, ..SpaceStatus::default() }).await;
     assert_eq!(events.expect("space-deleted").await, json!({"id": id}));
     root.delete("/templates/rust").await.ok();
     events.expect("template-deleted").await;

@@ -269,3 +269,32 @@ async fn who_may_not_gets_no_session() {
     let refused = refusal(connect(&server, "web", &[bearer(&root)]).await);
     assert_eq!(refused, (502, "no_agent".to_owned()));
 }
+
+#[tokio::test]
+async fn the_end_is_heard_while_input_is_still_on_its_way() {
+    let (server, root) = space().await;
+    let (socket, mut agent, _) = session(&server, &root, SHELL()).await;
+    let (mut sink, mut stream) = socket.split();
+    // More than all buffers between hold, to a command that reads none of it.
+    let sender = tokio::spawn(async move {
+        for _ in 0..64 {
+            sink.send(Message::binary(vec![0; 256 << 10])).await.ok();
+        }
+        sink.send(Message::Close(None)).await.ok();
+    });
+    hear(&mut agent).await;
+    say(&mut agent, FromAgent::Exit(Exit::Code(0))).await;
+    // Nothing is read here before the server has closed its end.
+    within(sender).await.unwrap();
+    assert!(server.app.sessions_ended(crate::world::BOUND).await);
+    let heard = within(async {
+        loop {
+            match stream.next().await {
+                Some(Ok(Message::Text(text))) => return text.to_string(),
+                Some(Ok(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    assert_eq!(heard.await, r#"{"exit":{"code":0}}"#);
+}

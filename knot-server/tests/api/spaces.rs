@@ -206,6 +206,23 @@ async fn deleting_is_final() {
 }
 
 #[tokio::test]
+async fn a_deleted_space_is_shown_until_its_home_has_taken_it_down() {
+    let server = world().await;
+    let root = server.root().await;
+    root.template("rust").await;
+    let id = root.create("web", "rust").await;
+    server.observe(&id, running("x")).await;
+    root.delete("/spaces/web").await.ok();
+    let path = format!("/spaces/{id}");
+    assert_eq!(root.get(&path).await.ok()["observed"], "deleting");
+    root.get("/spaces/web").await.problem("not_found");
+    server.user("anna").await.get(&path).await.problem("not_found");
+    root.post(&format!("{path}/start"), json!(null)).await.problem("not_found");
+    server.observe(&id, SpaceStatus { state: Observed::Gone, ..running("x") }).await;
+    root.get(&path).await.problem("not_found");
+}
+
+#[tokio::test]
 async fn one_name_given_in_two_partitions_stays_usable() {
     let (alpha, beta) = (world().await, server("beta", &["docker"]).await);
     let root = alpha.root().await;

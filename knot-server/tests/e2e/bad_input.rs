@@ -36,7 +36,8 @@ fn the_client_says_what_was_wrong() {
     }
     let wrong = world.client(1).args(["space", "ls"]).env("KNOT_TOKEN", "knot_wrong").output();
     refused(&wrong.unwrap(), 3, "sign in");
-    let nobody = world.client(1).args(["space", "ls"]).env("KNOT_URL", "http://127.0.0.1:9").output();
+    let nobody =
+        world.client(1).args(["space", "ls"]).env("KNOT_URL", "http://127.0.0.1:9").output();
     refused(&nobody.unwrap(), 6, "127.0.0.1:9");
     assert_eq!(before, (world.json(1, &["space", "ls"]), world.json(1, &["template", "ls"])));
 }

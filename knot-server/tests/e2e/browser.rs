@@ -81,7 +81,8 @@ impl Browser {
 
     /// The value of an expression in the page.
     async fn value(&mut self, expression: &str) -> Value {
-        let evaluate = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
+        let evaluate =
+            json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         self.call("Runtime.evaluate", evaluate).await["result"]["value"].clone()
     }
 
@@ -148,10 +149,16 @@ async fn a_space_is_made_and_its_terminal_used_in_the_browser() {
     let create = ["space", "create", "dev", "--template", "shell", "--start"];
     let created = world.json(2, &create);
     let row = format!("[data-space='{}']", created["id"].as_str().unwrap());
-    browser.until(&format!("document.querySelector(\"{row}\")?.dataset.observed === 'running'")).await;
+    browser
+        .until(&format!("document.querySelector(\"{row}\")?.dataset.observed === 'running'"))
+        .await;
 
     // The session is good on the third server too; the terminal there reaches the space.
-    let terminal = format!("{}/spaces/{}/terminal?renderer=dom", world.url(3), created["id"].as_str().unwrap());
+    let terminal = format!(
+        "{}/spaces/{}/terminal?renderer=dom",
+        world.url(3),
+        created["id"].as_str().unwrap()
+    );
     browser.open(&terminal).await;
     browser.until("document.documentElement.dataset.state === 'connected'").await;
     browser.value("document.querySelector('.xterm-helper-textarea').focus()").await;

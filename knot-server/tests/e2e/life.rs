@@ -29,7 +29,10 @@ fn a_space_is_listed_used_and_updated_through_any_server() {
         .args(["space", "exec", "dev", "--", "sh", "-c", "echo out; echo err >&2; exit 7"])
         .output()
         .unwrap();
-    assert_eq!((ran.status.code(), &*ran.stdout, &*ran.stderr), (Some(7), &b"out\n"[..], &b"err\n"[..]));
+    assert_eq!(
+        (ran.status.code(), &*ran.stdout, &*ran.stderr),
+        (Some(7), &b"out\n"[..], &b"err\n"[..])
+    );
 
     world.apply(2, "name: shell\nplatform: local\nenvironment:\n  COLOUR: blue\n");
     for n in 1..=3 {
@@ -60,7 +63,10 @@ fn a_container_outlives_the_server_that_started_it() {
     }
     let image = EmptyImage::make();
     let mut world = World::start(3);
-    world.apply(1, &format!("name: box\nplatform: docker\nimage: {}\nvolumes:\n  data: /data\n", image.name()));
+    world.apply(
+        1,
+        &format!("name: box\nplatform: docker\nimage: {}\nvolumes:\n  data: /data\n", image.name()),
+    );
     let created = world.json(1, &["space", "create", "box", "--template", "box", "--start"]);
     let (id, home) = (created["id"].clone(), created["home"].clone());
     assert_eq!(home, world.name(1));
@@ -79,14 +85,20 @@ fn a_container_outlives_the_server_that_started_it() {
     world.start_again(1);
     eventually("the server has caught up", || {
         let templates = world.json(1, &["template", "ls"]);
-        templates["templates"].as_array().unwrap().iter().find(|one| one["name"] == "later").map(drop)
+        templates["templates"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["name"] == "later")
+            .map(drop)
     });
     assert_eq!(shown(&world, 1, "box", "observed"), "running");
     assert_eq!(shown(&world, 1, "box", "generation"), "1.1", "the container was not adopted");
     world.knot(1, &["space", "exec", "box", "--", "/.knot/agent", "--version"]);
     world.knot(3, &["space", "delete", "box"]);
     let filter = format!("label=knot.space={}", id.as_str().unwrap());
-    let left = Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &filter]).output();
+    let left =
+        Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &filter]).output();
     assert_eq!(left.unwrap().stdout, b"", "a container was left behind");
     remove_volumes(&created);
 }
@@ -117,7 +129,8 @@ fn a_removed_server_is_cut_off_at_once() {
     }
     // It keeps its database, takes no more writes, and hears nothing.
     eventually("it takes no more writes", || {
-        let refused = world.client(3).args(["space", "create", "x", "--template", "shell"]).output();
+        let refused =
+            world.client(3).args(["space", "create", "x", "--template", "shell"]).output();
         let said = String::from_utf8(refused.unwrap().stderr).unwrap();
         said.contains("removed from its cluster").then_some(())
     });

@@ -1,6 +1,14 @@
 //! What a user does, end to end: real processes, real QUIC and SQLite, the real `knot` client, a real
 //! browser, and real containers where an engine answers.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test they say what must be; clippy knows test functions only, not what they call"
+)]
+
 mod bad_input;
 mod browser;
 mod life;

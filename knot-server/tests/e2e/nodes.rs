@@ -74,7 +74,13 @@ fn two_nodes_found_join_and_work_as_one() {
     });
     eventually("the first node takes the new password", || {
         let login = Command::new(env!("CARGO_BIN_EXE_knot"))
-            .args(["login", &format!("http://127.0.0.1:{}", http[0]), "--user", "admin", "--password-stdin"])
+            .args([
+                "login",
+                &format!("http://127.0.0.1:{}", http[0]),
+                "--user",
+                "admin",
+                "--password-stdin",
+            ])
             .env("HOME", folder.path())
             .env_remove("XDG_CONFIG_HOME")
             .stdin(Stdio::piped())

@@ -51,7 +51,10 @@ impl World {
         let mut line = String::new();
         BufReader::new(dev.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let up = serde_json::from_str(&line).unwrap_or_else(|error| {
-            panic!("the first line of `dev --json` is no JSON ({error}): {line:?}; {:?}", dev.wait())
+            panic!(
+                "the first line of `dev --json` is no JSON ({error}): {line:?}; {:?}",
+                dev.wait()
+            )
         });
         Self { folder, up, dev, started: Vec::new() }
     }
@@ -241,7 +244,11 @@ impl EmptyImage {
 
 impl Drop for EmptyImage {
     fn drop(&mut self) {
-        Command::new("docker").args(["rmi", "--force", &self.0]).stdout(Stdio::null()).status().ok();
+        Command::new("docker")
+            .args(["rmi", "--force", &self.0])
+            .stdout(Stdio::null())
+            .status()
+            .ok();
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn parse(text: &str) -> Result<Template, Problem> {
     let file: File = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let error = error.without_snippet();
         let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
-        problem(text, error.location(), &message)
+        problem(text, error.location(), &plain(&message))
     })?;
     file.check().map_err(|Mistake(place, why)| problem(text, Some(place), &why))?;
     Ok(file.into_template())
@@ -262,6 +262,19 @@ fn problem(text: &str, place: Option<Location>, why: &str) -> Problem {
     Problem { place, ..Problem::new(Code::InvalidTemplate, detail) }
 }
 
+/// A parser's message in words for people; its place is told apart.
+fn plain(message: &str) -> String {
+    let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
+    match message {
+        "expected mapping start" => "lines of `name: value` are wanted here".to_owned(),
+        "expected string scalar" => "one text or number is wanted here".to_owned(),
+        "null is not allowed here" => {
+            "a value is missing here: write \"\" for an empty one".to_owned()
+        }
+        other => other.to_owned(),
+    }
+}
+
 /// The field at the top level that a line belongs to.
 fn field_at(text: &str, line: u64) -> Option<String> {
     let lines = usize::try_from(line).ok()?;
@@ -336,7 +349,7 @@ cpus: 0.5
         let base = "name: a\nplatform: docker\nimage: x\n";
         for (text, line, field, word) in [
             (format!("{base}colour: red\n"), 4, "colour", "colour"),
-            (format!("{base}cpus: many\n"), 4, "cpus", ""),
+            (format!("{base}cpus: many\n"), 4, "cpus", "many"),
             (format!("{base}cpus: 0\n"), 4, "cpus", "processors"),
             (format!("{base}memory: lots\n"), 4, "memory", "lots"),
             (format!("{base}memory: 1k\n"), 4, "memory", "too little"),

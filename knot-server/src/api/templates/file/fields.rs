@@ -85,7 +85,11 @@ pub(super) struct Cpus(pub(super) u64);
 
 impl<'de> Deserialize<'de> for Cpus {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let thousandths = (f64::deserialize(deserializer)? * 1_000.0).round();
+        let text = String::deserialize(deserializer)?;
+        let number: f64 = text.trim().parse().map_err(|_| {
+            de::Error::custom(format!("`{text}` is no number of processors: write 2, or 0.5"))
+        })?;
+        let thousandths = (number * 1_000.0).round();
         if !(CPUS.0..=CPUS.1).contains(&thousandths) {
             return Err(de::Error::custom("a number of processors is from 0.01 to 1024"));
         }
