@@ -11,10 +11,6 @@ impl Times {
         self.0.push(began.elapsed());
     }
 
-    pub(crate) fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
-    }
-
     pub(crate) fn median(&self) -> Duration {
         self.percentile(50)
     }

@@ -19,12 +19,11 @@ use crate::{
     figures::{Times, print_ratio, shown},
 };
 
-/// Bare inserts and edits take turns, so that a disk that is slow for a while is slow for both.
-const ROUNDS: usize = 10;
-const PER_ROUND: usize = 100;
+/// What is compared takes turns, so that a disk that is slow for a while is slow for both.
+const TURNS: usize = 1_000;
+const ROUNDS: usize = 50;
 const DOCUMENTS: u128 = 64;
 const WRITERS: u128 = 64;
-const PER_WRITER: usize = 25;
 
 const SERVER: ServerId = ServerId(Uuid::from_u128(1));
 const AUTHOR: Author = Author::Server(SERVER);
@@ -35,66 +34,68 @@ pub(crate) async fn measure() -> Outcome<()> {
     let store = SqliteStore::open(&folder.path().join("knot.db"))?;
     let (service, replica) = Service::start(SERVER, model::schema(), Box::new(store))?;
 
+    println!("One replica, SQLite with synchronous=FULL, beside bare SQLite in turns");
+    println!("  a change has {} bytes; the bare row has as many", bare.change.len());
     let (mut inserts, mut edits) = (Times::default(), Times::default());
-    for round in 0..ROUNDS {
-        for n in 0..PER_ROUND {
-            let began = Instant::now();
-            bare.insert()?;
-            inserts.add(began);
-            let text = format!("round {round}, edit {n}");
-            let began = Instant::now();
-            describe(&replica, u128::try_from(n)? % DOCUMENTS, text).await?;
-            edits.add(began);
-        }
-    }
-    println!("One replica, SQLite with synchronous=FULL");
-    inserts
-        .print(&format!("bare SQLite, insert of {} bytes, one after the other", bare.change.len()));
-    edits.print("replica, durable edit of one field, one after the other");
-    print_ratio("  replica / bare, medians", edits.median(), inserts.median());
-
-    let mut creates = Times::default();
-    for n in 0..ROUNDS * PER_ROUND / 2 {
+    let (mut more_inserts, mut creates) = (Times::default(), Times::default());
+    for n in 0..TURNS {
+        bare.insert(&mut inserts)?;
+        let began = Instant::now();
+        describe(&replica, u128::try_from(n)? % DOCUMENTS, format!("edit {n}")).await?;
+        edits.add(began);
+        bare.insert(&mut more_inserts)?;
         let began = Instant::now();
         create_space(&replica, n).await?;
         creates.add(began);
     }
-    creates.print("replica, create of a Space, one after the other");
-    print_ratio("  create / bare, medians", creates.median(), inserts.median());
-
-    concurrent(&replica, &edits).await?;
+    inserts.print("bare insert");
+    edits.print("durable edit of one field, one after the other");
+    print_ratio("  edit / bare insert, medians", edits.median(), inserts.median());
+    creates.print("create of a Space, one after the other");
+    print_ratio("  create / bare insert, medians", creates.median(), more_inserts.median());
+    concurrent(&replica).await?;
     service.stop().await;
     Ok(())
 }
 
-async fn concurrent(replica: &Replica, alone: &Times) -> Outcome<()> {
-    let began = Instant::now();
-    let mut writers = tokio::task::JoinSet::new();
-    for writer in 0..WRITERS {
-        let replica = replica.clone();
-        writers.spawn(async move {
-            let mut times = Times::default();
-            for n in 0..PER_WRITER {
+/// Many writers at once, and as many edits one after the other, in turns.
+async fn concurrent(replica: &Replica) -> Outcome<()> {
+    let (mut times, mut alone, mut together) =
+        (Times::default(), Times::default(), Times::default());
+    for round in 0..ROUNDS {
+        let began = Instant::now();
+        for writer in 0..WRITERS {
+            describe(replica, writer, format!("round {round}, alone")).await?;
+        }
+        alone.add(began);
+        let began = Instant::now();
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..WRITERS {
+            let replica = replica.clone();
+            writers.spawn(async move {
                 let began = Instant::now();
-                describe(&replica, writer, format!("writer {writer}, edit {n}")).await?;
-                times.add(began);
-            }
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(times)
-        });
+                describe(&replica, writer, format!("round {round}, together")).await?;
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(began)
+            });
+        }
+        while let Some(done) = writers.join_next().await {
+            times.add(done??);
+        }
+        together.add(began);
     }
-    let mut times = Times::default();
-    while let Some(done) = writers.join_next().await {
-        times.extend(done??);
-    }
-    let each = began.elapsed() / u32::try_from(WRITERS * u128::try_from(PER_WRITER)?)?;
-    times.print(&format!("replica, durable edit, {WRITERS} writers at once"));
+    times.print(&format!("durable edit, {WRITERS} writers at once"));
+    let each = together.median() / u32::try_from(WRITERS)?;
     println!(
         "{:58} {} an edit, {:.0} edits a second",
         "  together",
         shown(each),
         1.0 / each.as_secs_f64()
     );
-    print_ratio("  one alone / 64 at once, time per edit", alone.median(), each);
+    print_ratio(
+        "  one after the other / at once, time per edit",
+        alone.median(),
+        together.median(),
+    );
     Ok(())
 }
 
@@ -145,11 +146,13 @@ impl Bare {
         Ok(Self { connection, change, next: 0 })
     }
 
-    fn insert(&mut self) -> Outcome<()> {
+    fn insert(&mut self, times: &mut Times) -> Outcome<()> {
+        let began = Instant::now();
         self.next += 1;
         self.connection
             .prepare_cached("INSERT INTO rows VALUES (?1, ?2)")?
             .execute(params![self.next, self.change])?;
+        times.add(began);
         Ok(())
     }
 }
