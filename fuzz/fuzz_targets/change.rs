@@ -40,7 +40,7 @@ fuzz_target!(init: knot_fuzz::let_panics_be_caught(), |data: &[u8]| {
     assert_eq!(backwards.heads(), together.heads(), "what is held depends on the order of arrival");
     assert_eq!(backwards.view(KIND, &schema), view, "what is read depends on the order of arrival");
 
-    let (loaded, damaged) = Document::load(held.into_iter().map(|change| change.bytes));
+    let (loaded, damaged) = Document::load((0..).zip(held.into_iter().map(|change| change.bytes)));
     assert!(damaged.is_empty(), "what is held cannot be loaded");
     assert_eq!(loaded.view(KIND, &schema), view, "what is read changes at a start");
 
