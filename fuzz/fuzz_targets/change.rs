@@ -1,0 +1,52 @@
+//! Changes from a peer: through the wall, into a document, and read. automerge may panic on the way, which is caught;
+//! nothing may come out of it, hang, or make what is read depend on the order of arrival.
+#![no_main]
+
+use bytes::Bytes;
+use knot_core::{
+    clock::Millis,
+    doc::{Document, wall},
+    id::{Author, Kind, ServerId},
+    model,
+    schema::Scalar,
+};
+use libfuzzer_sys::fuzz_target;
+
+const KIND: Kind = Kind::new("template");
+
+fuzz_target!(init: knot_fuzz::let_panics_be_caught(), |data: &[u8]| {
+    // As it is: a decoder must stand bytes that are no change at all.
+    drop(wall::inspect(&Bytes::copy_from_slice(data)));
+    let passed: Vec<_> =
+        knot_fuzz::changes(data).iter().filter_map(|change| wall::inspect(change).ok()).collect();
+    if passed.is_empty() {
+        return;
+    }
+    let schema = model::schema();
+
+    let mut together = Document::default();
+    let held = together.receive(passed.clone()).held;
+    let view = together.view(KIND, &schema);
+
+    let mut backwards = Document::default();
+    for change in passed.into_iter().rev() {
+        let waiting = backwards.receive(vec![change]).waiting;
+        backwards.receive(waiting);
+    }
+    // One by one, what came too early is not kept here: send it again, as reconciliation would.
+    for change in &held {
+        backwards.receive(wall::inspect(&change.bytes).into_iter().collect());
+    }
+    assert_eq!(backwards.heads(), together.heads(), "what is held depends on the order of arrival");
+    assert_eq!(backwards.view(KIND, &schema), view, "what is read depends on the order of arrival");
+
+    let (loaded, damaged) = Document::load((0..).zip(held.into_iter().map(|change| change.bytes)));
+    assert!(damaged.is_empty(), "what is held cannot be loaded");
+    assert_eq!(loaded.view(KIND, &schema), view, "what is read changes at a start");
+
+    let (all, complete) = together.changes_since(&together.sample());
+    assert!(complete && all.is_empty(), "its own sample does not cover a document");
+    let puts = [("name".to_owned(), Scalar::Text("edited".to_owned()))].into();
+    drop(together.edit(puts, Author::Server(ServerId(uuid::Uuid::nil())), Millis(0), || [7; 16]));
+    together.view(KIND, &schema);
+});

@@ -1,0 +1,194 @@
+//! Inputs to begin with, made by the code that writes such bytes: what a fuzzer would take days to find.
+
+use std::{fs, io, net::SocketAddr, path::Path};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use knot_core::{
+    agent::{Exit, FromAgent, Hello, Open, ServerAddress, TerminalSize, ToAgent, Welcome},
+    clock::Millis,
+    doc::{Document, wall},
+    generation::Generation,
+    id::{Author, ChangeHash, DocId, Kind, ServerId},
+    net::join::JoinToken,
+    replica::Token,
+    schema::Scalar,
+    store::{Grave, Record},
+    sync::{Answer, Bucket, DocChanges, ItemKey, Message, Node, Prefix, Want},
+    wire,
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::input_of;
+
+/// Writes the corpora of all targets into a folder, one folder for each.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn write(corpus: &Path) -> io::Result<()> {
+    for (target, seeds) in [
+        ("agent_frame", agent_frames()),
+        ("causality_token", causality_tokens()),
+        ("change", histories()),
+        ("join_token", join_tokens()),
+        ("message", messages()),
+    ] {
+        let folder = corpus.join(target);
+        fs::create_dir_all(&folder)?;
+        for (n, seed) in seeds.iter().enumerate() {
+            fs::write(folder.join(format!("seed-{n:02}")), seed)?;
+        }
+        println!("{}: {} seeds", folder.display(), seeds.len());
+    }
+    Ok(())
+}
+
+fn encoded(value: &impl Serialize) -> Vec<u8> {
+    wire::encode(value).expect("a seed can be encoded")
+}
+
+/// Each as an item, and all of them once more as a stream of frames.
+fn with_frames(mut items: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut stream = Vec::new();
+    for item in &items {
+        stream
+            .extend_from_slice(&u32::try_from(item.len()).expect("seeds are short").to_be_bytes());
+        stream.extend_from_slice(item);
+    }
+    items.push(stream);
+    items
+}
+
+const DOC: DocId = DocId { kind: Kind::new("template"), uuid: Uuid::from_u128(7) };
+const SERVER: ServerId = ServerId(Uuid::from_u128(1));
+const AUTHOR: Author = Author::Server(SERVER);
+
+fn edit(document: &mut Document, actor: u8, puts: &[(&str, Scalar)]) -> Bytes {
+    let puts = puts.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    let held = document.edit(puts, AUTHOR, Millis(1_795_357_504_123), || [actor; 16]);
+    held.expect("a seed is within the limits").expect("a seed changes something").bytes
+}
+
+fn text(text: &str) -> Scalar {
+    Scalar::Text(text.to_owned())
+}
+
+/// Documents as their changes: one edit, several, concurrent ones, and two of one actor and number.
+fn histories() -> Vec<Vec<u8>> {
+    let mut one = Document::default();
+    let first = edit(&mut one, 1, &[("name", text("shell")), ("memory", Scalar::Int(1 << 30))]);
+    let mut two = Document::default();
+    two.receive(vec![wall::inspect(&first).expect("an own change is sound")]);
+    let left = edit(&mut one, 1, &[("name", text("left")), ("volumes/cache", text("/cache"))]);
+    let right = edit(&mut two, 2, &[("name", text("right")), ("volumes/cache", Scalar::Null)]);
+    let mut fork = Document::default();
+    fork.receive(vec![wall::inspect(&first).expect("an own change is sound")]);
+    let other = edit(&mut fork, 2, &[("description", text("another future of one actor"))]);
+    one.receive(vec![wall::inspect(&right).expect("an own change is sound")]);
+    let settled = edit(&mut one, 1, &[("name", text("both")), ("admin", Scalar::Bool(true))]);
+    [
+        vec![first.clone()],
+        vec![first.clone(), left.clone(), right.clone(), settled.clone()],
+        vec![settled, right.clone(), left, first.clone()],
+        vec![first, right, other],
+    ]
+    .iter()
+    .map(|changes| input_of(changes))
+    .collect()
+}
+
+fn messages() -> Vec<Vec<u8>> {
+    let key = ItemKey::document(DOC);
+    let hash = ChangeHash([9; 32]);
+    let grave = Grave { doc: DOC, by: AUTHOR, at: Millis(1) };
+    let record = Record {
+        subject: DOC,
+        server: SERVER,
+        run: 3,
+        n: 4,
+        value: Some(Bytes::from_static(&[0xa0])),
+    };
+    let mut document = Document::default();
+    let change = edit(&mut document, 1, &[("name", text("shell"))]);
+    let messages = [
+        Message::Root { count: 12, sum: [1, 2, 3, 4] },
+        Message::Nodes(vec![Node { prefix: Prefix::ROOT, children: vec![(1, 2); 16] }]),
+        Message::Items(vec![Bucket { prefix: Prefix::ROOT, items: vec![(key, 5)] }]),
+        Message::Offer(vec![(key, 5), (ItemKey::record(DOC, SERVER), 6)]),
+        Message::Pull(vec![Want { key, have: vec![hash] }]),
+        Message::Pulled { rest: vec![key] },
+        Message::News(Answer {
+            changes: vec![DocChanges { doc: DOC, changes: vec![change] }],
+            graves: vec![grave],
+            records: vec![record.clone()],
+        }),
+        Message::Presence(vec![record]),
+    ];
+    with_frames(messages.iter().map(encoded).collect())
+}
+
+fn agent_frames() -> Vec<Vec<u8>> {
+    let size = TerminalSize { columns: 80, rows: 24 };
+    let generation = Generation { term: 1, n: 2 };
+    let address = SocketAddr::from(([192, 0, 2, 1], 7_300));
+    let server = ServerAddress {
+        id: SERVER.0,
+        zone: "a".to_owned(),
+        address,
+        keys: vec![Default::default()],
+    };
+    let data = Bytes::from_static(b"ls\n");
+    let mut items = vec![
+        encoded(&Hello { space: DOC.uuid, generation, version: "0.1.0".to_owned() }),
+        encoded(&Welcome { servers: vec![server] }),
+        encoded(&Open {
+            command: vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()],
+            environment: [("LEVEL".to_owned(), "3".to_owned())].into(),
+            directory: Some("/work".to_owned()),
+            terminal: Some(size),
+        }),
+    ];
+    let to_agent = [
+        ToAgent::Input(data.clone()),
+        ToAgent::EndOfInput,
+        ToAgent::Resize(size),
+        ToAgent::Signal(15),
+    ];
+    items.extend(to_agent.iter().map(encoded));
+    let from_agent = [
+        FromAgent::Output(data.clone()),
+        FromAgent::ErrorOutput(data),
+        FromAgent::Exit(Exit::Code(3)),
+        FromAgent::Exit(Exit::Signal(9)),
+        FromAgent::Failed("no such program".to_owned()),
+    ];
+    items.extend(from_agent.iter().map(encoded));
+    with_frames(items)
+}
+
+fn causality_tokens() -> Vec<Vec<u8>> {
+    let mut token = Token::new();
+    let empty = token.to_text();
+    token.add(DOC, &[ChangeHash([9; 32]), ChangeHash([8; 32])]);
+    let one = token.to_text();
+    for n in 0..32 {
+        token.add(DocId { uuid: Uuid::from_u128(n), ..DOC }, &[ChangeHash([7; 32])]);
+    }
+    [empty, one, token.to_text()].map(String::into_bytes).to_vec()
+}
+
+/// What is in a join token, whose parts are private.
+#[derive(Serialize)]
+struct JoinTokenParts {
+    authority: [u8; 32],
+    server: Uuid,
+    secret: [u8; 32],
+}
+
+fn join_tokens() -> Vec<Vec<u8>> {
+    let parts = JoinTokenParts { authority: [1; 32], server: SERVER.0, secret: [2; 32] };
+    let token = format!("knot1.{}", BASE64_URL_SAFE_NO_PAD.encode(encoded(&parts)));
+    assert!(token.parse::<JoinToken>().is_ok(), "the parts of a token have changed");
+    [token.as_str(), "knot1.", " knot1.oA\n"].map(|text| text.as_bytes().to_vec()).to_vec()
+}
