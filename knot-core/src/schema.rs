@@ -11,6 +11,7 @@ mod value;
 use std::{any::Any, collections::BTreeMap, fmt, marker::PhantomData, sync::Arc};
 
 pub use edit::Edit;
+pub(crate) use value::by_text;
 pub use value::{FieldValue, Fields, Key, Scalar};
 
 use crate::id::{DocId, Id, Kind};

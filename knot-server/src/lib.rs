@@ -4,6 +4,7 @@
 
 pub mod agent_binary;
 pub mod api;
+pub mod causes;
 pub mod cli;
 pub mod config;
 pub mod control;

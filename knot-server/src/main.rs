@@ -5,6 +5,7 @@ use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode
 use clap::{Parser, Subcommand};
 use knot_core::net::join::JoinToken;
 use knot_server::{
+    causes::with_causes,
     config::{Config, Flags},
     control::{self, Reply, Request},
     dev, node,
@@ -109,17 +110,7 @@ struct Failure(String);
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            let next = error.to_string();
-            if !text.contains(&next) {
-                text.push_str(": ");
-                text.push_str(&next);
-            }
-            source = error.source();
-        }
-        Self(text)
+        Self(with_causes(&error))
     }
 }
 

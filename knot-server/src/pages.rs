@@ -22,11 +22,9 @@ pub use assets::{static_router, static_url};
 pub use error::ErrorPage;
 pub use headers::security_headers;
 pub use local_path::LocalPath;
-pub use servers::{ServerRow, ServerState, ServersPage};
+pub use servers::{ServerRow, ServersPage};
 pub use sign_in::SignInPage;
-pub use spaces::{
-    Conflict, ConflictingValue, Desired, Observed, SpaceRow, SpacesPage, TemplateChoice,
-};
+pub use spaces::{Conflict, ConflictingValue, SpaceRow, SpacesPage, TemplateChoice};
 pub use templates::{SavedTemplate, TemplatePage, TemplateRow, TemplatesPage};
 pub use terminal::TerminalPage;
 

@@ -9,10 +9,13 @@ use askama::Template;
 use axum::Router;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use knot_server::pages::{
-    self, Chrome, Conflict, ConflictingValue, Desired, ErrorPage, LocalPath, Observed,
-    SavedTemplate, ServerRow, ServerState, ServersPage, SignInPage, SpaceRow, SpacesPage,
-    TemplateChoice, TemplatePage, TemplateRow, TemplatesPage, TerminalPage,
+use knot_server::{
+    api::types::{Desired, Observed, ServerState},
+    pages::{
+        self, Chrome, Conflict, ConflictingValue, ErrorPage, LocalPath, SavedTemplate, ServerRow,
+        ServersPage, SignInPage, SpaceRow, SpacesPage, TemplateChoice, TemplatePage, TemplateRow,
+        TemplatesPage, TerminalPage,
+    },
 };
 
 const HOSTILE: &str = "\"'><script>alert(1)</script>";

@@ -11,7 +11,7 @@ use crate::{
     generation::Generation,
     id::{Id, ServerId},
     net::PublicKey,
-    schema::{FieldValue, Scalar},
+    schema::by_text,
 };
 
 words! {
@@ -84,18 +84,7 @@ impl FromStr for Placement {
     }
 }
 
-impl FieldValue for Placement {
-    fn to_scalar(&self) -> Scalar {
-        Scalar::Text(self.to_string())
-    }
-
-    fn from_scalar(scalar: &Scalar) -> Option<Self> {
-        match scalar {
-            Scalar::Text(text) => text.parse().ok(),
-            _ => None,
-        }
-    }
-}
+by_text!([] Placement);
 
 crate::entity! {
     /// A development environment of one user.

@@ -129,20 +129,22 @@ impl FieldValue for Vec<String> {
 /// Types that are written by their text form; an unreadable text reads as absent.
 macro_rules! by_text {
     ($([$($generic:ident)?] $type:ty),+) => {$(
-        impl<$($generic)?> FieldValue for $type {
-            fn to_scalar(&self) -> Scalar {
-                Scalar::Text(self.to_string())
+        impl<$($generic)?> $crate::schema::FieldValue for $type {
+            fn to_scalar(&self) -> $crate::schema::Scalar {
+                $crate::schema::Scalar::Text(self.to_string())
             }
 
-            fn from_scalar(scalar: &Scalar) -> Option<Self> {
+            fn from_scalar(scalar: &$crate::schema::Scalar) -> Option<Self> {
                 match scalar {
-                    Scalar::Text(text) => text.parse().ok(),
+                    $crate::schema::Scalar::Text(text) => text.parse().ok(),
                     _ => None,
                 }
             }
         }
     )+};
 }
+
+pub(crate) use by_text;
 
 by_text!([] Uuid, [] PublicKey, [E] Id<E>);
 

@@ -20,9 +20,9 @@ use super::{
     world::{For, World, find_template, template_names},
 };
 use crate::pages::{
-    Chrome, Conflict, ConflictingValue, Desired, ErrorPage, LocalPath, Observed, SavedTemplate,
-    ServerRow, ServerState, ServersPage, SignInPage, SpaceRow, SpacesPage, TemplateChoice,
-    TemplatePage, TemplateRow, TemplatesPage, TerminalPage, html, security_headers, static_router,
+    Chrome, Conflict, ConflictingValue, ErrorPage, LocalPath, SavedTemplate, ServerRow,
+    ServersPage, SignInPage, SpaceRow, SpacesPage, TemplateChoice, TemplatePage, TemplateRow,
+    TemplatesPage, TerminalPage, html, security_headers, static_router,
 };
 
 /// What a new template's page begins with.
@@ -223,10 +223,7 @@ async fn servers_page(State(app): State<App>, visitor: Visitor) -> Response {
             name: server.name,
             zone: server.zone.unwrap_or_default(),
             quic: server.quic.unwrap_or_default(),
-            state: match server.state {
-                types::ServerState::Live => ServerState::Live,
-                types::ServerState::Unreachable => ServerState::Unreachable,
-            },
+            state: server.state,
             this: server.this,
             platforms: server.platforms,
         })
@@ -264,32 +261,14 @@ fn row(space: types::Space) -> SpaceRow {
         owner: space.owner,
         template: space.template,
         template_id: space.template_id,
-        desired: match space.desired {
-            types::Desired::Stopped => Desired::Stopped,
-            types::Desired::Running => Desired::Running,
-        },
-        observed: observed(space.observed),
+        desired: space.desired,
+        observed: space.observed,
         cause: space.cause,
         since: space.since,
         home: space.home,
         home_reachable: space.home_reachable,
         update_available: space.update_available,
         conflicts: space.conflicts.into_iter().map(conflict).collect(),
-    }
-}
-
-fn observed(state: types::Observed) -> Observed {
-    match state {
-        types::Observed::Created => Observed::Created,
-        types::Observed::Provisioning => Observed::Provisioning,
-        types::Observed::Starting => Observed::Starting,
-        types::Observed::Running => Observed::Running,
-        types::Observed::Stopping => Observed::Stopping,
-        types::Observed::Stopped => Observed::Stopped,
-        types::Observed::Failed => Observed::Failed,
-        types::Observed::Deleting => Observed::Deleting,
-        types::Observed::Gone => Observed::Gone,
-        types::Observed::Unreachable => Observed::Unreachable,
     }
 }
 

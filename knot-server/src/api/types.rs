@@ -153,20 +153,22 @@ pub struct TemplateDeleted {
 }
 
 /// What a space was told to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Desired {
     /// Not running.
+    #[default]
     Stopped,
     /// Running.
     Running,
 }
 
 /// What a space is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Observed {
     /// Made, and never started.
+    #[default]
     Created,
     /// Its image, volumes and container are being made ready.
     Provisioning,
@@ -314,12 +316,13 @@ pub struct Volumes {
 }
 
 /// Whether a server answers the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerState {
     /// It does.
     Live,
     /// It does not, as far as the server that answers can tell.
+    #[default]
     Unreachable,
 }
 

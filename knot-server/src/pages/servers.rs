@@ -3,6 +3,7 @@
 use askama::Template;
 
 use super::Chrome;
+use crate::api::types::ServerState;
 
 /// `/servers`: who belongs to the cluster, and whom this server hears.
 #[derive(Template)]
@@ -38,25 +39,4 @@ pub struct ServerRow {
     pub this: bool,
     /// The platforms on which it runs spaces.
     pub platforms: Vec<String>,
-}
-
-/// What one server knows of another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ServerState {
-    /// It answers.
-    Live,
-    /// It does not, as far as this server can tell.
-    #[default]
-    Unreachable,
-}
-
-impl ServerState {
-    /// The API's word.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Unreachable => "unreachable",
-        }
-    }
 }

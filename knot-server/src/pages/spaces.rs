@@ -6,6 +6,7 @@
 use askama::Template;
 
 use super::Chrome;
+use crate::api::types::{Desired, Observed};
 
 /// `/`: the spaces that the user may see, and a form for a new one.
 #[derive(Template)]
@@ -72,6 +73,10 @@ impl SpaceRow {
         !matches!(self.observed, Observed::Deleting | Observed::Gone)
     }
 
+    fn wants_to_run(&self) -> bool {
+        self.desired == Desired::Running
+    }
+
     fn has_terminal(&self) -> bool {
         self.observed == Observed::Running
     }
@@ -110,61 +115,4 @@ pub struct ConflictingValue {
     pub author: String,
     /// When, RFC 3339, by the clock of the server that took it.
     pub time: String,
-}
-
-/// What was asked of a space.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Desired {
-    /// To be stopped.
-    #[default]
-    Stopped,
-    /// To run.
-    Running,
-}
-
-impl Desired {
-    /// The API's word.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::Running => "running",
-        }
-    }
-}
-
-/// What a space does, as far as this server knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the words are the API's, and say it")]
-pub enum Observed {
-    #[default]
-    Created,
-    Provisioning,
-    Starting,
-    Running,
-    Stopping,
-    Stopped,
-    Failed,
-    Deleting,
-    Gone,
-    Unreachable,
-}
-
-impl Observed {
-    /// The API's word.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Provisioning => "provisioning",
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Stopping => "stopping",
-            Self::Stopped => "stopped",
-            Self::Failed => "failed",
-            Self::Deleting => "deleting",
-            Self::Gone => "gone",
-            Self::Unreachable => "unreachable",
-        }
-    }
 }

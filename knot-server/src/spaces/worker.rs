@@ -24,6 +24,7 @@ use super::{
     engines::Engines,
     plan::{self, Cause, Step, World},
 };
+use crate::causes::with_causes;
 
 /// How long the template edit that a start was asked with may take to arrive.
 const TEMPLATE_DEADLINE: Duration = Duration::from_secs(30);
@@ -58,14 +59,7 @@ struct Failure(String);
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
-        Self(text)
+        Self(with_causes(&error))
     }
 }
 
