@@ -11,6 +11,7 @@
 pub mod seeds;
 
 use std::{
+    backtrace::Backtrace,
     future::Future,
     panic,
     pin::pin,
@@ -24,10 +25,10 @@ use sha2::{Digest as _, Sha256};
 /// libFuzzer's hook ends the process at every panic, also at one that the code under test catches. This one does not: a
 /// panic that nobody catches ends the process all the same, at the edge of the target, without saying which.
 ///
-/// Set `KNOT_FUZZ_PANICS` to see where panics come from, those that are caught included.
+/// Set `KNOT_FUZZ_PANICS` to see where panics come from, those that are caught included; with `RUST_BACKTRACE`, how.
 pub fn let_panics_be_caught() {
     if std::env::var_os("KNOT_FUZZ_PANICS").is_some() {
-        panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+        panic::set_hook(Box::new(|panic| eprintln!("{panic}\n{}", Backtrace::capture())));
     } else {
         panic::set_hook(Box::new(|_| {}));
     }

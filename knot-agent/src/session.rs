@@ -1,6 +1,6 @@
 //! Sessions: one command for one stream that a server has opened.
 //!
-//! What is held for a session is bounded: a chunk of each output, [`INPUT_CHUNKS`] of input, and
+//! What is held for a session is bounded: a chunk of each output, `INPUT_CHUNKS` of input, and
 //! what QUIC's flow control lets the server send ahead. A command whose output nobody takes waits.
 
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};

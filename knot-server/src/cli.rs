@@ -1,7 +1,7 @@
 //! The `knot` command-line client: a person's or program's hands on a knot server, through its HTTP API only.
 //!
 //! Standard output carries the result, standard error everything else. The exit code says what kind of failure there
-//! was: see [`mod@failure`] and `knot --help`.
+//! was: see the module `failure` and `knot --help`.
 
 use std::io::Write;
 use std::process::ExitCode;
