@@ -1,11 +1,17 @@
 //! The held changes of one document and how they depend on each other.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use automerge::Change;
 use bytes::Bytes;
 
-use super::{ByNumber, wall::Checked};
+use super::{
+    ByNumber,
+    wall::{Checked, Operation},
+};
 use crate::id::ChangeHash;
 
 /// The most hashes of a sample.
@@ -18,6 +24,8 @@ pub(super) struct Graph {
     numbers: HashMap<ChangeHash, u32>,
     heads: BTreeSet<ChangeHash>,
     by_actor: ByNumber,
+    /// The key that each held operation wrote, by its counter and actor.
+    keys: HashMap<(u64, Bytes), Arc<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -29,6 +37,9 @@ struct Node {
     applied: bool,
     /// Another held change has the same actor and number and a lower hash.
     loses: bool,
+    /// It overwrites an operation that is not held, or wrote another key. automerge takes it, and
+    /// reads it differently by how changes are batched.
+    unsound: bool,
 }
 
 impl Graph {
@@ -50,7 +61,8 @@ impl Graph {
 
     /// Holds a change whose dependencies are held, and returns its number.
     pub(super) fn hold(&mut self, checked: Checked) -> u32 {
-        let Checked { hash, deps, bytes, change } = checked;
+        let Checked { hash, deps, bytes, change, operations } = checked;
+        let unsound = !self.hold_operations(&change, operations);
         let number = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         for dep in &deps {
             self.heads.remove(dep);
@@ -61,9 +73,21 @@ impl Graph {
         let rivals = self.by_actor.entry(actor_and_number(&change)).or_default();
         rivals.push(number);
         let rivals = rivals.clone();
-        self.nodes.push(Node { hash, deps, bytes, change, applied: false, loses: false });
+        let (applied, loses) = (false, false);
+        self.nodes.push(Node { hash, deps, bytes, change, applied, loses, unsound });
         self.judge(&rivals);
         number
+    }
+
+    /// Notes the keys of a change's operations; whether each overwrites its own key only.
+    fn hold_operations(&mut self, change: &Change, operations: Vec<Operation>) -> bool {
+        let actor = Bytes::copy_from_slice(change.actor_id().to_bytes());
+        let mut sound = true;
+        for (counter, Operation { key, overwrites }) in (change.start_op().get()..).zip(operations) {
+            sound &= overwrites.iter().all(|id| self.keys.get(id).is_some_and(|old| *old == key));
+            self.keys.entry((counter, actor.clone())).or_insert(key);
+        }
+        sound
     }
 
     /// Of changes with one actor and number, the one with the lowest hash counts.
@@ -101,7 +125,7 @@ impl Graph {
     /// Whether a held change is not applied and all that it depends on is.
     pub(super) fn may_apply(&self, number: u32) -> bool {
         self.node(number).is_some_and(|node| {
-            !node.applied && !node.loses && node.deps.iter().all(|dep| self.is_applied(*dep))
+            !node.applied && !node.loses && !node.unsound && node.deps.iter().all(|dep| self.is_applied(*dep))
         })
     }
 
@@ -110,7 +134,8 @@ impl Graph {
         let mut numbers = BTreeSet::new();
         for (number, node) in (0..).zip(&self.nodes) {
             let ready = |dep: &u32| self.is_applied(*dep) || numbers.contains(dep);
-            if !node.applied && !node.loses && node.deps.iter().all(ready) {
+            let may = !node.applied && !node.loses && !node.unsound;
+            if may && node.deps.iter().all(ready) {
                 numbers.insert(number);
             }
         }

@@ -274,3 +274,53 @@ proptest::proptest! {
         proptest::prop_assert_eq!(shown, other);
     }
 }
+
+/// The changes of an input of the fuzz target `change`: for each, two bytes of length and a body.
+fn found_by_fuzzing(input: &str) -> Vec<Bytes> {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    use sha2::{Digest as _, Sha256};
+    let bytes = BASE64_STANDARD.decode(input).unwrap();
+    let mut rest = bytes.as_slice();
+    let mut changes = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk::<2>() {
+        let (body, after) = after.split_at(usize::from(u16::from_le_bytes(*length)));
+        let content = [&[1], body].concat();
+        let sum = Sha256::digest(&content);
+        changes.push([&[0x85, 0x6f, 0x4a, 0x83], &sum[..4], &content].concat().into());
+        rest = after;
+    }
+    changes
+}
+
+#[test]
+fn a_change_with_more_than_scalars_at_the_root_is_refused() {
+    // Marks: automerge panics on these twice at once, which ends the process.
+    let input = "YABfABABAQEBAAAAAAAAQgEHAQEBAQH7NBdzQUFBQUFBQUEwQUFBQUFBQUFBQUFBUQAGFQ00AUICVgNXCnACfgZt\
+                 ZW1vcnkEbmFtZQICBwcHAQeAgIAEc2hlbGwCAJFvAAI=";
+    let changes = found_by_fuzzing(input);
+    let [change] = changes.as_slice() else { panic!("{changes:?}") };
+    assert_eq!(wall::inspect(change).unwrap_err(), wall::Malformed::NotFlat);
+}
+
+#[test]
+fn a_change_that_overwrites_another_key_is_held_and_not_applied() {
+    // automerge lets `2ame` overwrite `name` where both changes are applied together, and not
+    // where they are applied one by one.
+    let input = "jQCLAQHiKYwydXL6T4HR55u3GoRKb1rknwDNIiyuR4A1+XPVZhACAgICAgICAgICAgICAgICAQP75JWdoDQXc0FB\
+                 QUFBQUFBQUFBQUFBQUE3QUFBQVEBEAEBAQEBAQEBAQEBAQEBAQEIFQY0AUICVgJXBXACcQJzAn8EMmFtZQF/AX9W\
+                 cmlnaHR/AX8BfwJgAF8AEAEBAQEBAQEBAQEBAQEBAQEBAfvklZ2gNBdzQUFBQUFBQUFBQUFBQUFBQUFBQUFBUQAG\
+                 FQ00AUICVgNXCnACfgZtZW1vcnkEbmFtZQICAX5UVoCAgIAEc2hlbGwCAA==";
+    let changes: Vec<_> =
+        found_by_fuzzing(input).iter().map(|bytes| wall::inspect(bytes).unwrap()).collect();
+    let mut together = Document::default();
+    assert_eq!(together.receive(changes.clone()).held.len(), 2);
+    let mut one_by_one = Document::default();
+    for change in changes.iter().rev() {
+        one_by_one.receive(vec![change.clone()]);
+    }
+    one_by_one.receive(changes);
+    assert_eq!((together.unapplied(), one_by_one.unapplied()), (1, 1));
+    assert_eq!(together.heads(), one_by_one.heads());
+    assert_eq!(view(&together), view(&one_by_one));
+    assert!(view(&together).fields.contains_key("name"));
+}

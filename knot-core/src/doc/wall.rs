@@ -4,9 +4,15 @@
 //! verify a change's checksum. So only single uncompressed changes are taken, of a bounded size,
 //! whose own hash we have computed ourselves, and they are parsed where a panic is caught.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
-use automerge::Change;
+use automerge::{
+    Change, ScalarValue,
+    legacy::{self, Key, ObjectId, OpType},
+};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -41,6 +47,9 @@ pub enum Malformed {
     /// automerge cannot parse it.
     #[error("the change does not parse")]
     Unparsable,
+    /// It does something else than put scalars at keys of the root, or delete such keys.
+    #[error("the change does more than put scalars at keys of the root")]
+    NotFlat,
     /// It has more dependencies, operations or message than a change may have.
     #[error("the change is past the limits of the protocol")]
     PastLimits,
@@ -56,6 +65,15 @@ pub struct Checked {
     /// Its bytes, as they came.
     pub bytes: Bytes,
     pub(super) change: Change,
+    pub(super) operations: Vec<Operation>,
+}
+
+/// One operation of a change: a put or a delete at a key of the root.
+#[derive(Clone, Debug)]
+pub(super) struct Operation {
+    pub(super) key: Arc<str>,
+    /// The operations that it overwrites: counter and actor of each.
+    pub(super) overwrites: Vec<(u64, Bytes)>,
 }
 
 impl Checked {
@@ -92,6 +110,29 @@ pub fn inspect(bytes: &Bytes) -> Result<Checked, Malformed> {
     if change.deps().len() > MAX_DEPS || change.len() > MAX_OPERATIONS || message > MAX_MESSAGE {
         return Err(Malformed::PastLimits);
     }
+    let decoded = catch_unwind(AssertUnwindSafe(|| change.decode().operations));
+    let operations = decoded.map_err(|_| Malformed::Unparsable)?;
+    let operations = operations.into_iter().map(flat).collect::<Option<_>>();
+    let operations = operations.ok_or(Malformed::NotFlat)?;
     let deps = change.deps().iter().map(|dep| ChangeHash(dep.0)).collect();
-    Ok(Checked { hash: ChangeHash(digest), deps, bytes: bytes.clone(), change })
+    Ok(Checked { hash: ChangeHash(digest), deps, bytes: bytes.clone(), change, operations })
+}
+
+/// Documents are flat: what automerge has besides (objects, lists, text, marks, counters) is neither
+/// written nor taken, and so none of its code meets foreign bytes.
+fn flat(operation: legacy::Op) -> Option<Operation> {
+    let is_plain = match &operation.action {
+        OpType::Put(value) => {
+            !matches!(value, ScalarValue::Counter(_) | ScalarValue::Unknown { .. })
+        }
+        OpType::Delete => true,
+        _ => false,
+    };
+    let Key::Map(key) = operation.key else { return None };
+    if !is_plain || operation.insert || operation.obj != ObjectId::Root {
+        return None;
+    }
+    let overwrites = operation.pred.iter();
+    let overwrites = overwrites.map(|id| (id.0, Bytes::copy_from_slice(id.1.to_bytes()))).collect();
+    Some(Operation { key: key.as_str().into(), overwrites })
 }

@@ -242,11 +242,10 @@ impl Judge {
     }
 
     /// A server's disk is not what it was. What no disk holds any more is nobody's fault, and what
-    /// the server observes is what it remembers of it.
+    /// the server observes is what it remembers of it, or hears from others that it said.
     pub(super) fn replaced(&mut self, at: usize, me: ServerId, with: Holdings) {
         for ((subject, server), values) in &mut self.observed {
             if *server == me {
-                values.clear();
                 values.insert(with.records.get(&(*subject, me)).cloned().flatten());
             }
         }

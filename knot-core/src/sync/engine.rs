@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A walk that has heard nothing for so long is over; the next root begins another.
 const WALK_OVER: Duration = Duration::from_millis(900);
 /// A pull that has not been answered for so long is given up.
-const PULL_STALLED: Duration = Duration::from_secs(10);
+const PULL_STALLED: Duration = Duration::from_secs(5);
 /// Under a node with at most so many items here, they are listed rather than walked further.
 const FEW: u64 = 8;
 /// The most items asked for in one `Pull`.
