@@ -234,6 +234,19 @@ impl Config {
         Ok(())
     }
 
+    /// Writes the configuration into its data folder, if the folder has none: so that a server runs
+    /// with what it was made with. Whether it did.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep(&self) -> io::Result<bool> {
+        let path = self.data.join(FILE);
+        if path.exists() {
+            return Ok(false);
+        }
+        std::fs::write(path, self.to_toml()).map(|()| true)
+    }
+
     /// The configuration as the file would have it, every key with its value.
     pub fn to_toml(&self) -> String {
         let file = File {

@@ -77,7 +77,8 @@ fn main() -> ExitCode {
     // reqwest and bollard take whatever provider the process has.
     rustls::crypto::ring::default_provider().install_default().ok();
     let arguments = Arguments::parse();
-    log();
+    // `dev` shows a person what it has to say; its servers log into their folders.
+    log(if matches!(arguments.command, Command::Dev(_)) { "error" } else { "info" });
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
@@ -88,8 +89,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn log() {
-    let filter = EnvFilter::try_from_env("KNOT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+fn log(default: &str) {
+    let filter = EnvFilter::try_from_env("KNOT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     // At trace, bollard logs request bodies, and with them the keys of agents.
     let filter = match "bollard=info".parse() {
         Ok(directive) => filter.add_directive(directive),

@@ -83,7 +83,8 @@ impl Graph {
     fn hold_operations(&mut self, change: &Change, operations: Vec<Operation>) -> bool {
         let actor = Bytes::copy_from_slice(change.actor_id().to_bytes());
         let mut sound = true;
-        for (counter, Operation { key, overwrites }) in (change.start_op().get()..).zip(operations) {
+        for (counter, Operation { key, overwrites }) in (change.start_op().get()..).zip(operations)
+        {
             sound &= overwrites.iter().all(|id| self.keys.get(id).is_some_and(|old| *old == key));
             self.keys.entry((counter, actor.clone())).or_insert(key);
         }
@@ -125,7 +126,10 @@ impl Graph {
     /// Whether a held change is not applied and all that it depends on is.
     pub(super) fn may_apply(&self, number: u32) -> bool {
         self.node(number).is_some_and(|node| {
-            !node.applied && !node.loses && !node.unsound && node.deps.iter().all(|dep| self.is_applied(*dep))
+            !node.applied
+                && !node.loses
+                && !node.unsound
+                && node.deps.iter().all(|dep| self.is_applied(*dep))
         })
     }
 

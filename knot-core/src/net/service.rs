@@ -42,6 +42,8 @@ const HANDSHAKES: usize = 256;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Waits between two attempts to dial a peer: doubled from the first to the last.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+/// The longest wait of a server that was told that it is removed.
+const REMOVED_BACK_OFF: Duration = Duration::from_secs(60);
 /// A link that lasted so long was a good one: the next wait is the shortest again.
 const GOOD_LINK: Duration = Duration::from_secs(5);
 /// The end with the higher id leaves the other so much time to dial first.
@@ -400,7 +402,8 @@ async fn keep_linked(shared: &Shared, id: ServerId, address: &str, stop: &Cancel
             None => {}
         }
         let longer = if began.elapsed() > GOOD_LINK { BACK_OFF.0 } else { wait * 2 };
-        wait = longer.clamp(BACK_OFF.0, BACK_OFF.1).mul_f64(0.5 + rand::random::<f64>() / 2.0);
+        let longest = if *shared.removed.borrow() { REMOVED_BACK_OFF } else { BACK_OFF.1 };
+        wait = longer.clamp(BACK_OFF.0, longest).mul_f64(0.5 + rand::random::<f64>() / 2.0);
     }
 }
 
@@ -445,9 +448,9 @@ async fn dial(
         Ok(greeted) if greeted.hello.server == id => Ok((connection, greeted)),
         Ok(greeted) => Err(peer::Error::Name(greeted.hello.server).into()),
         Err(error) => {
-            if connection.close_reason().as_ref().is_some_and(tls::says_removed) {
-                tracing::error!(peer = %id, "this server has been removed from the cluster");
-                shared.removed.send_replace(true);
+            let removed = connection.close_reason().as_ref().is_some_and(tls::says_removed);
+            if removed && !shared.removed.send_replace(true) {
+                tracing::error!("this server has been removed from its cluster");
             }
             Err(error.into())
         }

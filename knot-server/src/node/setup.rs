@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::{DATABASE, make_private, new_password, open};
 use crate::{
     agent_binary,
-    config::Config,
+    config::{self, Config},
     spaces::drivers::{Docker, Driver as _, Owner, Platform},
     users,
 };
@@ -41,9 +41,18 @@ pub enum InitError {
         /// Why.
         source: io::Error,
     },
+    /// Peers and containers that dial the advertised address would reach themselves.
+    #[error(
+        "quic.advertise is {0}, which this machine takes for {1}: nobody else reaches it there; give \
+         its address with --quic-advertise HOST:PORT"
+    )]
+    Loopback(String, SocketAddr),
     /// The folder has a database already.
     #[error("{0} already holds a database: use another folder")]
     Taken(PathBuf),
+    /// The configuration could not be written beside the data.
+    #[error("{0} cannot be written: {1}")]
+    Config(PathBuf, #[source] io::Error),
     /// The identity could not be made or written.
     #[error(transparent)]
     Identity(#[from] identity::Error),
@@ -94,7 +103,7 @@ pub struct Founded {
 /// # Errors
 /// See [`InitError`].
 pub async fn init(config: &Config) -> Result<Founded, InitError> {
-    prepare(config)?;
+    prepare(config).await?;
     let identity = Identity::generate()?;
     let (service, replica) = open(config, &identity)?;
     let password = new_password();
@@ -169,7 +178,7 @@ pub async fn join_cluster(
     host: SocketAddr,
     token: &JoinToken,
 ) -> Result<(), JoinError> {
-    prepare(config)?;
+    prepare(config).await?;
     // Before the cluster is asked: an address that cannot be listened on should cost no token.
     let socket = net::bind(config.quic_listen)?;
     let newcomer = Newcomer {
@@ -196,8 +205,9 @@ pub async fn join_cluster(
     arrived.map_err(|_| JoinError::NoArrival { host })
 }
 
-/// Makes the folder; refuses one that is a server's, or has documents.
-fn prepare(config: &Config) -> Result<(), InitError> {
+/// Makes the folder, with the configuration in it; refuses one that is a server's, or has documents.
+async fn prepare(config: &Config) -> Result<(), InitError> {
+    check_advertised(config).await?;
     let folder = config.data.clone();
     make_private(&folder).map_err(|source| InitError::Folder { folder: folder.clone(), source })?;
     if Identity::exists(&folder) {
@@ -206,5 +216,22 @@ fn prepare(config: &Config) -> Result<(), InitError> {
     if folder.join(DATABASE).exists() {
         return Err(InitError::Taken(folder));
     }
+    config.keep().map_err(|source| InitError::Config(folder.join(config::FILE), source))?;
     Ok(())
+}
+
+/// Refuses to advertise loopback for a server that listens on more: stock Debian has a host's own
+/// name stand for 127.0.1.1.
+async fn check_advertised(config: &Config) -> Result<(), InitError> {
+    if config.quic_listen.ip().is_loopback() {
+        return Ok(());
+    }
+    // One that does not resolve here may resolve elsewhere.
+    let resolved = tokio::net::lookup_host(&config.quic_advertise).await.ok();
+    match resolved.and_then(|mut addresses| addresses.next()) {
+        Some(address) if address.ip().is_loopback() => {
+            Err(InitError::Loopback(config.quic_advertise.clone(), address))
+        }
+        _ => Ok(()),
+    }
 }

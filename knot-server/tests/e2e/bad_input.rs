@@ -66,11 +66,15 @@ fn the_server_says_what_was_wrong() {
     std::fs::write(&file, "nmae = 'x'\n").unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["run", "--data", path(&data)], "holds no server"),
         (&["token", "--data", path(&data)], "no server runs on"),
         (&["config", "check", "--config", "/nonexistent"], "/nonexistent"),
         (&["init", "--data", path(&data), "--http", "0.0.0.0:3000"], "http.plain"),
+        (
+            &["init", "--data", path(&data), "--quic-advertise", "localhost:7300"],
+            "nobody else reaches it",
+        ),
         (&["join", "127.0.0.1:9", "nonsense", "--data", path(&data)], "no join token"),
         (&["dev", "--data", path(&data), "--http", &taken], "in use"),
         (&["dev", "--data", path(&data), "--servers", "0"], "--servers 0"),
