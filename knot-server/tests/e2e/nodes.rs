@@ -90,13 +90,13 @@ fn two_nodes_found_join_and_work_as_one() {
     // Who signs in at the second node is signed in at the first.
     eventually("two is up", || TcpStream::connect(("127.0.0.1", http[1])).ok());
     let password = succeed(run(&["admin", "admin"], &two[..2]));
-    let token = sign_in(folder.path(), &format!("http://127.0.0.1:{}", http[1]), &password);
+    let signed_in = sign_in(folder.path(), &format!("http://127.0.0.1:{}", http[1]), &password);
     eventually("the first node lists both as live", || {
         let servers = Command::new(CLIENT)
             .args(["server", "ls", "--json"])
             .env("HOME", folder.path())
             .env("KNOT_URL", format!("http://127.0.0.1:{}", http[0]))
-            .env("KNOT_TOKEN", &token)
+            .env("KNOT_TOKEN", &signed_in)
             .output()
             .unwrap();
         let servers: serde_json::Value = serde_json::from_slice(&servers.stdout).ok()?;
