@@ -54,6 +54,9 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let Settings { launch, key, command, environment } = settings;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+    // Handled, so that it is not ignored in sessions where whoever started this agent ignores it, as
+    // `nohup` does: what a program handles, the programs that it starts do not inherit.
+    let _hangup = signal(SignalKind::hangup()).map_err(Error::Runtime)?;
     let endpoint = link::endpoint().map_err(Error::Socket)?;
     let children = Children::default();
     let surroundings = Surroundings::new(launch.name.clone(), environment);

@@ -11,12 +11,14 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use knot_core::{
+    agent,
     id::{Author, Id, ServerId},
     model::{self, Server, Template},
     net::{
-        self, Net,
+        self, KeyPair, Net,
         identity::Identity,
         join::{self, JoinToken, Newcomer},
+        tls::{self, Accept, Verdict},
     },
     replica::{self, Replica, Token},
     store::sqlite::SqliteStore,
@@ -257,4 +259,27 @@ async fn a_joiner_can_wait_until_it_holds_all() {
     let two = join_through(&one, "two").await;
     two.replica.wait_until_equal(one.identity.server, BOUND).await.unwrap();
     assert_eq!(two.replica.list::<Template>().len(), 300);
+}
+
+#[tokio::test]
+async fn a_stranger_gets_no_byte() {
+    let one = found().await;
+    let key = KeyPair::generate().unwrap();
+    let endpoint = quinn::Endpoint::client(any_port()).unwrap();
+    for protocol in [&b"knot-peer/1"[..], agent::ALPN, join::ALPN] {
+        let chain = vec![key.self_signed("stranger").unwrap()];
+        let accept = Accept::Known(Arc::new(|_| Verdict::Known));
+        let config = tls::client_config(&key, chain, accept, protocol).unwrap();
+        let connecting = endpoint.connect_with(config, one.address, "knot").unwrap();
+        // In TLS 1.3 the dialling end is done before the other has judged it.
+        let Ok(connection) = connecting.await else { continue };
+        let heard = async {
+            let (mut send, mut receive) = connection.open_bi().await.ok()?;
+            send.write_all(&[0; 64]).await.ok()?;
+            receive.read_chunk(1, true).await.ok()?
+        };
+        assert!(heard.await.is_none(), "a stranger was answered");
+        let reason = connection.closed().await;
+        assert!(matches!(reason, quinn::ConnectionError::ConnectionClosed(_)), "{reason}");
+    }
 }
