@@ -7,7 +7,7 @@ use bytes::Bytes;
 use knot_core::{
     agent::{Exit, FromAgent, Hello, Open, ServerAddress, TerminalSize, ToAgent, Welcome},
     clock::Millis,
-    doc::{Document, wall},
+    doc::{Document, Layering, wall},
     generation::Generation,
     id::{Author, ChangeHash, DocId, Kind, ServerId},
     net::join::JoinToken,
@@ -87,7 +87,11 @@ fn histories() -> Vec<Vec<u8>> {
     let other = edit(&mut fork, 2, &[("description", text("another future of one actor"))]);
     one.receive(vec![wall::inspect(&right).expect("an own change is sound")]);
     let settled = edit(&mut one, 1, &[("name", text("both")), ("admin", Scalar::Bool(true))]);
+    let mut stack = Document::new(Layering { full: 2, loose: 1 });
+    let numbers = 0..7_i64;
+    let layers = numbers.map(|n| edit(&mut stack, 3, &[("memory", Scalar::Int(n)), ("name", text("layer"))])).collect();
     [
+        layers,
         vec![first.clone()],
         vec![first.clone(), left.clone(), right.clone(), settled.clone()],
         vec![settled, right.clone(), left, first.clone()],

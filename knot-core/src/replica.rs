@@ -5,14 +5,21 @@
 //! never waits for another server. What peers send arrives the same way: stored first, then shown.
 
 mod core;
+mod history;
 mod index;
 mod service;
 mod token;
 mod watch;
 
-use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    ops::{Deref, RangeInclusive},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
+pub use history::HistoryError;
 use serde::{Serialize, de::DeserializeOwned};
 pub use service::{Link, Outbox, Service};
 pub use token::{MAX_DOCUMENTS, Token, Unreadable};
@@ -28,7 +35,7 @@ use crate::{
     clock::Millis,
     doc::{self, Conflict},
     id::{Author, ChangeHash, DocId, Id, Kind, ServerId},
-    schema::{Edit, Entity},
+    schema::{Edit, Entity, Schema},
     store::{Error as StoreError, Grave},
     wire,
 };
@@ -155,6 +162,7 @@ pub struct Behind;
 pub struct Replica {
     me: ServerId,
     run: u64,
+    schema: Arc<Schema>,
     shown: Arc<Shown>,
     inputs: mpsc::Sender<service::Command>,
 }
@@ -168,9 +176,9 @@ impl fmt::Debug for Replica {
 #[cfg(feature = "sim")]
 impl Replica {
     /// A handle to read a simulated core with; what is asked of it answers that it has stopped.
-    pub(crate) fn reader(me: ServerId, run: u64, shown: Arc<Shown>) -> Self {
+    pub(crate) fn reader(me: ServerId, run: u64, schema: Schema, shown: Arc<Shown>) -> Self {
         let (inputs, _) = mpsc::channel(1);
-        Self { me, run, shown, inputs }
+        Self { me, run, schema: schema.into(), shown, inputs }
     }
 }
 
@@ -191,21 +199,24 @@ impl Replica {
         Doc::new(id, entry)
     }
 
-    /// What a deleted document was when it died, for as long as this process remembers it: some
-    /// thousand of the newest.
+    /// What a deleted document was when it died; for 30 days after this server has heard of its
+    /// grave.
     pub fn remains<E: Entity>(&self, id: Id<E>) -> Option<Doc<E>> {
-        let entry = self.shown.read(|index| index.remains.get(&id.into()).cloned())?;
+        let entry = self.shown.read(|index| Some(index.remains.get(&id.into())?.0.clone()))?;
         Doc::new(id, entry)
     }
 
-    /// What all remembered deleted documents of a type were when they died, by id.
+    /// What all deleted documents of a type were when they died, by id; see [`Replica::remains`].
     pub fn all_remains<E: Entity>(&self) -> Vec<Doc<E>> {
-        self.shown.read(|index| docs(&index.remains))
+        self.shown.read(|index| {
+            let remains = index.remains.range(ids::<E>());
+            remains.filter_map(|(id, (entry, _))| doc((id, entry))).collect()
+        })
     }
 
     /// All living documents of a type, by id.
     pub fn list<E: Entity>(&self) -> Vec<Doc<E>> {
-        self.shown.read(|index| docs(&index.documents))
+        self.shown.read(|index| index.documents.range(ids::<E>()).filter_map(doc).collect())
     }
 
     /// The grave of a document that was deleted.
@@ -463,12 +474,14 @@ where
     })
 }
 
-/// The documents of a type among all.
-fn docs<E: Entity>(all: &BTreeMap<DocId, Entry>) -> Vec<Doc<E>> {
-    let first = DocId { kind: E::KIND, uuid: uuid::Uuid::nil() };
-    let last = DocId { kind: E::KIND, uuid: uuid::Uuid::max() };
-    let entries = all.range(first..=last);
-    entries.filter_map(|(doc, entry)| Doc::new(Id::from_uuid(doc.uuid), entry.clone())).collect()
+/// The ids of all documents of a type.
+fn ids<E: Entity>() -> RangeInclusive<DocId> {
+    let id = |uuid| DocId { kind: E::KIND, uuid };
+    id(uuid::Uuid::nil())..=id(uuid::Uuid::max())
+}
+
+fn doc<E: Entity>((doc, entry): (&DocId, &Entry)) -> Option<Doc<E>> {
+    Doc::new(Id::from_uuid(doc.uuid), entry.clone())
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Bytes, EditError> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Millis,
-    doc::View,
+    doc::{Compaction, Stored, StoredChange, View},
     id::{Author, ChangeHash, DocId, ServerId},
 };
 
@@ -47,10 +47,19 @@ pub struct StoredDocument {
     pub doc: DocId,
     /// The heads of its held changes.
     pub heads: Vec<ChangeHash>,
-    /// What was read of it with those heads; `None` where the row was damaged.
+    /// What was read of it with those heads; `None` where that is not known any more.
     pub view: Option<View>,
     /// The number of the declaration that the view was made by.
     pub schema: u32,
+}
+
+/// A deleted document of which something is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// What it was when it died.
+    pub document: StoredDocument,
+    /// Since when this server knows that it is dead, by its clock.
+    pub since: Millis,
 }
 
 /// Everything that a start needs.
@@ -58,6 +67,8 @@ pub struct StoredDocument {
 pub struct Contents {
     /// Every living document.
     pub documents: Vec<StoredDocument>,
+    /// Every dead document that has not been purged.
+    pub remains: Vec<Remains>,
     /// Every grave.
     pub graves: Vec<Grave>,
     /// Every stored record.
@@ -66,17 +77,23 @@ pub struct Contents {
     pub run: u64,
 }
 
-/// One transaction: all of it is durable, or nothing.
+/// One transaction: all of it is durable, or nothing. It is carried out in the order of the fields.
 #[derive(Clone, Debug, Default)]
 pub struct Transaction {
-    /// Changes by document and number.
-    pub changes: Vec<(DocId, u32, Bytes)>,
-    /// Documents whose heads or view changed.
+    /// Changes by document.
+    pub changes: Vec<(DocId, StoredChange)>,
+    /// Documents whose heads or view changed. Since a view follows from the changes, a store may
+    /// write it later: until then, it says `None` for it after a crash.
     pub documents: Vec<StoredDocument>,
-    /// New graves. The living document, if there is one, is dropped with its changes.
-    pub graves: Vec<Grave>,
+    /// Documents whose changes shall be kept otherwise.
+    pub compactions: Vec<(DocId, Compaction)>,
+    /// New graves, and since when this server knows of them. What there is of the document becomes
+    /// its remains.
+    pub graves: Vec<(Grave, Millis)>,
     /// New or newer records.
     pub records: Vec<Record>,
+    /// Dead documents whose remains are dropped. Their graves stay.
+    pub purges: Vec<DocId>,
 }
 
 impl Transaction {
@@ -84,8 +101,10 @@ impl Transaction {
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
             && self.documents.is_empty()
+            && self.compactions.is_empty()
             && self.graves.is_empty()
             && self.records.is_empty()
+            && self.purges.is_empty()
     }
 }
 
@@ -123,11 +142,19 @@ pub trait Store: Send {
     /// Everything a start needs. Counts as the beginning of a new run.
     fn open(&mut self) -> Result<Contents, Error>;
 
-    /// The changes of a document with their numbers, in their order. Damaged rows may be left out.
-    fn changes(&mut self, doc: DocId) -> Result<Vec<(u32, Bytes)>, Error>;
+    /// What is kept of a document: all of it, or, where a compaction has named a base, that and what
+    /// is above it. Damaged rows are left out.
+    fn load(&mut self, doc: DocId, whole: bool) -> Result<Stored, Error>;
+
+    /// Whether a document's grave is durable.
+    fn is_buried(&mut self, doc: DocId) -> Result<bool, Error>;
 
     /// Makes a transaction durable: on return it survives a crash and a power cut.
     fn commit(&mut self, transaction: &Transaction) -> Result<(), Error>;
+
+    /// Does what keeps the store fast and is not urgent; called when nothing else is to be done. It
+    /// may be killed at any moment.
+    fn maintain(&mut self) -> Result<(), Error>;
 }
 
 impl<S: Store + ?Sized> Store for Box<S> {
@@ -135,12 +162,20 @@ impl<S: Store + ?Sized> Store for Box<S> {
         (**self).open()
     }
 
-    fn changes(&mut self, doc: DocId) -> Result<Vec<(u32, Bytes)>, Error> {
-        (**self).changes(doc)
+    fn load(&mut self, doc: DocId, whole: bool) -> Result<Stored, Error> {
+        (**self).load(doc, whole)
+    }
+
+    fn is_buried(&mut self, doc: DocId) -> Result<bool, Error> {
+        (**self).is_buried(doc)
     }
 
     fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
         (**self).commit(transaction)
+    }
+
+    fn maintain(&mut self) -> Result<(), Error> {
+        (**self).maintain()
     }
 }
 

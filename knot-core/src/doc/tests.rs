@@ -1,9 +1,13 @@
 #![allow(unreachable_pub)]
 
+use automerge::ActorId;
 use proptest::strategy::Strategy as _;
 
 use super::*;
-use crate::{id::ServerId, schema::Rule};
+use crate::{
+    id::{Kind, ServerId},
+    schema::{Rule, Schema},
+};
 
 crate::entity! {
     /// A type for these tests.
@@ -38,9 +42,26 @@ fn text(text: &str) -> Scalar {
 
 /// Brings what `to` lacks from `from`.
 fn pull(to: &mut Document, from: &Document) {
-    let (changes, _) = from.changes_since(&to.heads());
+    let changes = from.changes_since(&to.heads()).unwrap();
     let checked = changes.iter().map(|bytes| wall::inspect(bytes).unwrap()).collect();
     assert!(to.receive(checked).waiting.is_empty());
+}
+
+/// All changes of a document, in an order in which they can be held.
+fn changes(document: &Document) -> Vec<Bytes> {
+    document.changes_since(&[]).unwrap()
+}
+
+fn stored(changes: Vec<Bytes>) -> Stored {
+    let rows = (0..).zip(changes);
+    let rows = rows.map(|(number, bytes)| StoredChange { layer: 0, number, bytes });
+    Stored { changes: rows.collect(), ..Stored::default() }
+}
+
+fn load(changes: Vec<Bytes>) -> Document {
+    let (document, damaged) = Document::load(&stored(changes), Layering::default());
+    assert!(!damaged);
+    document
 }
 
 fn view(document: &Document) -> View {
@@ -95,7 +116,7 @@ fn a_removal_beats_a_concurrent_value() {
     for removes_at_a in [true, false] {
         let mut a = Document::default();
         put(&mut a, 1, "shares/x", Scalar::Bool(true));
-        let (mut b, _) = Document::load((0..).zip(a.changes_since(&[]).0));
+        let mut b = load(changes(&a));
         let (remover, relabeller) = if removes_at_a { (&mut a, &mut b) } else { (&mut b, &mut a) };
         put(remover, 3, "shares/x", Scalar::Null);
         put(relabeller, 4, "shares/x", text("label"));
@@ -131,7 +152,7 @@ fn changes_in_any_order_end_in_the_same_document() {
     for n in 0..20 {
         put(&mut a, 1, "count", Scalar::Int(n));
     }
-    let (mut changes, _) = a.changes_since(&[]);
+    let mut changes = changes(&a);
     changes.reverse();
     let mut b = Document::default();
     let mut waiting = Vec::new();
@@ -159,8 +180,7 @@ fn of_two_changes_with_one_actor_and_number_the_lower_hash_counts_everywhere() {
     let held = put(&mut x.clone(), 5, "name", text("next")).unwrap();
     assert_eq!(wall::inspect(&held.bytes).unwrap().change.actor_id(), &ActorId::from([5; 16]));
     // What was not applied stays so after a start, and the next edit is applied.
-    let (mut loaded, damaged) = Document::load((0..).zip(y.changes_since(&[]).0));
-    assert!(damaged.is_empty());
+    let mut loaded = load(changes(&y));
     assert_eq!(view(&loaded), view(&x));
     put(&mut loaded, 9, "name", text("settled"));
     assert_eq!(view(&loaded).fields["name"], text("settled"));
@@ -172,15 +192,14 @@ fn a_sample_finds_what_differs_at_a_cost_that_does_not_grow_with_history() {
     for n in 0..1_000 {
         put(&mut a, 1, "count", Scalar::Int(n));
     }
-    let (mut b, _) = Document::load((0..).zip(a.changes_since(&[]).0));
+    let mut b = load(changes(&a));
     for n in 0..10 {
         put(&mut a, 1, "name", text(&n.to_string()));
         put(&mut b, 2, "name", text(&n.to_string()));
     }
     let sample = b.sample();
     assert!(sample.len() < 16);
-    let (changes, all_known) = a.changes_since(&sample);
-    assert!(!all_known);
+    let changes = a.changes_since(&sample).unwrap();
     assert!(changes.len() < 30, "{} changes for 10 that differ", changes.len());
 }
 
@@ -195,15 +214,19 @@ fn what_is_no_single_sound_change_is_refused() {
         bad[at] ^= 1;
         assert!(wall::inspect(&Bytes::from(bad)).is_err(), "byte {at}");
     }
-    for bad in
-        [vec![], good[..8].to_vec(), [good.clone(), good.clone()].concat(), a.automerge.save()]
-    {
+    for bad in [vec![], good[..8].to_vec(), [good.clone(), good.clone()].concat(), chunk(&mut a)] {
         assert!(wall::inspect(&Bytes::from(bad)).is_err());
     }
     assert_eq!(
         wall::inspect(&Bytes::from(vec![0; MAX_CHANGE_AND_ONE])).unwrap_err(),
         wall::Malformed::TooLong(MAX_CHANGE_AND_ONE)
     );
+}
+
+/// What automerge saves of a document.
+fn chunk(document: &mut Document) -> Vec<u8> {
+    document.layering.loose = 1;
+    document.compact().chunks[0].bytes.to_vec()
 }
 
 const MAX_CHANGE_AND_ONE: usize = wall::MAX_CHANGE + 1;
@@ -228,14 +251,14 @@ fn odd_changes() -> Vec<Bytes> {
             put(&mut document, actor, "count", Scalar::Int(i64::from(actor) * n));
             put(&mut document, actor, "name", text(&n.to_string()));
         }
-        changes.extend(document.changes_since(&[]).0);
+        changes.extend(self::changes(&document));
     }
     // A second life of actor 1, another fork of it, and changes that lack what they build on.
     let mut fork = Document::default();
     put(&mut fork, 1, "name", text("fork"));
     put(&mut fork, 1, "shares/x", Scalar::Bool(true));
     put(&mut fork, 1, "name", text("again"));
-    changes.extend(fork.changes_since(&[]).0);
+    changes.extend(self::changes(&fork));
     let alone = |bytes: &Bytes| {
         let decoded = automerge::Change::from_bytes(bytes.to_vec()).unwrap().decode();
         let alone = automerge::ExpandedChange { deps: Vec::new(), ..decoded };
@@ -263,7 +286,7 @@ proptest::proptest! {
                 waiting = document.receive(waiting).waiting;
             }
             let shown = (document.heads(), view(&document));
-            let (again, _) = Document::load((0..).zip(document.changes_since(&[]).0));
+            let again = load(self::changes(&document));
             assert_eq!((again.heads(), view(&again)), shown, "after a start");
             shown
         };

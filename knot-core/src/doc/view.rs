@@ -37,7 +37,8 @@ pub struct Contender {
 }
 
 impl View {
-    /// Puts what is read of one key: `values` are all that are concurrent, automerge's winner last.
+    /// Puts what is read of one key: `values` are all that are concurrent, the winner of registers
+    /// last.
     pub(super) fn put<I>(
         &mut self,
         key: &str,
@@ -90,5 +91,14 @@ pub(super) fn from_automerge(value: &Value<'_>) -> Option<Scalar> {
         ScalarValue::Int(value) => Some(Scalar::Int(*value)),
         ScalarValue::Str(text) => Some(Scalar::Text(text.to_string())),
         _ => None,
+    }
+}
+
+pub(super) fn to_automerge(value: Scalar) -> ScalarValue {
+    match value {
+        Scalar::Null => ScalarValue::Null,
+        Scalar::Bool(value) => ScalarValue::Boolean(value),
+        Scalar::Int(value) => ScalarValue::Int(value),
+        Scalar::Text(text) => ScalarValue::Str(text.into()),
     }
 }

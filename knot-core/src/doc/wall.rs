@@ -10,12 +10,13 @@ use std::{
 };
 
 use automerge::{
-    Change, ScalarValue,
+    ActorId, Change, ScalarValue,
     legacy::{self, Key, ObjectId, OpType},
 };
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::message;
 use crate::{clock::Millis, id::ChangeHash};
 
 /// The longest change, in bytes: 1 MiB. A constant of the protocol.
@@ -24,8 +25,9 @@ pub const MAX_CHANGE: usize = 1 << 20;
 pub const MAX_DEPS: usize = 1_024;
 /// The most operations of a change. A constant of the protocol.
 pub const MAX_OPERATIONS: usize = 4_096;
-/// The longest commit message, in bytes. A constant of the protocol.
-pub const MAX_MESSAGE: usize = 256;
+/// The longest commit message, in bytes: room for an author, a layer and
+/// [`MAX_BELOW`](message::MAX_BELOW) heads. A constant of the protocol.
+pub const MAX_MESSAGE: usize = 24 << 10;
 
 /// automerge's chunk header: four bytes of magic, four of checksum, one of type.
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
@@ -60,8 +62,12 @@ pub enum Malformed {
 pub struct Checked {
     /// Its hash.
     pub hash: ChangeHash,
-    /// What it depends on.
+    /// The number of its layer.
+    pub layer: u32,
+    /// What it depends on in its layer.
     pub deps: Vec<ChangeHash>,
+    /// What it depends on in lower layers.
+    pub below: Vec<ChangeHash>,
     /// Its bytes, as they came.
     pub bytes: Bytes,
     pub(super) change: Change,
@@ -73,10 +79,29 @@ pub struct Checked {
 pub(super) struct Operation {
     pub(super) key: Arc<str>,
     /// The operations that it overwrites: counter and actor of each.
-    pub(super) overwrites: Vec<(u64, Bytes)>,
+    pub(super) overwrites: Vec<(u64, ActorId)>,
 }
 
 impl Checked {
+    /// A change of which we know that it has passed.
+    pub(super) fn trusted(change: Change) -> Option<Self> {
+        let operations = operations(&change).ok()?;
+        Some(Self::of(change, operations, Bytes::new()))
+    }
+
+    fn of(change: Change, operations: Vec<Operation>, bytes: Bytes) -> Self {
+        let said = message::read(change.message());
+        let deps = change.deps().iter().map(|dep| ChangeHash(dep.0)).collect();
+        let hash = ChangeHash(change.hash().0);
+        let (layer, below) = (said.layer, said.below);
+        Self { hash, layer, deps, below, bytes, change, operations }
+    }
+
+    /// Everything that it depends on.
+    pub fn parents(&self) -> impl Iterator<Item = &ChangeHash> {
+        self.deps.iter().chain(&self.below)
+    }
+
     /// When the change was made, by the clock of the server that took it.
     pub fn time(&self) -> Millis {
         Millis(self.change.timestamp())
@@ -110,12 +135,14 @@ pub fn inspect(bytes: &Bytes) -> Result<Checked, Malformed> {
     if change.deps().len() > MAX_DEPS || change.len() > MAX_OPERATIONS || message > MAX_MESSAGE {
         return Err(Malformed::PastLimits);
     }
+    let operations = operations(&change)?;
+    Ok(Checked::of(change, operations, bytes.clone()))
+}
+
+fn operations(change: &Change) -> Result<Vec<Operation>, Malformed> {
     let decoded = catch_unwind(AssertUnwindSafe(|| change.decode().operations));
     let operations = decoded.map_err(|_| Malformed::Unparsable)?;
-    let operations = operations.into_iter().map(flat).collect::<Option<_>>();
-    let operations = operations.ok_or(Malformed::NotFlat)?;
-    let deps = change.deps().iter().map(|dep| ChangeHash(dep.0)).collect();
-    Ok(Checked { hash: ChangeHash(digest), deps, bytes: bytes.clone(), change, operations })
+    operations.into_iter().map(flat).collect::<Option<_>>().ok_or(Malformed::NotFlat)
 }
 
 /// Documents are flat: what automerge has besides (objects, lists, text, marks, counters) is neither
@@ -132,7 +159,6 @@ fn flat(operation: legacy::Op) -> Option<Operation> {
     if !is_plain || operation.insert || operation.obj != ObjectId::Root {
         return None;
     }
-    let overwrites = operation.pred.iter();
-    let overwrites = overwrites.map(|id| (id.0, Bytes::copy_from_slice(id.1.to_bytes()))).collect();
+    let overwrites = operation.pred.iter().map(|id| (id.0, id.1.clone())).collect();
     Some(Operation { key: key.as_str().into(), overwrites })
 }

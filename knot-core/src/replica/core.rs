@@ -30,9 +30,10 @@ use super::{
 };
 use crate::{
     clock::Millis,
+    doc::{Layering, Stored},
     id::{Author, ChangeHash, DocId, Kind, ServerId},
     schema::Schema,
-    store::{Error as StoreError, Grave, Record, Store},
+    store::{Error as StoreError, Grave, Record, Remains, Store, StoredDocument, Transaction},
     sync::{
         Answer, Engine, Input as EngineInput, Message, Output as EngineOutput, dead_digest,
         heads_digest, record_digest,
@@ -50,6 +51,8 @@ pub(crate) enum Input {
     Observe { subject: DocId, value: Option<bytes::Bytes>, reply: Reply },
     /// Say what this server observes now, without storing it.
     Present { subject: DocId, value: Option<bytes::Bytes> },
+    /// Everything that is stored of a document.
+    Load { doc: DocId, reply: Box<dyn FnOnce(Result<Stored, StoreError>) + Send> },
     /// Whether all of these changes are held, or the document is dead.
     Holds { doc: DocId, heads: Vec<ChangeHash>, reply: Box<dyn FnOnce(bool) + Send> },
     /// Whether a linked peer was last heard to hold exactly what is held here.
@@ -60,8 +63,8 @@ pub(crate) enum Input {
     PeerDown(ServerId),
     /// A message from a peer.
     Message(ServerId, Message),
-    /// Time has passed.
-    Tick,
+    /// Time has passed; it is so late by the wall clock.
+    Tick(Millis),
 }
 
 /// What a core wants sent, and whom it wants cut off.
@@ -111,7 +114,16 @@ pub(crate) struct Core {
     first_run: u64,
     /// The number of the last own record or presence of this run.
     number: u64,
+    /// The wall clock at the last tick.
+    wall: Millis,
+    /// When dead documents were last looked through for those that are to be purged.
+    swept: Duration,
 }
+
+/// So long the content of a dead document stays readable.
+const RETENTION: Duration = Duration::from_secs(30 * 86_400);
+/// How often it is looked whether that time is over for some.
+const SWEEP: Duration = Duration::from_secs(60);
 
 impl Core {
     /// Opens a store: reads views, heads, graves and records, and no change.
@@ -120,14 +132,17 @@ impl Core {
         schema: Schema,
         mut store: Box<dyn Store>,
         seed: [u8; 32],
+        wall: Millis,
+        layering: Layering,
     ) -> Result<Self, StoreError> {
         let contents = store.open()?;
+        let shown = Arc::<Shown>::default();
         let mut core = Self {
             me,
             schema,
-            shown: Arc::default(),
+            shown,
             store,
-            library: Library::default(),
+            library: Library::new(layering),
             engine: Engine::new(me),
             pending: Pending::default(),
             unsure: BTreeMap::new(),
@@ -135,6 +150,8 @@ impl Core {
             run: contents.run,
             first_run: 0,
             number: 0,
+            wall,
+            swept: Duration::ZERO,
         };
         let mut index = Index::default();
         for grave in contents.graves {
@@ -149,22 +166,42 @@ impl Core {
             index.records.insert((record.subject, record.server), record);
         }
         core.first_run = core.run;
+        let mut renewed = Vec::new();
         for stored in contents.documents {
             if index.graves.contains_key(&stored.doc) {
                 continue;
             }
-            let current = stored.schema == core.schema.version(stored.doc.kind);
-            let entry = match stored.view {
-                Some(view) if current && view.unapplied == 0 => {
-                    Entry::new(stored.doc.kind, &core.schema, stored.heads, view)
-                }
-                _ => core.reread(stored.doc)?,
-            };
-            core.put_item(Item::Document(stored.doc), heads_digest(&entry.heads));
-            index.documents.insert(stored.doc, entry);
+            let doc = stored.doc;
+            let (entry, new) = core.entry_of(stored)?;
+            core.put_item(Item::Document(doc), heads_digest(&entry.heads));
+            renewed.extend(new.then(|| entry.to_stored(doc, &core.schema)));
+            index.documents.insert(doc, entry);
+        }
+        for Remains { document, since } in contents.remains {
+            let doc = document.doc;
+            index.remain(doc, core.entry_of(document)?.0, since);
         }
         core.write(|shown| *shown = index);
+        // So that the next start need not make these views again.
+        let renewed = Transaction { documents: renewed, ..Transaction::default() };
+        if !renewed.is_empty()
+            && let Err(error) = core.store.commit(&renewed)
+        {
+            tracing::warn!(%error, "new views could not be stored: the next start makes them again");
+        }
         Ok(core)
+    }
+
+    /// What is shown of a stored document, and whether its view had to be made anew.
+    fn entry_of(&mut self, stored: StoredDocument) -> Result<(Entry, bool), StoreError> {
+        let kind = stored.doc.kind;
+        let current = stored.schema == self.schema.version(kind);
+        Ok(match stored.view {
+            Some(view) if current && view.unapplied == 0 => {
+                (Entry::new(kind, &self.schema, stored.heads, view), false)
+            }
+            _ => (self.reread(stored.doc)?, true),
+        })
     }
 
     /// What readers share.
@@ -185,6 +222,7 @@ impl Core {
         let mut effects = Effects::default();
         let mut batch = Batch::default();
         batch.graves = std::mem::take(&mut self.unsure);
+        let idle = inputs.iter().all(|input| matches!(input, Input::Tick(_)));
         let mut others = Vec::new();
         for input in inputs {
             match input {
@@ -209,6 +247,7 @@ impl Core {
             }
         }
         self.show_damaged(&mut batch);
+        self.sweep(now, &mut batch);
         let missing = std::mem::take(&mut batch.missing);
         self.commit(now, batch, &mut effects);
         self.ask_for_missing(missing, &mut effects);
@@ -216,12 +255,25 @@ impl Core {
             self.take(now, input, &mut effects);
         }
         self.library.trim();
+        if idle && let Err(error) = self.store.maintain() {
+            tracing::warn!(%error, "the store could not be tidied up");
+        }
         effects
+    }
+
+    /// Drops what is left of documents that have been dead for long.
+    fn sweep(&mut self, now: Duration, batch: &mut Batch) {
+        if now < self.swept + SWEEP {
+            return;
+        }
+        self.swept = now;
+        batch.purges = self.read(|index| index.dead_before(self.wall.minus(RETENTION)));
     }
 
     fn take(&mut self, now: Duration, input: Input, effects: &mut Effects) {
         match input {
             Input::Present { subject, value } => self.present(subject, value, effects),
+            Input::Load { doc, reply } => reply(self.store.load(doc, true)),
             Input::Holds { doc, heads, reply } => reply(self.holds(doc, &heads)),
             Input::Equals { peer, reply } => reply(self.engine.equals(peer)),
             Input::PeerUp(peer) => self.peer_up(now, peer, effects),
@@ -234,7 +286,10 @@ impl Core {
             Input::Message(peer, walk) => {
                 self.engine_input(now, EngineInput::Message(peer, walk), effects);
             }
-            Input::Tick => self.engine_input(now, EngineInput::Tick, effects),
+            Input::Tick(wall) => {
+                self.wall = wall;
+                self.engine_input(now, EngineInput::Tick, effects);
+            }
             Input::Edit { .. } | Input::Delete { .. } | Input::Observe { .. } => {}
         }
     }
@@ -296,7 +351,7 @@ impl Core {
 
     /// Makes a batch durable and then known; where that fails, forgets it.
     fn commit(&mut self, now: Duration, batch: Batch, effects: &mut Effects) {
-        let transaction = batch.transaction(&self.schema);
+        let transaction = batch.transaction(&self.schema, self.wall);
         let result = if transaction.is_empty() { Ok(()) } else { self.store.commit(&transaction) };
         match result {
             Ok(()) => {
@@ -316,8 +371,11 @@ impl Core {
     fn publish(&mut self, now: Duration, batch: &Batch, effects: &mut Effects) {
         let mut changed = BTreeSet::new();
         self.write(|index| {
+            for doc in &batch.purges {
+                index.purge(doc);
+            }
             for grave in batch.graves.values() {
-                index.bury(*grave);
+                index.bury(*grave, self.wall);
                 changed.insert(Changed::Document(grave.doc));
             }
             for (doc, entry) in &batch.entries {

@@ -2,11 +2,12 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use crate::{
+    clock::Millis,
     doc::View,
     id::{ChangeHash, DocId, Kind, ServerId},
     schema::Schema,
@@ -38,8 +39,8 @@ impl Entry {
     }
 }
 
-/// How many dead documents are remembered.
-const REMAINS: usize = 1_024;
+/// How many dead documents can be read: beyond that, those that died first are forgotten early.
+const REMAINS: usize = 65_536;
 
 /// By subject and observing server.
 pub(super) type Records = BTreeMap<(DocId, ServerId), Record>;
@@ -47,10 +48,9 @@ pub(super) type Records = BTreeMap<(DocId, ServerId), Record>;
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) documents: BTreeMap<DocId, Entry>,
-    /// What documents were when they died, for as long as this process remembers: at most
-    /// [`REMAINS`], the newest.
-    pub(super) remains: BTreeMap<DocId, Entry>,
-    died: VecDeque<DocId>,
+    /// What documents were when they died, until they are purged, and since when they are dead.
+    pub(super) remains: BTreeMap<DocId, (Entry, Millis)>,
+    died: BTreeSet<(Millis, DocId)>,
     pub(super) graves: HashMap<DocId, Grave>,
     pub(super) records: Records,
     pub(super) presence: Records,
@@ -58,14 +58,34 @@ pub(super) struct Index {
 
 impl Index {
     /// A document dies; what it was can still be read for a while.
-    pub(super) fn bury(&mut self, grave: Grave) {
+    pub(super) fn bury(&mut self, grave: Grave, now: Millis) {
         self.graves.insert(grave.doc, grave);
-        let Some(entry) = self.documents.remove(&grave.doc) else { return };
-        self.remains.insert(grave.doc, entry);
-        self.died.push_back(grave.doc);
-        if self.died.len() > REMAINS {
-            let oldest = self.died.pop_front();
-            oldest.map(|doc| self.remains.remove(&doc));
+        if let Some(entry) = self.documents.remove(&grave.doc) {
+            self.remain(grave.doc, entry, now);
+        }
+    }
+
+    /// Something is left of a dead document.
+    pub(super) fn remain(&mut self, doc: DocId, entry: Entry, since: Millis) {
+        self.remains.insert(doc, (entry, since));
+        self.died.insert((since, doc));
+        if self.died.len() > REMAINS
+            && let Some((_, oldest)) = self.died.pop_first()
+        {
+            self.remains.remove(&oldest);
+        }
+    }
+
+    /// The documents that are dead since before `time` and of which something is left.
+    pub(super) fn dead_before(&self, time: Millis) -> Vec<DocId> {
+        let long_dead = self.died.iter().take_while(|(since, _)| *since < time);
+        long_dead.map(|(_, doc)| *doc).collect()
+    }
+
+    /// Nothing is left of a dead document.
+    pub(super) fn purge(&mut self, doc: &DocId) {
+        if let Some((_, since)) = self.remains.remove(doc) {
+            self.died.remove(&(since, *doc));
         }
     }
 }

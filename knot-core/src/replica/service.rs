@@ -15,6 +15,8 @@ use super::{
     core::{Core, Effects, Input},
 };
 use crate::{
+    clock::Millis,
+    doc::Layering,
     id::ServerId,
     schema::Schema,
     store::{Error as StoreError, Store},
@@ -66,7 +68,7 @@ impl Service {
     ) -> Result<(Self, Replica), StoreError> {
         let mut seed = [0; 32];
         rand::rng().fill_bytes(&mut seed);
-        let core = Core::open(me, schema, store, seed)?;
+        let core = Core::open(me, schema.clone(), store, seed, Millis::now(), Layering::default())?;
         let (run_number, shown) = (core.run(), core.shown());
         let (inputs, queue) = mpsc::channel(QUEUE);
         let ticker = tokio::spawn(tick(inputs.downgrade()));
@@ -77,7 +79,8 @@ impl Service {
                 what: "starting its thread",
                 source: source.into(),
             })?;
-        let replica = Replica { me, run: run_number, shown, inputs };
+        let schema = schema.into();
+        let replica = Replica { me, run: run_number, schema, shown, inputs };
         Ok((Self { replica: replica.clone(), thread, ticker }, replica))
     }
 
@@ -99,7 +102,7 @@ async fn tick(inputs: mpsc::WeakSender<Command>) {
         ticks.tick().await;
         let Some(inputs) = inputs.upgrade() else { return };
         // A full queue means that the thread is busy: it needs no reminder.
-        inputs.try_send(Command::Input(Input::Tick)).ok();
+        inputs.try_send(Command::Input(Input::Tick(Millis::now()))).ok();
     }
 }
 

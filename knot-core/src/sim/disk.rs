@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
+    doc::{Stored, StoredChange},
     id::DocId,
     store::{Contents, Error, Store, Transaction, memory::MemoryStore},
 };
@@ -69,7 +70,8 @@ impl Disk {
 
     /// Overwrites a stored change with what is none.
     pub(super) fn damage(&self, doc: DocId, number: u32) -> Result<(), Error> {
-        let changes = vec![(doc, number, Bytes::from_static(b"damaged"))];
+        let bytes = Bytes::from_static(b"damaged");
+        let changes = vec![(doc, StoredChange { layer: 0, number, bytes })];
         self.state().store.commit(&Transaction { changes, ..Transaction::default() })
     }
 }
@@ -79,8 +81,16 @@ impl Store for Disk {
         self.state().store.open()
     }
 
-    fn changes(&mut self, doc: DocId) -> Result<Vec<(u32, Bytes)>, Error> {
-        self.state().store.changes(doc)
+    fn load(&mut self, doc: DocId, whole: bool) -> Result<Stored, Error> {
+        self.state().store.load(doc, whole)
+    }
+
+    fn is_buried(&mut self, doc: DocId) -> Result<bool, Error> {
+        self.state().store.is_buried(doc)
+    }
+
+    fn maintain(&mut self) -> Result<(), Error> {
+        Ok(())
     }
 
     fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {

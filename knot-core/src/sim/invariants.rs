@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{Failure, disk::Disk};
 use crate::{
-    doc::Document,
+    clock::Millis,
+    doc::{Document, Layering},
     id::{DocId, ServerId},
     replica::Core,
     schema::Schema,
@@ -25,16 +26,18 @@ pub(super) fn touched(
 }
 
 fn same(core: &Core, schema: &Schema, doc: DocId, disk: &mut Disk) -> Result<(), Failure> {
-    let changes = disk.changes(doc).map_err(|error| Failure::new(error.to_string()))?;
-    let (stored, _) = Document::load(changes);
-    let stored =
-        (!stored.heads().is_empty()).then(|| (stored.heads(), stored.view(doc.kind, schema)));
     let shown = core.look_at(doc);
     if core.buried(doc) && shown.is_none() {
         return Ok(());
     }
-    if shown != stored {
-        return Err(Failure::new(format!("{doc}: {shown:?} is shown, {stored:?} is stored")));
+    // With the layers at rest and without.
+    for whole in [true, false] {
+        let stored = disk.load(doc, whole).map_err(|error| Failure::new(error.to_string()))?;
+        let (stored, _) = Document::load(&stored, Layering::default());
+        let stored = (!stored.is_empty()).then(|| (stored.heads(), stored.view(doc.kind, schema)));
+        if shown != stored {
+            return Err(Failure::new(format!("{doc}: {shown:?} is shown, {stored:?} is stored")));
+        }
     }
     Ok(())
 }
@@ -50,9 +53,16 @@ pub(super) fn whole(
     for doc in shown.documents.keys() {
         same(core, schema, *doc, disk)?;
     }
-    let restarted = Core::open(id, schema.clone(), Box::new(disk.image()), [0; 32])
-        .map_err(|error| Failure::new(error.to_string()))?
-        .look();
+    let restarted = Core::open(
+        id,
+        schema.clone(),
+        Box::new(disk.image()),
+        [0; 32],
+        Millis(0),
+        Layering::default(),
+    )
+    .map_err(|error| Failure::new(error.to_string()))?
+    .look();
     if shown.documents != restarted.documents || shown.graves != restarted.graves {
         let what = format!("shown is {shown:#?}, a start would show {restarted:#?}");
         return Err(Failure::new(what));

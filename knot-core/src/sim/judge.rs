@@ -124,11 +124,11 @@ impl Judge {
 
     /// What a transaction wrote is durable at a server.
     pub(super) fn durable(&mut self, at: usize, transaction: &Transaction) -> Result<(), Failure> {
-        for (doc, _, bytes) in &transaction.changes {
-            self.change_durable(at, *doc, bytes)?;
+        for (doc, change) in &transaction.changes {
+            self.change_durable(at, *doc, &change.bytes)?;
         }
         let Some(holdings) = self.holdings.get_mut(at) else { return Ok(()) };
-        for Grave { doc, .. } in &transaction.graves {
+        for (Grave { doc, .. }, _) in &transaction.graves {
             holdings.graves.insert(*doc);
             holdings.edits.remove(doc);
             holdings.hashes.remove(doc);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Carriage, Failure, Fault, Network, Operation, Traffic, World};
+use crate::doc::Layering;
 
 /// What happens in a world, in order.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct Schedule<O> {
     pub servers: usize,
     /// How messages travel.
     pub network: Network,
+    /// How long the layers of documents are.
+    pub layering: Layering,
     /// What happens, one after the other.
     pub steps: Vec<Step<O>>,
 }
@@ -53,8 +56,21 @@ pub enum Step<O> {
 /// Schedules of 2 to 5 servers with the operations and all faults.
 pub fn schedule<O: Operation>() -> impl Strategy<Value = Schedule<O>> {
     let steps = prop::collection::vec(step::<O>(), 1..60);
-    (any::<u64>(), 2_usize..=5, network(), steps)
-        .prop_map(|(seed, servers, network, steps)| Schedule { seed, servers, network, steps })
+    (any::<u64>(), 2_usize..=5, network(), layering(), steps).prop_map(
+        |(seed, servers, network, layering, steps)| Schedule {
+            seed,
+            servers,
+            network,
+            layering,
+            steps,
+        },
+    )
+}
+
+/// Layers as they are, or so short that there are many.
+fn layering() -> impl Strategy<Value = Layering> {
+    let short = (1_usize..6, 1_usize..4).prop_map(|(full, loose)| Layering { full, loose });
+    prop_oneof![1 => Just(Layering::default()), 2 => short]
 }
 
 fn network() -> impl Strategy<Value = Network> {
@@ -100,7 +116,8 @@ pub struct Report {
 /// Something happened that must never happen; see [`Failure`].
 pub fn run<O: Operation>(schedule: &Schedule<O>) -> Result<Report, Failure> {
     let count = schedule.servers.max(1);
-    let mut world = World::new(schedule.seed, count, O::schema(), schedule.network.clone())?;
+    let Schedule { seed, network, layering, .. } = schedule;
+    let mut world = World::with_layering(*seed, count, O::schema(), network.clone(), *layering)?;
     let mut backups = vec![None; count];
     for step in &schedule.steps {
         match step {

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     clock::Millis,
+    doc::Layering,
     id::{Author, DocId, ServerId},
     replica::{Core, CoreInput as Input, EditFn, Replica},
     schema::{Scalar, Schema},
@@ -94,6 +95,7 @@ pub struct World {
     events: BTreeMap<(Duration, u64), Event>,
     planned: u64,
     servers: Vec<Server>,
+    layering: Layering,
     links: Links,
     judge: Judge,
     answers: Answers,
@@ -120,6 +122,20 @@ impl World {
         schema: Schema,
         network: Network,
     ) -> Result<Self, Failure> {
+        Self::with_layering(seed, servers, schema, network, Layering::default())
+    }
+
+    /// The same with documents whose layers are so long: short ones are many.
+    ///
+    /// # Errors
+    /// A server could not be started.
+    pub fn with_layering(
+        seed: u64,
+        servers: usize,
+        schema: Schema,
+        network: Network,
+        layering: Layering,
+    ) -> Result<Self, Failure> {
         let mut world = Self {
             judge: Judge::new(schema.clone(), servers),
             rng: StdRng::seed_from_u64(seed),
@@ -127,6 +143,7 @@ impl World {
             events: BTreeMap::new(),
             planned: 0,
             servers: Vec::new(),
+            layering,
             links: Links::new(network),
             answers: Arc::default(),
             made: Arc::default(),
@@ -179,7 +196,7 @@ impl World {
     pub fn replica(&self, at: usize) -> Option<Replica> {
         let server = self.servers.get(at)?;
         let core = server.core.as_ref()?;
-        Some(Replica::reader(server.id, core.run(), core.shown()))
+        Some(Replica::reader(server.id, core.run(), server.schema.clone(), core.shown()))
     }
 
     /// What servers have sent so far.

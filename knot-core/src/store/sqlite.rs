@@ -1,23 +1,33 @@
 //! The default store: one SQLite database in WAL mode, every commit synchronised to disk.
+//!
+//! What a commit costs is the pages that it touches. So changes are first appended to one table, the
+//! tail, whose last page is the only one that most commits write; the views that go with them stay
+//! in memory. From time to time the tail is sorted into the tables that are read by document, with
+//! the views: see [`Tail`].
 
-use std::{error::Error as StdError, path::Path, time::Duration};
+mod read;
+mod tail;
+mod write;
 
-use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
-use serde::{Serialize, de::DeserializeOwned};
-use sha2::{Digest, Sha256};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use super::{Contents, Error, Grave, Record, Store, StoredDocument, Transaction};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use tail::Tail;
+
+use super::{Contents, Error, Store, Transaction};
 use crate::{
+    doc::Stored,
     id::{DocId, Kind},
-    wire,
 };
 
 /// The format of the tables below.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
-/// Each row has a checksum: damage is found, and the row is set aside. A change needs none, since
-/// its bytes carry their own hash.
+/// Rows that are no changes have a checksum: damage is found, and the row is set aside. A change
+/// needs none, since its bytes carry their own hash.
 const TABLES: &str = "
     CREATE TABLE documents (
         key    INTEGER PRIMARY KEY,
@@ -26,15 +36,38 @@ const TABLES: &str = "
         heads  BLOB NOT NULL,
         view   BLOB NOT NULL,
         schema INTEGER NOT NULL,
+        dead   INTEGER,
         sum    BLOB NOT NULL,
         UNIQUE (kind, uuid)
     );
     CREATE TABLE changes (
         document INTEGER NOT NULL,
         number   INTEGER NOT NULL,
+        layer    INTEGER NOT NULL,
         bytes    BLOB NOT NULL,
         PRIMARY KEY (document, number)
     ) WITHOUT ROWID;
+    CREATE TABLE tail (
+        row    INTEGER PRIMARY KEY,
+        kind   TEXT NOT NULL,
+        uuid   BLOB NOT NULL,
+        number INTEGER NOT NULL,
+        layer  INTEGER NOT NULL,
+        bytes  BLOB NOT NULL
+    );
+    CREATE TABLE chunks (
+        document INTEGER NOT NULL,
+        layer    INTEGER NOT NULL,
+        bytes    BLOB NOT NULL,
+        sum      BLOB NOT NULL,
+        PRIMARY KEY (document, layer)
+    );
+    CREATE TABLE bases (
+        document INTEGER PRIMARY KEY,
+        first    INTEGER NOT NULL,
+        bytes    BLOB NOT NULL,
+        sum      BLOB NOT NULL
+    );
     CREATE TABLE graves (
         kind TEXT NOT NULL,
         uuid BLOB NOT NULL,
@@ -54,14 +87,54 @@ const TABLES: &str = "
     INSERT INTO runs VALUES (0);
 ";
 
+/// What a database of format 1 lacks.
+const FROM_1: &str = "
+    ALTER TABLE documents ADD COLUMN dead INTEGER;
+    ALTER TABLE changes ADD COLUMN layer INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE tail (
+        row    INTEGER PRIMARY KEY,
+        kind   TEXT NOT NULL,
+        uuid   BLOB NOT NULL,
+        number INTEGER NOT NULL,
+        layer  INTEGER NOT NULL,
+        bytes  BLOB NOT NULL
+    );
+    CREATE TABLE chunks (
+        document INTEGER NOT NULL,
+        layer    INTEGER NOT NULL,
+        bytes    BLOB NOT NULL,
+        sum      BLOB NOT NULL,
+        PRIMARY KEY (document, layer)
+    );
+    CREATE TABLE bases (
+        document INTEGER PRIMARY KEY,
+        first    INTEGER NOT NULL,
+        bytes    BLOB NOT NULL,
+        sum      BLOB NOT NULL
+    );
+";
+
+/// A checkpoint is due when the write-ahead log has so many bytes; it is made when nothing else is
+/// to be done.
+const LOG_DUE: u64 = 4 << 20;
+/// With so many, it is made at once.
+const LOG_MUST: u64 = 64 << 20;
+
 /// A store in one SQLite database.
 #[derive(Debug)]
 pub struct SqliteStore {
     connection: Connection,
+    /// The write-ahead log.
+    log: PathBuf,
+    tail: Tail,
+    commits: u64,
 }
 
 impl SqliteStore {
     /// Opens the database at `path`, or makes it. No other process can then open it.
+    ///
+    /// # Errors
+    /// It is in use, was written by a later version, or cannot be read.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let in_use = |error: rusqlite::Error| match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
@@ -79,6 +152,7 @@ impl SqliteStore {
                  PRAGMA synchronous = FULL;
                  PRAGMA fullfsync = ON;
                  PRAGMA checkpoint_fullfsync = ON;
+                 PRAGMA wal_autocheckpoint = 0;
                  PRAGMA cache_size = -8192;
                  PRAGMA temp_store = MEMORY;
                  BEGIN EXCLUSIVE;
@@ -86,8 +160,11 @@ impl SqliteStore {
             )
             .map_err(in_use)?;
         connection.set_prepared_statement_cache_capacity(32);
-        let mut store = Self { connection };
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let mut store = Self { connection, log: log.into(), tail: Tail::default(), commits: 0 };
         store.prepare()?;
+        store.tail = Tail::read(&store.connection).map_err(failed("reading its newest changes"))?;
         Ok(store)
     }
 
@@ -102,49 +179,12 @@ impl SqliteStore {
                 let make = format!("BEGIN; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;");
                 self.connection.execute_batch(&make).map_err(failed("making its tables"))
             }
+            1 => {
+                let change = format!("BEGIN; {FROM_1} PRAGMA user_version = {FORMAT}; COMMIT;");
+                self.connection.execute_batch(&change).map_err(failed("bringing it up to date"))
+            }
             found => Err(Error::TooNew { found, known: FORMAT }),
         }
-    }
-
-    fn documents(&self) -> Result<Vec<StoredDocument>, rusqlite::Error> {
-        let mut query = self
-            .connection
-            .prepare_cached("SELECT kind, uuid, heads, view, schema, sum FROM documents")?;
-        let mut rows = query.query([])?;
-        let mut documents = Vec::new();
-        while let Some(row) = rows.next()? {
-            let Some(doc) = doc_id(row.get(0)?, row.get(1)?) else { continue };
-            let (heads, view): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(3)?);
-            let schema: u32 = row.get(4)?;
-            let sound = sum(&[&heads, &view, &schema.to_be_bytes()]) == row.get::<_, Vec<u8>>(5)?;
-            let decoded =
-                if sound { Some((wire::decode(&heads), wire::decode(&view))) } else { None };
-            documents.push(match decoded {
-                Some((Ok(heads), Ok(view))) => {
-                    StoredDocument { doc, heads, view: Some(view), schema }
-                }
-                _ => {
-                    tracing::error!(%doc, "a stored view is damaged and will be rebuilt");
-                    StoredDocument { doc, heads: Vec::new(), view: None, schema }
-                }
-            });
-        }
-        Ok(documents)
-    }
-
-    /// The bodies of a table; damaged ones are named and left out.
-    fn bodies<T: DeserializeOwned>(&self, table: &'static str) -> Result<Vec<T>, rusqlite::Error> {
-        let mut query = self.connection.prepare(&format!("SELECT body, sum FROM {table}"))?;
-        let mut rows = query.query([])?;
-        let mut bodies = Vec::new();
-        while let Some(row) = rows.next()? {
-            let (body, stored): (Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?);
-            match wire::decode(&body) {
-                Ok(decoded) if sum(&[&body]) == stored => bodies.push(decoded),
-                _ => tracing::error!(table, "a stored row is damaged and is set aside"),
-            }
-        }
-        Ok(bodies)
     }
 
     fn next_run(&self) -> Result<u64, rusqlite::Error> {
@@ -153,115 +193,86 @@ impl SqliteStore {
         Ok(run.unsigned_abs())
     }
 
-    fn write(&mut self, transaction: &Transaction) -> Result<(), Box<dyn StdError + Send + Sync>> {
+    /// After a commit that failed: what of it is on the disk?
+    fn end_doubt(&mut self) -> Result<(), Error> {
+        if self.tail.is_in_doubt() {
+            self.tail = Tail::read(&self.connection)
+                .map_err(failed("reading its newest changes after a failure"))?;
+        }
+        Ok(())
+    }
+
+    /// Moves what is in the write-ahead log into the database.
+    fn checkpoint(&self) -> Result<(), Error> {
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(failed("writing a checkpoint"))
+    }
+
+    fn log_is_longer_than(&self, bytes: u64) -> bool {
+        std::fs::metadata(&self.log).is_ok_and(|log| log.len() > bytes)
+    }
+
+    /// Carries out a transaction, and all that waits in the tail with it where `settle` says so.
+    fn write(&mut self, transaction: &Transaction, settle: bool) -> Result<(), write::Failure> {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for document in &transaction.documents {
-            put_document(&tx, document)?;
+        self.tail.append(&tx, transaction)?;
+        if settle {
+            self.tail.settle(&tx, transaction)?;
         }
-        for (doc, number, bytes) in &transaction.changes {
-            tx.prepare_cached(
-                "INSERT OR REPLACE INTO changes
-                 SELECT key, ?3, ?4 FROM documents WHERE kind = ?1 AND uuid = ?2",
-            )?
-            .execute(params![
-                doc.kind.as_str(),
-                doc.uuid.as_bytes(),
-                number,
-                bytes.as_ref()
-            ])?;
-        }
-        for grave in &transaction.graves {
-            put_grave(&tx, grave)?;
-        }
-        for record in &transaction.records {
-            put_record(&tx, record)?;
-        }
-        Ok(tx.commit()?)
+        write::rest(&tx, transaction)?;
+        tx.commit()?;
+        self.tail.committed(transaction, settle);
+        Ok(())
     }
 }
 
 impl Store for SqliteStore {
     fn open(&mut self) -> Result<Contents, Error> {
-        Ok(Contents {
-            documents: self.documents().map_err(failed("reading documents"))?,
-            graves: self.bodies::<Grave>("graves").map_err(failed("reading graves"))?,
-            records: self.bodies::<Record>("records").map_err(failed("reading records"))?,
-            run: self.next_run().map_err(failed("counting runs"))?,
-        })
+        let run = self.next_run().map_err(failed("counting runs"))?;
+        read::contents(&self.connection, &self.tail, run).map_err(failed("reading it"))
     }
 
-    fn changes(&mut self, doc: DocId) -> Result<Vec<(u32, Bytes)>, Error> {
-        let read = || -> Result<Vec<(u32, Bytes)>, rusqlite::Error> {
-            let mut query = self.connection.prepare_cached(
-                "SELECT number, bytes FROM changes WHERE document =
-                 (SELECT key FROM documents WHERE kind = ?1 AND uuid = ?2) ORDER BY number",
-            )?;
-            let rows = query.query_map(params![doc.kind.as_str(), doc.uuid.as_bytes()], |row| {
-                Ok((row.get(0)?, Bytes::from(row.get::<_, Vec<u8>>(1)?)))
-            })?;
-            rows.collect()
-        };
-        read().map_err(failed("reading changes"))
+    fn load(&mut self, doc: DocId, whole: bool) -> Result<Stored, Error> {
+        self.end_doubt()?;
+        let mut stored =
+            read::stored(&self.connection, doc, whole).map_err(failed("reading changes"))?;
+        self.tail.add_to(doc, &mut stored);
+        Ok(stored)
+    }
+
+    fn is_buried(&mut self, doc: DocId) -> Result<bool, Error> {
+        read::is_buried(&self.connection, doc).map_err(failed("reading a grave"))
     }
 
     fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
-        self.write(transaction).map_err(|source| Error::Failed { what: "committing", source })
+        self.end_doubt()?;
+        let settle = self.tail.must_settle(transaction);
+        self.write(transaction, settle).map_err(|source| {
+            self.tail.doubt();
+            Error::Failed { what: "committing", source }
+        })?;
+        self.commits += 1;
+        if self.commits.is_multiple_of(1_024)
+            && self.log_is_longer_than(LOG_MUST)
+            && let Err(error) = self.checkpoint()
+        {
+            // What was committed is durable all the same.
+            tracing::warn!(%error, "the write-ahead log grows");
+        }
+        Ok(())
     }
-}
 
-fn put_document(
-    tx: &Connection,
-    document: &StoredDocument,
-) -> Result<(), Box<dyn StdError + Send + Sync>> {
-    let StoredDocument { doc, heads, view, schema } = document;
-    let (heads, view) = (wire::encode(heads)?, wire::encode(view)?);
-    let sum = sum(&[&heads, &view, &schema.to_be_bytes()]);
-    tx.prepare_cached(
-        "INSERT INTO documents (kind, uuid, heads, view, schema, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (kind, uuid) DO UPDATE
-         SET heads = excluded.heads, view = excluded.view, schema = excluded.schema, sum = excluded.sum",
-    )?
-    .execute(params![doc.kind.as_str(), doc.uuid.as_bytes(), heads, view, schema, sum])?;
-    Ok(())
-}
-
-fn put_grave(tx: &Connection, grave: &Grave) -> Result<(), Box<dyn StdError + Send + Sync>> {
-    let (kind, uuid) = (grave.doc.kind.as_str(), grave.doc.uuid.as_bytes());
-    let key: Option<i64> = tx
-        .prepare_cached("DELETE FROM documents WHERE kind = ?1 AND uuid = ?2 RETURNING key")?
-        .query_row(params![kind, uuid], |row| row.get(0))
-        .optional()?;
-    if let Some(key) = key {
-        tx.prepare_cached("DELETE FROM changes WHERE document = ?1")?.execute([key])?;
+    fn maintain(&mut self) -> Result<(), Error> {
+        self.end_doubt()?;
+        if self.tail.is_due() {
+            self.write(&Transaction::default(), true).map_err(|source| {
+                self.tail.doubt();
+                Error::Failed { what: "sorting its newest changes", source }
+            })?;
+        }
+        if self.log_is_longer_than(LOG_DUE) { self.checkpoint() } else { Ok(()) }
     }
-    let (body, sum) = body(grave)?;
-    tx.prepare_cached("INSERT OR REPLACE INTO graves VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![kind, uuid, body, sum])?;
-    Ok(())
-}
-
-fn put_record(tx: &Connection, record: &Record) -> Result<(), Box<dyn StdError + Send + Sync>> {
-    let (kind, uuid) = (record.subject.kind.as_str(), record.subject.uuid.as_bytes());
-    let (body, sum) = body(record)?;
-    tx.prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![kind, uuid, record.server.0.as_bytes(), body, sum])?;
-    Ok(())
-}
-
-fn body<T: Serialize>(value: &T) -> Result<(Vec<u8>, Vec<u8>), wire::Error> {
-    let body = wire::encode(value)?;
-    let sum = sum(&[&body]);
-    Ok((body, sum))
-}
-
-/// The first 8 bytes of the SHA-256 of a row's parts.
-fn sum(parts: &[&[u8]]) -> Vec<u8> {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hash.update(part);
-    }
-    hash.finalize().into_iter().take(8).collect()
 }
 
 fn doc_id(kind: String, uuid: Vec<u8>) -> Option<DocId> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{CommitError, Core, Effects, cut, wire_size};
 use crate::{
     clock::Millis,
-    doc::{Held, View, wall},
+    doc::{Compaction, Held, StoredChange, View, wall},
     id::{Author, ChangeHash, DocId, ServerId},
     replica::{EditError, index::Entry},
     schema::{Scalar, Schema},
@@ -29,6 +29,8 @@ pub(super) struct Batch {
     changes: Vec<(DocId, Held)>,
     pub(super) entries: BTreeMap<DocId, Entry>,
     pub(super) graves: BTreeMap<DocId, Grave>,
+    compactions: BTreeMap<DocId, Compaction>,
+    pub(super) purges: Vec<DocId>,
     /// With the peer each came from; `None` for our own.
     pub(super) records: BTreeMap<(DocId, ServerId), (Record, Option<ServerId>)>,
     /// Changes and graves that began here.
@@ -53,21 +55,21 @@ impl Batch {
         }
     }
 
-    pub(super) fn transaction(&self, schema: &Schema) -> Transaction {
+    pub(super) fn transaction(&self, schema: &Schema, now: Millis) -> Transaction {
+        let lives = |doc: &DocId| !self.graves.contains_key(doc);
+        let changes = self.changes.iter().filter(|(doc, _)| lives(doc));
+        let compactions = self.compactions.iter().filter(|(doc, _)| lives(doc));
         Transaction {
-            changes: self
-                .changes
-                .iter()
-                .filter(|(doc, _)| !self.graves.contains_key(doc))
-                .map(|(doc, held)| (*doc, held.number, held.bytes.clone()))
-                .collect(),
+            changes: changes.map(|(doc, held)| (*doc, StoredChange::from(held))).collect(),
             documents: self
                 .entries
                 .iter()
                 .map(|(doc, entry)| entry.to_stored(*doc, schema))
                 .collect(),
-            graves: self.graves.values().copied().collect(),
+            compactions: compactions.map(|(doc, one)| (*doc, one.clone())).collect(),
+            graves: self.graves.values().map(|grave| (*grave, now)).collect(),
             records: self.records.values().map(|(record, _)| record.clone()).collect(),
+            purges: self.purges.clone(),
         }
     }
 
@@ -88,6 +90,16 @@ impl Batch {
             (size, Answer { records: vec![record.clone()], ..Answer::default() })
         });
         cut(changes.chain(graves).chain(records))
+    }
+
+    /// What a document's changes are to be kept as, once those of this batch are kept.
+    fn compact(&mut self, doc: DocId, compaction: Compaction) {
+        if compaction.is_empty() {
+            return;
+        }
+        let all = self.compactions.entry(doc).or_default();
+        all.chunks.extend(compaction.chunks);
+        all.base = compaction.base.or(all.base.take());
     }
 
     /// Tells everybody who waits.
@@ -120,14 +132,17 @@ impl Core {
         }
         let puts = edit(entry.as_ref())?;
         let keys: Vec<String> = puts.keys().cloned().collect();
+        let shown = entry.as_ref().map(|entry| &*entry.heads);
         let Self { library, store, rng, schema, .. } = self;
-        let document =
-            library.get(&mut **store, doc).map_err(|error| EditError::Commit(error.into()))?;
+        let document = library
+            .get(&mut **store, doc, shown)
+            .map_err(|error| EditError::Commit(error.into()))?;
         let held = document.edit(puts, author, time, || Self::random(rng))?;
         let Some(held) = held else { return Ok(document.heads()) };
         let view = entry.map_or_else(View::default, |entry| (*entry.view).clone());
         let view = document.refreshed(doc.kind, schema, view, keys.iter().map(String::as_str));
         let heads = document.heads();
+        batch.compact(doc, document.compact());
         batch.own_changes.push((doc, held.bytes.clone()));
         batch.changes.push((doc, held));
         batch.entries.insert(doc, Entry::new(doc.kind, schema, heads.clone(), view));
@@ -190,8 +205,18 @@ impl Core {
             return;
         }
         changes.extend(self.pending.take(doc));
+        let entry = self.entry(batch, doc);
+        let shown = entry.as_ref().map(|entry| &*entry.heads);
         let Self { library, store, schema, pending, .. } = self;
-        let document = match library.get(&mut **store, doc) {
+        // What rests is read from the store, which does not have this batch yet.
+        let unstored = batch.entries.contains_key(&doc);
+        if unstored && !library.can_receive(doc, &changes) {
+            if pending.keep(doc, changes) {
+                batch.missing.insert((peer, doc));
+            }
+            return;
+        }
+        let document = match library.get_for(&mut **store, doc, shown, &changes) {
             Ok(document) => document,
             Err(error) => {
                 tracing::error!(%doc, %error, "changes were dropped: the document cannot be read");
@@ -211,6 +236,7 @@ impl Core {
         }
         let view = document.view(doc.kind, schema);
         batch.entries.insert(doc, Entry::new(doc.kind, schema, document.heads(), view));
+        batch.compact(doc, document.compact());
         batch.changes.extend(receipt.held.into_iter().map(|held| (doc, held)));
     }
 

@@ -1,10 +1,15 @@
 //! Documents in memory, in a bounded cache of the store, and answers from them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use bytes::Bytes;
 
 use super::{Core, cut, wire_size};
 use crate::{
-    doc::Document,
+    doc::{AtRest, Document, Layering, wall::Checked},
     id::{ChangeHash, DocId, ServerId},
     store::{Error as StoreError, Record, Store},
     sync::{Answer, DocChanges, ItemKey, Message, Want},
@@ -28,8 +33,8 @@ impl Item {
     }
 }
 
-#[derive(Default)]
 pub(super) struct Library {
+    layering: Layering,
     documents: HashMap<DocId, (Document, u64)>,
     uses: u64,
     /// Documents that are not what they were when they were stored: what is shown of them is wrong.
@@ -39,6 +44,11 @@ pub(super) struct Library {
 }
 
 impl Library {
+    pub(super) fn new(layering: Layering) -> Self {
+        let (documents, damaged, names) = Default::default();
+        Self { layering, documents, uses: 0, damaged, names }
+    }
+
     /// The key of an item, which is remembered.
     pub(super) fn name(&mut self, item: Item) -> ItemKey {
         let key = match item {
@@ -49,14 +59,17 @@ impl Library {
         key
     }
 
-    /// The document, from memory or from its stored changes; empty where nothing is stored.
+    /// The document, from memory or from what is stored of it; empty where nothing is. `shown` are
+    /// the heads that it should have.
     pub(super) fn get(
         &mut self,
         store: &mut dyn Store,
         doc: DocId,
+        shown: Option<&[ChangeHash]>,
     ) -> Result<&mut Document, StoreError> {
         if !self.documents.contains_key(&doc) {
-            self.load(store, doc)?;
+            let document = self.read(store, doc, shown, false)?;
+            self.documents.insert(doc, (document, 0));
         }
         self.uses += 1;
         let (document, used) = self.documents.entry(doc).or_default();
@@ -64,20 +77,47 @@ impl Library {
         Ok(document)
     }
 
-    /// Reads the document's stored changes, whatever is in memory.
-    pub(super) fn load(
+    /// The document, with all its layers where these changes touch layers that rest.
+    pub(super) fn get_for(
         &mut self,
         store: &mut dyn Store,
         doc: DocId,
-    ) -> Result<&Document, StoreError> {
-        let (document, damaged) = Document::load(store.changes(doc)?);
-        if !damaged.is_empty() {
-            tracing::error!(%doc, ?damaged, "stored changes are damaged: peers will be asked");
+        shown: Option<&[ChangeHash]>,
+        changes: &[Checked],
+    ) -> Result<&mut Document, StoreError> {
+        if !self.get(store, doc, shown)?.can_receive(changes) {
+            let document = self.read(store, doc, shown, true)?;
+            self.documents.insert(doc, (document, self.uses));
+        }
+        self.get(store, doc, shown)
+    }
+
+    /// Whether a document that is in memory can receive these changes as it is there.
+    pub(super) fn can_receive(&self, doc: DocId, changes: &[Checked]) -> bool {
+        self.documents.get(&doc).is_none_or(|(document, _)| document.can_receive(changes))
+    }
+
+    /// Reads what is stored of a document, whatever is in memory.
+    pub(super) fn read(
+        &mut self,
+        store: &mut dyn Store,
+        doc: DocId,
+        shown: Option<&[ChangeHash]>,
+        whole: bool,
+    ) -> Result<Document, StoreError> {
+        let (document, damaged) = Document::load(&store.load(doc, whole)?, self.layering);
+        let lost = shown.is_some_and(|shown| *shown != *document.heads());
+        if damaged || lost {
+            tracing::error!(%doc, "stored changes are damaged: peers will be asked");
             self.damaged.insert(doc);
         }
+        Ok(document)
+    }
+
+    /// Keeps a document in memory.
+    pub(super) fn keep(&mut self, doc: DocId, document: Document) {
         self.uses += 1;
-        let slot = self.documents.entry(doc).insert_entry((document, self.uses));
-        Ok(&slot.into_mut().0)
+        self.documents.insert(doc, (document, self.uses));
     }
 
     /// The documents that were found damaged since this was last asked.
@@ -119,30 +159,35 @@ impl Core {
 
     /// What is held of a document, in short.
     pub(super) fn have(&mut self, doc: DocId) -> Vec<ChangeHash> {
-        if !self.read(|index| index.documents.contains_key(&doc)) {
-            return Vec::new();
-        }
+        let Some(shown) = self.heads_shown(doc) else { return Vec::new() };
         self.library
-            .get(&mut *self.store, doc)
+            .get(&mut *self.store, doc, Some(&shown))
             .map(|document| document.sample())
             .unwrap_or_default()
     }
 
+    fn heads_shown(&self, doc: DocId) -> Option<Arc<[ChangeHash]>> {
+        self.read(|index| Some(Arc::clone(&index.documents.get(&doc)?.heads)))
+    }
+
     /// Whether all of these changes are held, or the document is dead.
     pub(super) fn holds(&mut self, doc: DocId, heads: &[ChangeHash]) -> bool {
-        let (dead, heads_now) = self.read(|index| {
-            let entry = index.documents.get(&doc);
-            (index.graves.contains_key(&doc), entry.map(|entry| entry.heads.clone()))
-        });
-        if dead || heads.is_empty() {
+        if heads.is_empty() || self.read(|index| index.graves.contains_key(&doc)) {
             return true;
         }
-        let Some(heads_now) = heads_now else { return false };
-        if heads.iter().all(|head| heads_now.contains(head)) {
+        let Some(shown) = self.heads_shown(doc) else { return false };
+        if heads.iter().all(|head| shown.contains(head)) {
             return true;
         }
-        let document = self.library.get(&mut *self.store, doc);
-        document.is_ok_and(|document| heads.iter().all(|head| document.holds(head)))
+        let all = |document: &Document| -> Result<bool, AtRest> {
+            heads.iter().try_fold(true, |all, head| Ok(all && document.holds(head)?))
+        };
+        let Self { library, store, .. } = self;
+        let Ok(document) = library.get(&mut **store, doc, Some(&shown)) else { return false };
+        all(document).unwrap_or_else(|AtRest| {
+            let whole = library.read(&mut **store, doc, Some(&shown), true);
+            whole.is_ok_and(|document| all(&document) == Ok(true))
+        })
     }
 
     /// The messages that answer a `Pull`.
@@ -182,9 +227,8 @@ impl Core {
         if let Some(grave) = self.read(|index| index.graves.get(&doc).copied()) {
             return vec![(96, Answer { graves: vec![grave], ..Answer::default() })];
         }
-        match self.library.get(&mut *self.store, doc) {
-            Ok(document) => {
-                let (changes, _) = document.changes_since(&want.have);
+        match self.changes_since(doc, &want.have) {
+            Ok(changes) => {
                 let pieces = changes.into_iter().map(|bytes| {
                     let size = bytes.len() + 64;
                     let changes = vec![DocChanges { doc, changes: vec![bytes] }];
@@ -197,5 +241,16 @@ impl Core {
                 Vec::new()
             }
         }
+    }
+
+    /// The changes of a document that are held here and that whoever has these lacks.
+    fn changes_since(&mut self, doc: DocId, have: &[ChangeHash]) -> Result<Vec<Bytes>, StoreError> {
+        let shown = self.heads_shown(doc);
+        let Self { library, store, .. } = self;
+        let document = library.get(&mut **store, doc, shown.as_deref())?;
+        document.changes_since(have).or_else(|AtRest| {
+            let whole = library.read(&mut **store, doc, shown.as_deref(), true)?;
+            Ok(whole.changes_since(have).unwrap_or_default())
+        })
     }
 }

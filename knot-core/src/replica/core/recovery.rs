@@ -14,15 +14,13 @@ impl Core {
             self.library.forget(*doc);
         }
         for grave in batch.graves.values() {
-            let lived = self.read(|index| index.documents.contains_key(&grave.doc));
-            match self.store.changes(grave.doc) {
-                // The grave was written: it took the changes.
-                Ok(changes) if lived && changes.is_empty() => {
+            match self.store.is_buried(grave.doc) {
+                Ok(true) => {
                     found.graves.insert(grave.doc, *grave);
                 }
-                Ok(_) if lived => {}
+                Ok(false) => {}
                 // It cannot be told: what may be dead stays so.
-                Ok(_) | Err(_) => {
+                Err(_) => {
                     self.unsure.insert(grave.doc, *grave);
                 }
             }
@@ -46,7 +44,7 @@ impl Core {
                 continue;
             }
             let Self { library, store, schema, .. } = self;
-            match library.get(&mut **store, doc) {
+            match library.get(&mut **store, doc, None) {
                 Ok(document) => {
                     let (heads, view) = (document.heads(), document.view(doc.kind, schema));
                     let shown = self.entry(batch, doc);
@@ -66,8 +64,14 @@ impl Core {
 
     /// A document as its stored changes have it.
     pub(super) fn reread(&mut self, doc: DocId) -> Result<Entry, StoreError> {
-        let document = self.library.load(&mut *self.store, doc)?;
+        let mut document = self.library.read(&mut *self.store, doc, None, false)?;
+        if document.unapplied() > 0 {
+            // They are tried again at each start, those at rest too.
+            document = self.library.read(&mut *self.store, doc, None, true)?;
+        }
         let view = document.view(doc.kind, &self.schema);
-        Ok(Entry::new(doc.kind, &self.schema, document.heads(), view))
+        let entry = Entry::new(doc.kind, &self.schema, document.heads(), view);
+        self.library.keep(doc, document);
+        Ok(entry)
     }
 }

@@ -6,6 +6,7 @@ use rand::RngExt as _;
 
 use super::{Event, Outcome, TICK, World, take};
 use crate::{
+    clock::Millis,
     id::ServerId,
     replica::{CoreInput as Input, Effects},
     sim::{Failure, invariants, judge::Number, network::Pair},
@@ -18,7 +19,7 @@ impl World {
     pub(super) fn happen(&mut self, event: Event) -> Result<(), Failure> {
         match event {
             Event::Tick { at, life } if self.lives(at, life) => {
-                self.give(at, Input::Tick);
+                self.give(at, Input::Tick(Millis(self.wall(at))));
                 self.plan(TICK, Event::Tick { at, life });
             }
             Event::Step { at, life } if self.lives(at, life) => self.step(at)?,
@@ -82,7 +83,7 @@ impl World {
         for transaction in &durable {
             self.judge.durable(at, transaction)?;
             touched.extend(transaction.documents.iter().map(|document| document.doc));
-            touched.extend(transaction.graves.iter().map(|grave| grave.doc));
+            touched.extend(transaction.graves.iter().map(|(grave, _)| grave.doc));
         }
         for (number, outcome) in take(&self.answers) {
             self.answered(at, id, number, outcome)?;

@@ -2,6 +2,7 @@
 
 use super::{Backup, Event, TICK, World};
 use crate::{
+    clock::Millis,
     id::DocId,
     replica::Core,
     schema::Schema,
@@ -55,13 +56,13 @@ impl World {
     /// Its store cannot be opened.
     pub fn start(&mut self, at: usize) -> Result<(), Failure> {
         let seed = self.random();
-        let now = self.now;
+        let (now, wall, layering) = (self.now, Millis(self.wall(at)), self.layering);
         let Some(server) = self.servers.get_mut(at).filter(|server| server.core.is_none()) else {
             return Ok(());
         };
-        let core =
-            Core::open(server.id, server.schema.clone(), Box::new(server.disk.clone()), seed)
-                .map_err(|error| Failure::new(format!("server {at} does not start: {error}")))?;
+        let (schema, disk) = (server.schema.clone(), Box::new(server.disk.clone()));
+        let core = Core::open(server.id, schema, disk, seed, wall, layering)
+            .map_err(|error| Failure::new(format!("server {at} does not start: {error}")))?;
         server.core = Some(core);
         server.life += 1;
         server.began = now;

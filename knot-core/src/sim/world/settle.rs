@@ -52,7 +52,7 @@ impl World {
                 && !server
                     .inbox
                     .iter()
-                    .any(|input| !matches!(input, Input::Tick | Input::Message(..)))
+                    .any(|input| !matches!(input, Input::Tick(_) | Input::Message(..)))
         });
         let linked = self.pairs().iter().all(|pair| self.links.is_alive(*pair));
         let mut roots = self.cores().map(|(_, core)| core.root());
