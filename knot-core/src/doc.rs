@@ -123,6 +123,8 @@ pub struct Document {
     next: u32,
     /// The lowest layer that a start would read: where another is needed now, that has to be stored.
     stored_first: u32,
+    /// Something was left out when it was loaded.
+    damaged: bool,
     /// A layer is new here: those below it may rest now.
     grown: bool,
 }

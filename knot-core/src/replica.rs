@@ -6,6 +6,7 @@
 
 mod core;
 mod history;
+mod import;
 mod index;
 mod service;
 mod token;
@@ -20,6 +21,7 @@ use std::{
 
 use bytes::Bytes;
 pub use history::HistoryError;
+pub use import::{ImportError, Imported};
 use serde::{Serialize, de::DeserializeOwned};
 pub use service::{Link, Outbox, Service};
 pub use token::{MAX_DOCUMENTS, Token, Unreadable};

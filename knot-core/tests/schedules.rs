@@ -10,7 +10,7 @@ use knot_core::{
     doc::Layering,
     entity,
     id::{Author, ChangeHash, Id},
-    schema::{Scalar, Schema},
+    schema::{Edit, Scalar, Schema},
     sim::{Action, Carriage, Fault, Network, Outcome, World},
     sync::{Answer, DocChanges, Message},
 };
@@ -495,6 +495,37 @@ fn new_field_at_once() {
         let thing = world.replica(at).unwrap().get(later).unwrap();
         assert_eq!((&*thing.name, thing.tags.len()), ("edited by the older one", 2));
     }
+}
+
+#[test]
+fn damage_below_and_at_the_top_is_mended_by_peers() {
+    let mut world = world_of_short_layers(2);
+    for n in 0..20 {
+        done(&mut world, 0, note(1, &n.to_string(), "kept"));
+    }
+    world.settle().unwrap();
+    for layer in [0, 2, 6] {
+        world.damage_chunk(1, id(1), layer).unwrap();
+        done(&mut world, 1, name(1, &format!("after damage to {layer}")));
+        // Within this time each document is looked at once, also where nobody touches it.
+        world.run(5 * SECOND).unwrap();
+        world.settle().unwrap();
+        everywhere(&world, |thing| {
+            assert_eq!(thing.notes.len(), 20);
+            assert_eq!(thing.name, format!("after damage to {layer}"));
+        });
+    }
+    world.cut(&[]);
+    world.crash(1);
+    world.start(1).unwrap();
+    done(
+        &mut world,
+        1,
+        Action::edit(id(1), |thing: &mut Edit<'_, Thing>| {
+            assert_eq!(thing.notes.len(), 20, "all of it is on the mended disk");
+            Ok(())
+        }),
+    );
 }
 
 #[test]

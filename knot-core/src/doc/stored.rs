@@ -103,6 +103,7 @@ impl Document {
         damaged |= !document.load_early(early);
         document.layers.values_mut().for_each(Layer::apply_held);
         document.grown = true;
+        document.damaged = damaged;
         (document, damaged)
     }
 
@@ -176,8 +177,11 @@ impl Document {
             self.stored_first = self.base.first;
             compaction.base = wire::encode(&self.base).ok().map(|bytes| (first, bytes.into()));
         }
+        // What came in the place of what was damaged is put together at once, to replace it.
+        let loose = if self.damaged { 1 } else { self.layering.loose };
+        self.damaged = false;
         for (number, layer) in &mut self.layers {
-            compaction.chunk(*number, layer, self.layering.loose);
+            compaction.chunk(*number, layer, loose);
         }
         compaction
     }

@@ -51,6 +51,8 @@ pub(crate) enum Input {
     Observe { subject: DocId, value: Option<bytes::Bytes>, reply: Reply },
     /// Say what this server observes now, without storing it.
     Present { subject: DocId, value: Option<bytes::Bytes> },
+    /// Take what another database of the cluster holds.
+    Import { answer: Answer, reply: Reply },
     /// Everything that is stored of a document.
     Load { doc: DocId, reply: Box<dyn FnOnce(Result<Stored, StoreError>) + Send> },
     /// Whether all of these changes are held, or the document is dead.
@@ -118,6 +120,8 @@ pub(crate) struct Core {
     wall: Millis,
     /// When dead documents were last looked through for those that are to be purged.
     swept: Duration,
+    /// When a document was last looked at for damage, and which.
+    scrubbed: (Duration, Option<DocId>),
 }
 
 /// So long the content of a dead document stays readable.
@@ -152,6 +156,7 @@ impl Core {
             number: 0,
             wall,
             swept: Duration::ZERO,
+            scrubbed: (Duration::ZERO, None),
         };
         let mut index = Index::default();
         for grave in contents.graves {
@@ -243,6 +248,10 @@ impl Core {
                     self.engine_input(now, EngineInput::News(peer), &mut effects);
                     self.receive(&mut batch, peer, news, &mut effects);
                 }
+                Input::Import { answer, reply } => {
+                    self.receive(&mut batch, self.me, answer, &mut effects);
+                    batch.reply(reply, Ok(Vec::new()));
+                }
                 other => others.push(other),
             }
         }
@@ -255,8 +264,11 @@ impl Core {
             self.take(now, input, &mut effects);
         }
         self.library.trim();
-        if idle && let Err(error) = self.store.maintain() {
-            tracing::warn!(%error, "the store could not be tidied up");
+        if idle {
+            if let Err(error) = self.store.maintain() {
+                tracing::warn!(%error, "the store could not be tidied up");
+            }
+            self.scrub(now, &mut effects);
         }
         effects
     }
@@ -290,7 +302,10 @@ impl Core {
                 self.wall = wall;
                 self.engine_input(now, EngineInput::Tick, effects);
             }
-            Input::Edit { .. } | Input::Delete { .. } | Input::Observe { .. } => {}
+            Input::Edit { .. }
+            | Input::Delete { .. }
+            | Input::Observe { .. }
+            | Input::Import { .. } => {}
         }
     }
 

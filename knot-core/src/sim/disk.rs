@@ -8,10 +8,13 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    doc::{Stored, StoredChange},
+    doc::{Chunk, Compaction, Stored, StoredChange},
     id::DocId,
     store::{Contents, Error, Store, Transaction, memory::MemoryStore},
 };
+
+/// What damaged rows have: their checksums are wrong.
+const DAMAGED: &[u8] = b"damaged";
 
 /// How the next commit of a server fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +73,17 @@ impl Disk {
 
     /// Overwrites a stored change with what is none.
     pub(super) fn damage(&self, doc: DocId, number: u32) -> Result<(), Error> {
-        let bytes = Bytes::from_static(b"damaged");
+        let bytes = Bytes::from_static(DAMAGED);
         let changes = vec![(doc, StoredChange { layer: 0, number, bytes })];
         self.state().store.commit(&Transaction { changes, ..Transaction::default() })
+    }
+
+    /// Overwrites what has been put together of a layer with what is nothing.
+    pub(super) fn damage_chunk(&self, doc: DocId, layer: u32) -> Result<(), Error> {
+        let bytes = Bytes::from_static(DAMAGED);
+        let chunks = vec![Chunk { layer, bytes, replaces: Vec::new() }];
+        let compactions = vec![(doc, Compaction { chunks, base: None })];
+        self.state().store.commit(&Transaction { compactions, ..Transaction::default() })
     }
 }
 
@@ -82,7 +93,11 @@ impl Store for Disk {
     }
 
     fn load(&mut self, doc: DocId, whole: bool) -> Result<Stored, Error> {
-        self.state().store.load(doc, whole)
+        let mut stored = self.state().store.load(doc, whole)?;
+        let chunks = stored.chunks.len();
+        stored.chunks.retain(|_, bytes| bytes != DAMAGED);
+        stored.damaged = stored.chunks.len() < chunks;
+        Ok(stored)
     }
 
     fn is_buried(&mut self, doc: DocId) -> Result<bool, Error> {

@@ -114,6 +114,22 @@ impl Library {
         Ok(document)
     }
 
+    /// Reads a document only to see whether it is damaged: what is left of one that is will be
+    /// shown. Whether something of its layers at rest is missing, which nothing shows.
+    pub(super) fn scrub(
+        &mut self,
+        store: &mut dyn Store,
+        doc: DocId,
+        shown: &[ChangeHash],
+    ) -> Result<bool, StoreError> {
+        let document = self.read(store, doc, Some(shown), false)?;
+        if self.damaged.contains(&doc) {
+            self.keep(doc, document);
+            return Ok(false);
+        }
+        Ok(store.load(doc, true)?.damaged)
+    }
+
     /// Keeps a document in memory.
     pub(super) fn keep(&mut self, doc: DocId, document: Document) {
         self.uses += 1;

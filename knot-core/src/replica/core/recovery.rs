@@ -1,9 +1,17 @@
 //! After a failed commit, and for damaged documents: memory is made again what the store has.
 
-use std::time::Duration;
+use std::{ops::Bound, sync::Arc, time::Duration};
 
 use super::{Batch, Core, Effects, Entry};
-use crate::{id::DocId, store::Error as StoreError};
+use crate::{
+    id::DocId,
+    store::Error as StoreError,
+    sync::{ItemKey, Message, Want},
+};
+
+/// How often a document is looked at for damage, where nothing else is to be done: of 10,000, each
+/// every three hours.
+const SCRUB: Duration = Duration::from_secs(1);
 
 impl Core {
     /// After a commit that failed, or whose outcome is in doubt: what is in memory of its documents
@@ -60,6 +68,32 @@ impl Core {
         }
         // Each is read anew just now: that it is still damaged is known.
         self.library.damaged();
+    }
+
+    /// Looks whether one more document is still what it was when it was stored, its layers at rest
+    /// too: damage is to be found while there are peers to mend it.
+    pub(super) fn scrub(&mut self, now: Duration, effects: &mut Effects) {
+        if now < self.scrubbed.0 + SCRUB {
+            return;
+        }
+        let last = self.scrubbed.1;
+        let next = self.read(|index| {
+            let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+            let mut documents = index.documents.range((from, Bound::Unbounded));
+            documents.next().map(|(doc, entry)| (*doc, Arc::clone(&entry.heads)))
+        });
+        self.scrubbed = (now, next.as_ref().map(|(doc, _)| *doc));
+        let Some((doc, shown)) = next else { return };
+        match self.library.scrub(&mut *self.store, doc, &shown) {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::error!(%doc, "old changes are damaged: a peer is asked for them");
+                let wants = vec![Want { key: ItemKey::document(doc), have: Vec::new() }];
+                let peer = self.engine.peers().next().into_iter().collect();
+                effects.sends.push((peer, Message::Pull(wants)));
+            }
+            Err(error) => tracing::error!(%doc, %error, "a document could not be read"),
+        }
     }
 
     /// A document as its stored changes have it.

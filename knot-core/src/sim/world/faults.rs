@@ -130,4 +130,21 @@ impl World {
         server.disk.damage(doc.into(), number).map_err(|error| Failure::new(error.to_string()))?;
         self.start(at)
     }
+
+    /// Kills a server, overwrites what its disk has put together of a layer, and starts it.
+    ///
+    /// # Errors
+    /// As [`World::start`].
+    pub fn damage_chunk(
+        &mut self,
+        at: usize,
+        doc: impl Into<DocId>,
+        layer: u32,
+    ) -> Result<(), Failure> {
+        self.crash(at);
+        let Some(server) = self.servers.get(at) else { return Ok(()) };
+        let damaged = server.disk.damage_chunk(doc.into(), layer);
+        damaged.map_err(|error| Failure::new(error.to_string()))?;
+        self.start(at)
+    }
 }
