@@ -3,6 +3,8 @@
 #[cfg(feature = "replica")]
 mod agents;
 #[cfg(feature = "replica")]
+mod dial;
+#[cfg(feature = "replica")]
 mod directory;
 #[cfg(feature = "replica")]
 pub mod identity;
