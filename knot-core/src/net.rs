@@ -17,6 +17,8 @@ mod links;
 mod peer;
 #[cfg(feature = "replica")]
 mod service;
+#[cfg(feature = "replica")]
+mod swim;
 pub mod tls;
 
 #[cfg(feature = "replica")]

@@ -46,6 +46,11 @@ impl Timers {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// When the first is due.
     pub(super) fn next(&self) -> Option<Duration> {
         self.0.values().map(|(at, _)| *at).min()

@@ -1,6 +1,11 @@
 //! Dialling: keeps every server that belongs linked, for as long as it belongs.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use quinn::Connection;
 use tokio::{sync::watch, time::timeout};
@@ -34,7 +39,11 @@ pub(super) struct Dialler {
     _stop: DropGuard,
 }
 
-pub(super) fn dial_peers(shared: &Shared, diallers: &mut BTreeMap<ServerId, Dialler>) {
+/// Dials the servers that belong, and says which those are.
+pub(super) fn dial_peers(
+    shared: &Shared,
+    diallers: &mut BTreeMap<ServerId, Dialler>,
+) -> BTreeSet<ServerId> {
     let me = shared.identity.server;
     let own = Id::<Server>::from_uuid(me.0);
     if shared.replica.grave(own).is_some() {
@@ -52,6 +61,7 @@ pub(super) fn dial_peers(shared: &Shared, diallers: &mut BTreeMap<ServerId, Dial
         }
         keep
     });
+    let belong = wanted.keys().copied().collect();
     for (id, address) in wanted {
         diallers.entry(id).or_insert_with(|| {
             shared.links.expect(id);
@@ -61,6 +71,7 @@ pub(super) fn dial_peers(shared: &Shared, diallers: &mut BTreeMap<ServerId, Dial
             Dialler { address, _stop: stop.drop_guard() }
         });
     }
+    belong
 }
 
 /// Dials a peer whenever it is not linked, until told to stop.

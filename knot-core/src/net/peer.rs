@@ -1,4 +1,5 @@
-//! One link between two servers: a handshake, then the replica's messages, and relayed sessions.
+//! One link between two servers: a handshake, then the replica's messages, datagrams of membership,
+//! and relayed sessions.
 
 use std::{
     sync::{
@@ -9,15 +10,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
 
-use super::agents::Agents;
+use super::{
+    service::Shared,
+    swim::{self, Swim},
+};
 use crate::{
     id::ServerId,
-    replica::{Outbox, Replica},
+    membership,
+    replica::{Link, Outbox},
     sync::Message,
     wire::{self, MAX_PEER_FRAME, MAX_STRANGER_FRAME},
 };
@@ -54,6 +59,10 @@ pub(super) struct Hello {
 pub(super) enum Open {
     /// A session with the agent of this space, which is linked to the receiver.
     Relay(Uuid),
+    /// The question whether the receiver reaches this server now; the answer is a truth value.
+    Reach(ServerId),
+    /// The question whether the receiver is there; the answer is `true`.
+    Echo,
 }
 
 /// A link could not be made, or ended.
@@ -62,7 +71,7 @@ pub(super) enum Error {
     #[error("the other end took too long")]
     Slow,
     #[error("the connection failed: {0}")]
-    Connection(#[from] quinn::ConnectionError),
+    Connection(#[from] ConnectionError),
     #[error("the other end said something else than its name")]
     Handshake,
     #[error("the other end is {0}, which its key does not belong to")]
@@ -110,14 +119,13 @@ pub(super) async fn be_greeted(
 pub(super) async fn run(
     connection: Connection,
     greeted: Greeted,
-    replica: &Replica,
-    agents: &Agents,
+    shared: &Shared,
 ) -> Result<(), Error> {
     let Greeted { hello, send, mut receive } = greeted;
     let (frames, queue) = mpsc::channel(QUEUE);
     let queued = Arc::new(AtomicUsize::new(0));
     let outbox = LinkOutbox { frames, queued: Arc::clone(&queued), connection: connection.clone() };
-    let Ok(link) = replica.link(hello.server, Box::new(outbox)).await else { return Ok(()) };
+    let Ok(link) = shared.replica.link(hello.server, Box::new(outbox)).await else { return Ok(()) };
     let read = async {
         while let Some(message) =
             wire::read_frame::<_, Message>(&mut receive, MAX_PEER_FRAME).await?
@@ -131,10 +139,19 @@ pub(super) async fn run(
     let result = tokio::select! {
         result = read => result,
         result = write(send, queue, &queued) => result,
-        result = serve(&connection, agents) => result,
+        result = serve(&connection, shared) => result,
+        result = hear(&connection, hello.server, &link, &shared.swim) => result,
     };
     link.close().await;
     result
+}
+
+/// Whether the connection has ended because the other end stops.
+pub(super) fn says_it_stops(connection: &Connection) -> bool {
+    matches!(
+        connection.close_reason(),
+        Some(ConnectionError::ApplicationClosed(close)) if close.error_code == CLOSE_STOPPING
+    )
 }
 
 async fn write(
@@ -150,18 +167,43 @@ async fn write(
 }
 
 /// Takes the streams that the other end opens.
-async fn serve(connection: &Connection, agents: &Agents) -> Result<(), Error> {
+async fn serve(connection: &Connection, shared: &Shared) -> Result<(), Error> {
     loop {
-        let (send, mut receive) = connection.accept_bi().await?;
-        let agents = agents.clone();
+        let (mut send, mut receive) = connection.accept_bi().await?;
+        let (agents, links) = (shared.agents.clone(), shared.links.clone());
         // Bounded by the connection's limit of streams, and ends with the connection.
         tokio::spawn(async move {
             let open = timeout(HANDSHAKE, wire::read_frame(&mut receive, MAX_STRANGER_FRAME)).await;
             match open {
                 Ok(Ok(Some(Open::Relay(space)))) => agents.relay(space, send, receive).await,
+                Ok(Ok(Some(Open::Reach(server)))) => {
+                    let reaches = swim::reaches(&links, server).await;
+                    wire::write_frame(&mut send, &reaches, MAX_STRANGER_FRAME).await.ok();
+                }
+                Ok(Ok(Some(Open::Echo))) => {
+                    wire::write_frame(&mut send, &true, MAX_STRANGER_FRAME).await.ok();
+                }
                 _ => tracing::debug!("a peer opened a stream and did not say what for"),
             }
         });
+    }
+}
+
+/// Takes the datagrams of the other end: its root is for the replica, the rest for membership.
+async fn hear(
+    connection: &Connection,
+    peer: ServerId,
+    link: &Link,
+    swim: &Swim,
+) -> Result<(), Error> {
+    loop {
+        match membership::decode(connection.read_datagram().await?) {
+            Ok((root, packet)) => {
+                swim.offer(peer, packet);
+                link.offer(root.into());
+            }
+            Err(error) => tracing::debug!(%peer, %error, "a datagram was dropped"),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use super::{
     keys::PublicKey,
     links::{Link, Links, Refused},
     peer::{self, CLOSE_DUPLICATE, CLOSE_REFUSED, CLOSE_STOPPING, Hello},
+    swim::{self, Swim},
     tls::{self, Judge},
 };
 use crate::{
@@ -74,6 +75,7 @@ pub(super) struct Shared {
     pub(super) directory: Arc<Directory>,
     pub(super) links: Links,
     pub(super) agents: Agents,
+    pub(super) swim: Swim,
     pub(super) removed: Arc<watch::Sender<bool>>,
     pub(super) stop: CancellationToken,
 }
@@ -127,6 +129,7 @@ impl Service {
         let links = Links::new();
         let (addresses, servers) = watch::channel(Vec::new());
         let agents = Agents::new(replica.clone(), links.clone(), servers);
+        let (swim, events) = Swim::new();
         let shared = Shared {
             run: replica.run(),
             identity,
@@ -137,11 +140,13 @@ impl Service {
             directory,
             links,
             agents,
+            swim,
             removed: Arc::new(watch::Sender::new(false)),
             stop: CancellationToken::new(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(shared.clone()));
+        tasks.spawn(swim::run(shared.clone(), events));
         tasks.spawn(follow(shared.clone(), addresses));
         Ok(Self { net: Net { shared }, tasks })
     }
@@ -162,7 +167,7 @@ impl Service {
 }
 
 impl Net {
-    /// Which peers are linked; changes can be waited for.
+    /// Which servers can be reached, and which are linked; changes can be waited for.
     pub fn reach(&self) -> &Links {
         &self.shared.links
     }
@@ -286,9 +291,14 @@ pub(super) async fn run_link(
         }
     }
     tracing::info!(peer = %id, "peer linked");
-    let ended = peer::run(connection.clone(), greeted, &shared.replica, &shared.agents).await;
+    let run = greeted.hello.run;
+    shared.swim.linked(id, run).await;
+    let ended = peer::run(connection.clone(), greeted, shared).await;
+    let stops = peer::says_it_stops(&connection);
     connection.close(CLOSE_REFUSED, b"the link has ended");
-    shared.links.remove(id, &connection);
+    if shared.links.remove(id, &connection) {
+        shared.swim.lost(id, run, stops).await;
+    }
     if let Err(error) = ended {
         tracing::info!(peer = %id, %error, "peer link ended");
     }
@@ -305,7 +315,7 @@ async fn follow(shared: Shared, addresses: watch::Sender<Vec<ServerAddress>>) {
     for server in shared.replica.list::<Server>() {
         shared.directory.follow(&shared.replica, server.id().into());
     }
-    dial_peers(&shared, &mut diallers);
+    shared.swim.belong(dial_peers(&shared, &mut diallers)).await;
     tell_addresses(&shared, &addresses).await;
     loop {
         let (Changed::Document(subject) | Changed::Record(subject)) = changes.next().await;
@@ -313,7 +323,7 @@ async fn follow(shared: Shared, addresses: watch::Sender<Vec<ServerAddress>>) {
             close_without_role(&shared);
         }
         if subject.kind == Server::KIND {
-            dial_peers(&shared, &mut diallers);
+            shared.swim.belong(dial_peers(&shared, &mut diallers)).await;
             tell_addresses(&shared, &addresses).await;
         }
     }
