@@ -52,9 +52,13 @@ struct World {
     servers: Vec<Server>,
     /// Datagrams that are lost, of a hundred.
     loss: u32,
+    /// Servers below this number and the others are cut off from each other.
+    cut: Option<usize>,
     sent: (u64, usize),
     /// Every (time, by, of) at which a server came to count another as not reachable.
     alarms: Vec<(Duration, usize, usize)>,
+    /// The same of what memberships say, whatever the links.
+    called_down: Vec<(Duration, usize, usize)>,
 }
 
 fn id(at: usize) -> ServerId {
@@ -79,8 +83,10 @@ impl World {
             planned: 0,
             servers: Vec::new(),
             loss,
+            cut: None,
             sent: (0, 0),
             alarms: Vec::new(),
+            called_down: Vec::new(),
         };
         for _ in 0..count {
             world.servers.push(Server {
@@ -113,15 +119,45 @@ impl World {
         }
     }
 
-    /// Kills a server without a word. Those linked to it notice once they have heard nothing for two
-    /// seconds, which begin anew with the first keep-alive that is not answered.
-    fn kill(&mut self, at: usize) {
+    /// Kills a server without a word. `noticing` of those linked to it lose the link.
+    fn kill(&mut self, at: usize, noticing: usize) {
         self.servers[at].membership = None;
         self.servers[at].life += 1;
-        for peer in std::mem::take(&mut self.servers[at].links) {
-            let after = millis(2_000..2_500, &mut self.rng);
-            self.plan(after, Event::IdleOut { at: peer, peer: at });
+        let links = std::mem::take(&mut self.servers[at].links);
+        links.into_iter().take(noticing).for_each(|peer| self.idle_out(peer, at));
+    }
+
+    /// A server loses a link once it has heard nothing for two seconds, which begin anew with the
+    /// first keep-alive that is not answered.
+    fn idle_out(&mut self, at: usize, peer: usize) {
+        let after = millis(2_000..2_500, &mut self.rng);
+        self.plan(after, Event::IdleOut { at, peer });
+    }
+
+    /// Cuts the servers below this number off from the others.
+    fn cut(&mut self, below: usize) {
+        self.cut = Some(below);
+        for (at, peer) in self.across(below) {
+            self.idle_out(at, peer);
         }
+    }
+
+    fn heal(&mut self) {
+        let below = self.cut.take().unwrap();
+        for (a, b) in self.across(below) {
+            let after = millis(1..3_000, &mut self.rng);
+            self.plan(after, Event::Link { a, b });
+        }
+    }
+
+    /// All pairs of servers on different sides, both ways.
+    fn across(&self, below: usize) -> Vec<(usize, usize)> {
+        let pairs = (0..below).flat_map(|a| (below..self.servers.len()).map(move |b| (a, b)));
+        pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect()
+    }
+
+    fn is_cut(&self, a: usize, b: usize) -> bool {
+        self.cut.is_some_and(|below| (a < below) != (b < below))
     }
 
     fn plan(&mut self, after: Duration, event: Event) {
@@ -168,7 +204,8 @@ impl World {
     }
 
     fn link(&mut self, a: usize, b: usize) {
-        if [a, b].iter().any(|at| self.servers[*at].membership.is_none()) {
+        let dead = [a, b].iter().any(|at| self.servers[*at].membership.is_none());
+        if dead || self.is_cut(a, b) || self.servers[a].links.contains(&b) {
             return;
         }
         for (at, peer) in [(a, b), (b, a)] {
@@ -182,7 +219,7 @@ impl World {
     /// Dials again, which takes two round trips and has no time to repeat a datagram, and asks one
     /// other server, over links that repeat what was lost up to three times.
     fn look(&mut self, at: usize, peer: usize, run: u64) {
-        let lives = self.servers[peer].membership.is_some();
+        let lives = self.servers[peer].membership.is_some() && !self.is_cut(at, peer);
         let legs = |rng: &mut StdRng, legs: u32, tries: u32, loss: u32| {
             (0..legs).all(|_| (0..tries).any(|_| rng.random_range(0..100) >= loss))
         };
@@ -209,7 +246,11 @@ impl World {
         for output in outputs {
             match output {
                 Output::Send(to, packet) => self.send(at, place(to), packet),
-                Output::Up(peer) | Output::Down(peer) => self.judge(at, place(peer)),
+                Output::Up(peer) => self.judge(at, place(peer)),
+                Output::Down(peer) => {
+                    self.called_down.push((self.now, at, place(peer)));
+                    self.judge(at, place(peer));
+                }
             }
         }
         let server = &mut self.servers[at];
@@ -223,7 +264,7 @@ impl World {
     fn send(&mut self, from: usize, to: usize, packet: Vec<u8>) {
         self.sent = (self.sent.0 + 1, self.sent.1 + packet.len());
         let lost = self.rng.random_range(0..100) < self.loss;
-        if !lost && self.servers[from].links.contains(&to) {
+        if !lost && self.servers[from].links.contains(&to) && !self.is_cut(from, to) {
             let after = Duration::from_micros(self.rng.random_range(500..5_000));
             self.plan(after, Event::Arrive { from, to, packet });
         }
@@ -288,14 +329,17 @@ fn life_and_death(seed: u64, count: usize, loss: u32, rest: Duration) {
     let joined = world.run_until(Duration::from_secs(20), World::knows_all);
     world.run(Duration::from_secs(10));
     world.alarms.clear();
+    world.called_down.clear();
     let (packets, bytes) = world.traffic(rest);
-    assert_eq!(world.alarms, [], "somebody was wrongly called down");
+    assert_eq!(world.alarms, [], "somebody was counted as not reachable");
+    assert_eq!(world.called_down, [], "somebody was wrongly called down");
     println!(
-        "  all know all after {joined:.2?}; at rest {packets:.1} packets and {bytes:.0} bytes a second each"
+        "  all know all after {joined:.2?}; for {rest:?} {packets:.1} packets and {bytes:.0} bytes a second \
+         each, nobody called down"
     );
 
     let dead = count / 2;
-    world.kill(dead);
+    world.kill(dead, count);
     let killed = world.now;
     world.run(Duration::from_secs(5));
     let mut noticed: Vec<_> = world.alarms.iter().map(|(at, ..)| *at - killed).collect();
@@ -316,8 +360,64 @@ fn life_and_death(seed: u64, count: usize, loss: u32, rest: Duration) {
 
 #[test]
 fn the_dead_are_known_in_three_seconds_and_nobody_else_is_called_down() {
-    for (seed, count, rest) in [(1, 2, 120), (2, 3, 180), (3, 30, 120), (4, 200, 60)] {
+    for (seed, count, rest) in [(1, 2, 120), (2, 3, 180), (3, 30, 120), (4, 200, 120)] {
         life_and_death(seed, count, 0, Duration::from_secs(10));
         life_and_death(seed, count, 5, Duration::from_secs(rest));
     }
+}
+
+/// How long it takes until no membership counts a dead server as up, where only some lose a link to it.
+fn told_by(seed: u64, count: usize, noticing: usize) -> Duration {
+    let mut world = World::new(seed, count, 5);
+    world.run_until(Duration::from_secs(20), World::knows_all);
+    world.kill(count / 2, noticing);
+    world.run_until(Duration::from_secs(60), World::knows_all)
+}
+
+#[test]
+fn who_does_not_notice_a_death_hears_of_it() {
+    for count in [30, 200] {
+        let told = told_by(5, count, 3);
+        println!("  killed, noticed by 3: known to all memberships after {told:.2?}");
+        assert!(told < Duration::from_secs(4));
+        let found = told_by(6, count, 0);
+        println!("  killed, noticed by none: known to all memberships after {found:.2?}");
+        assert!(found < Duration::from_secs(30));
+    }
+}
+
+#[test]
+fn halves_that_were_cut_find_each_other_again() {
+    for (count, below) in [(3, 1), (30, 10), (60, 30)] {
+        let mut world = World::new(7, count, 5);
+        world.run_until(Duration::from_secs(20), World::knows_all);
+        world.cut(below);
+        world.run(Duration::from_secs(60));
+        let side = |at: usize| at < below;
+        for at in 0..count {
+            let seen: Vec<_> = (0..count).filter(|peer| world.reaches(at, *peer)).collect();
+            let own: Vec<_> =
+                (0..count).filter(|peer| *peer != at && side(*peer) == side(at)).collect();
+            assert_eq!(seen, own, "what server {at} sees");
+        }
+        world.heal();
+        let healed = world.run_until(Duration::from_secs(30), World::knows_all);
+        println!("  cut after {below} and healed: all know all after {healed:.2?}");
+    }
+}
+
+#[test]
+fn a_link_that_is_lost_for_nothing_calls_nobody_down() {
+    let mut world = World::new(8, 30, 5);
+    world.run_until(Duration::from_secs(20), World::knows_all);
+    world.alarms.clear();
+    world.called_down.clear();
+    for second in 0..180 {
+        let (at, peer) = (second % 30, (second * 7 + 3) % 30);
+        if at != peer {
+            world.plan(Duration::ZERO, Event::IdleOut { at, peer });
+        }
+        world.run(Duration::from_secs(1));
+    }
+    assert_eq!((world.alarms, world.called_down), (vec![], vec![]));
 }

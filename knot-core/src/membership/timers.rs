@@ -41,7 +41,7 @@ impl Timers {
     pub(super) fn arm(&mut self, at: Duration, timer: Timer<Name>) {
         let sort = Sort::of(&timer);
         // A suspicion that is repeated does not begin anew.
-        if !self.0.get(&sort).is_some_and(|(_, armed)| *armed == timer) {
+        if self.0.get(&sort).is_none_or(|(_, armed)| *armed != timer) {
             self.0.insert(sort, (at, timer));
         }
     }
