@@ -23,6 +23,7 @@ use knot_core::{
     },
     replica::{self, Replica, Token},
     store::sqlite::SqliteStore,
+    sync::Message,
     wire,
 };
 use tempfile::TempDir;
@@ -365,11 +366,63 @@ async fn a_server_that_stops_is_known_to_be_lost_at_once() {
 }
 
 /// The first frame of a peer, as docs/src/protocol.md has it.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
 struct Hello {
     server: ServerId,
     run: u64,
     process: uuid::Uuid,
+}
+
+/// A link to a node by one who has a server's key, and is no server.
+struct Impersonator {
+    connection: quinn::Connection,
+    _send: quinn::SendStream,
+    receive: quinn::RecvStream,
+}
+
+async fn impersonate(identity: &Identity, node: &Node) -> Impersonator {
+    let endpoint = quinn::Endpoint::client(any_port()).unwrap();
+    let accept = Accept::Known(Arc::new(|_| Verdict::Known));
+    let chain = identity.chain().unwrap();
+    let config = tls::client_config(&identity.key, chain, accept, b"knot-peer/1").unwrap();
+    let connection = endpoint.connect_with(config, node.address, "knot").unwrap().await.unwrap();
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    let hello = Hello { server: identity.server, run: u64::MAX, process: uuid::Uuid::new_v4() };
+    wire::write_frame(&mut send, &hello, wire::MAX_STRANGER_FRAME).await.unwrap();
+    let _: Option<Hello> = wire::read_frame(&mut receive, wire::MAX_STRANGER_FRAME).await.unwrap();
+    eventually("the link is there", || async {
+        node.net.reach().is_linked(identity.server).then_some(())
+    })
+    .await;
+    Impersonator { connection, _send: send, receive }
+}
+
+#[tokio::test]
+async fn a_peer_that_missed_news_is_told_of_it_at_once() {
+    let one = found().await;
+    let two = join_through(&one, "two").await;
+    let (_folder, identity, _) = two.stop().await;
+    lost(&one, identity.server).await;
+    let mut peer = impersonate(&identity, &one).await;
+    // It reads nothing: what it has not got room for waits, and after 16 MiB is left out.
+    let edits = 90;
+    for n in 0..edits {
+        let text = format!("{n}").repeat(250 << 10);
+        describe(&one, template(), &text[..200 << 10]).await;
+    }
+    let (mut news, mut root) = (0, None);
+    let told = async {
+        while root != Some(one.replica.root().sum()) {
+            match wire::read_frame(&mut peer.receive, wire::MAX_PEER_FRAME).await.unwrap().unwrap()
+            {
+                Message::News(_) => news += 1,
+                Message::Root { sum, .. } => root = Some(sum),
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(BOUND, told).await.expect("never told");
+    assert!(news < edits, "nothing was left out");
 }
 
 #[tokio::test]
@@ -380,19 +433,8 @@ async fn datagrams_that_nobody_meant_change_nothing() {
     let (_folder, identity, _) = two.stop().await;
     lost(&one, identity.server).await;
 
-    // Two's key in the hands of one who sends what comes to mind.
-    let endpoint = quinn::Endpoint::client(any_port()).unwrap();
-    let accept = Accept::Known(Arc::new(|_| Verdict::Known));
-    let chain = identity.chain().unwrap();
-    let config = tls::client_config(&identity.key, chain, accept, b"knot-peer/1").unwrap();
-    let connection = endpoint.connect_with(config, one.address, "knot").unwrap().await.unwrap();
-    let (mut send, _receive) = connection.open_bi().await.unwrap();
-    let hello = Hello { server: identity.server, run: u64::MAX, process: uuid::Uuid::new_v4() };
-    wire::write_frame(&mut send, &hello, wire::MAX_STRANGER_FRAME).await.unwrap();
-    eventually("one has the link", || async {
-        one.net.reach().is_linked(identity.server).then_some(())
-    })
-    .await;
+    let peer = impersonate(&identity, &one).await;
+    let connection = &peer.connection;
     let announced = connection.read_datagram().await.unwrap();
     assert!(membership::decode(announced.clone()).is_ok());
     for n in 0..2_000_u32 {

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     id::ServerId,
-    membership,
-    replica::{Link, Outbox},
+    membership::{self, Root},
+    replica::{Link, Outbox, Replica},
     sync::Message,
     wire::{self, MAX_PEER_FRAME, MAX_STRANGER_FRAME},
 };
@@ -32,8 +32,8 @@ pub(super) const ALPN: &[u8] = b"knot-peer/1";
 
 /// How long the other end may take for the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// The most frames and bytes that wait to be sent to one peer: what is beyond is left out, and
-/// reconciliation brings it later.
+/// The most frames and bytes that wait to be sent to one peer: what is beyond is left out, the peer is
+/// told of it when it has taken the rest, and reconciliation brings it.
 const QUEUE: usize = 1_024;
 const QUEUE_BYTES: usize = 16 << 20;
 
@@ -123,8 +123,8 @@ pub(super) async fn run(
 ) -> Result<(), Error> {
     let Greeted { hello, send, mut receive } = greeted;
     let (frames, queue) = mpsc::channel(QUEUE);
-    let queued = Arc::new(AtomicUsize::new(0));
-    let outbox = LinkOutbox { frames, queued: Arc::clone(&queued), connection: connection.clone() };
+    let load = Arc::new(Load::default());
+    let outbox = LinkOutbox { frames, load: Arc::clone(&load), connection: connection.clone() };
     let Ok(link) = shared.replica.link(hello.server, Box::new(outbox)).await else { return Ok(()) };
     let read = async {
         while let Some(message) =
@@ -138,7 +138,7 @@ pub(super) async fn run(
     };
     let result = tokio::select! {
         result = read => result,
-        result = write(send, queue, &queued) => result,
+        result = write(send, queue, &load, &shared.replica) => result,
         result = serve(&connection, shared) => result,
         result = hear(&connection, hello.server, &link, &shared.swim) => result,
     };
@@ -154,14 +154,21 @@ pub(super) fn says_it_stops(connection: &Connection) -> bool {
     )
 }
 
+/// Sends what is queued. Where something was left out, the peer gets the root once it has the rest:
+/// it is then told at once that there is more.
 async fn write(
     mut stream: SendStream,
     mut queue: mpsc::Receiver<Bytes>,
-    queued: &AtomicUsize,
+    load: &Load,
+    replica: &Replica,
 ) -> Result<(), Error> {
     while let Some(frame) = queue.recv().await {
-        queued.fetch_sub(frame.len(), Ordering::Relaxed);
+        load.bytes.fetch_sub(frame.len(), Ordering::Relaxed);
         stream.write_all(&frame).await.map_err(|error| wire::Error::Stream(error.into()))?;
+        if queue.is_empty() && load.missed.swap(false, Ordering::Relaxed) {
+            let root = Message::from(Root::from(replica.root()));
+            wire::write_frame(&mut stream, &root, MAX_PEER_FRAME).await?;
+        }
     }
     Ok(())
 }
@@ -207,19 +214,28 @@ async fn hear(
     }
 }
 
+/// What waits for a peer.
+#[derive(Default)]
+struct Load {
+    bytes: AtomicUsize,
+    /// Whether something was left out since the peer was last told.
+    missed: AtomicBool,
+}
+
 struct LinkOutbox {
     frames: mpsc::Sender<Bytes>,
-    queued: Arc<AtomicUsize>,
+    load: Arc<Load>,
     connection: Connection,
 }
 
 impl Outbox for LinkOutbox {
     fn send(&mut self, frame: Bytes) {
         let length = frame.len();
-        if self.queued.fetch_add(length, Ordering::Relaxed) + length > QUEUE_BYTES
+        if self.load.bytes.fetch_add(length, Ordering::Relaxed) + length > QUEUE_BYTES
             || self.frames.try_send(frame).is_err()
         {
-            self.queued.fetch_sub(length, Ordering::Relaxed);
+            self.load.bytes.fetch_sub(length, Ordering::Relaxed);
+            self.load.missed.store(true, Ordering::Relaxed);
             tracing::debug!(length, "a slow peer missed a frame");
         }
     }

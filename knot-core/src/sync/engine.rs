@@ -159,8 +159,8 @@ impl Engine {
                 (peer.root, peer.fresh) = (Some((count, sum)), true);
                 let told = peer.told;
                 let mut outputs = self.walk_if_differing(now, id);
-                // Equal now, and the peer may not know it yet.
-                if told != Some((count, sum)) && self.equals(id) {
+                // Equal now, or for the peer to begin a walk, and it may not know this root yet.
+                if told != Some(self.wire_root()) && (self.equals(id) || self.me > id) {
                     outputs.push(self.send_root(id));
                 }
                 outputs
