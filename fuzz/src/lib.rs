@@ -16,11 +16,17 @@ use std::{
     panic,
     pin::pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use knot_core::{
+    id::ServerId,
+    membership::{Input, Membership},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 /// libFuzzer's hook ends the process at every panic, also at one that the code under test catches. This one does not: a
 /// panic that nobody catches ends the process all the same, at the edge of the target, without saying which.
@@ -55,6 +61,21 @@ where
     }
     let mut stream = data;
     while let Ok(Some(_)) = now(knot_core::wire::read_frame::<_, T>(&mut stream, limit)) {}
+}
+
+/// The id of a server by its number.
+pub fn server(n: u128) -> ServerId {
+    ServerId(Uuid::from_u128(n))
+}
+
+/// Server 1, which belongs with 2 and 3 and is linked to them.
+pub fn listener() -> Membership {
+    let mut listener = Membership::new(server(1), 1, [1; 32]);
+    listener.handle(Duration::ZERO, Input::Belong([1, 2, 3].map(server).into()));
+    for peer in [2, 3].map(server) {
+        listener.handle(Duration::ZERO, Input::Linked { peer, run: 1 });
+    }
+    listener
 }
 
 /// automerge's header of a change: magic, checksum, type.

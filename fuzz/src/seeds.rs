@@ -1,6 +1,6 @@
 //! Inputs to begin with, made by the code that writes such bytes: what a fuzzer would take days to find.
 
-use std::{fs, io, net::SocketAddr, path::Path};
+use std::{collections::VecDeque, fs, io, net::SocketAddr, path::Path, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use knot_core::{
     doc::{Document, Layering, wall},
     generation::Generation,
     id::{Author, ChangeHash, DocId, Kind, ServerId},
+    membership::{self, Input, Membership, Output, Root},
     net::join::JoinToken,
     replica::Token,
     schema::Scalar,
@@ -20,7 +21,7 @@ use knot_core::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::input_of;
+use crate::{input_of, server};
 
 /// Writes the corpora of all targets into a folder, one folder for each.
 ///
@@ -32,6 +33,7 @@ pub fn write(corpus: &Path) -> io::Result<()> {
         ("causality_token", causality_tokens()),
         ("change", histories()),
         ("join_token", join_tokens()),
+        ("membership", datagrams()),
         ("message", messages()),
     ] {
         let folder = corpus.join(target);
@@ -130,6 +132,47 @@ fn messages() -> Vec<Vec<u8>> {
         Message::Presence(vec![record]),
     ];
     with_frames(messages.iter().map(encoded).collect())
+}
+
+/// What two servers say to the one that [`crate::listener`] is, while they find each other and one of
+/// them calls it down.
+fn datagrams() -> Vec<Vec<u8>> {
+    let mut servers = [1, 2, 3].map(|n| Membership::new(server(n), 1, [n as u8; 32]));
+    let mut waiting = VecDeque::new();
+    let mut seeds = Vec::new();
+    let mut give = |waiting: &mut VecDeque<_>, n: usize, input: Input, now: u64| {
+        let outputs = servers[n].handle(Duration::from_millis(now), input);
+        waiting.extend(outputs.into_iter().map(|output| (server(n as u128 + 1), output)));
+        while let Some((from, output)) = waiting.pop_front() {
+            let Output::Send(to, packet) = output else { continue };
+            if to == server(1) {
+                let root = Root { count: 12, sum: [1, 2, 3, 4] };
+                seeds.push(membership::encode(root, &packet).to_vec());
+            }
+            let at = usize::try_from(to.0.as_u128() - 1).expect("three servers");
+            let now = Duration::from_millis(now);
+            let outputs = servers[at].receive(now, from, &packet).unwrap_or_default();
+            waiting.extend(outputs.into_iter().map(|output| (to, output)));
+        }
+    };
+    let all = [1, 2, 3].map(server);
+    for n in 0..3 {
+        give(&mut waiting, n, Input::Belong(all.into()), 0);
+        for peer in all.into_iter().filter(|peer| *peer != server(n as u128 + 1)) {
+            give(&mut waiting, n, Input::Linked { peer, run: 1 }, 0);
+        }
+    }
+    for step in 0..40 {
+        if step == 20 {
+            let unreached = Input::Unreached { peer: server(1), run: 1 };
+            give(&mut waiting, 1, unreached, step * 100);
+        }
+        (0..3).for_each(|n| give(&mut waiting, n, Input::Due, step * 100));
+    }
+    seeds.sort();
+    seeds.dedup();
+    seeds.truncate(60);
+    seeds
 }
 
 fn agent_frames() -> Vec<Vec<u8>> {

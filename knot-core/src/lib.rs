@@ -76,6 +76,8 @@ pub mod doc;
 pub mod generation;
 pub mod id;
 #[cfg(feature = "replica")]
+pub mod membership;
+#[cfg(feature = "replica")]
 pub mod model;
 pub mod net;
 #[cfg(feature = "replica")]

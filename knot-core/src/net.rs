@@ -3,6 +3,8 @@
 #[cfg(feature = "replica")]
 mod agents;
 #[cfg(feature = "replica")]
+mod dial;
+#[cfg(feature = "replica")]
 mod directory;
 #[cfg(feature = "replica")]
 pub mod identity;
@@ -15,6 +17,8 @@ mod links;
 mod peer;
 #[cfg(feature = "replica")]
 mod service;
+#[cfg(feature = "replica")]
+mod swim;
 pub mod tls;
 
 #[cfg(feature = "replica")]

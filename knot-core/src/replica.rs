@@ -39,14 +39,16 @@ use crate::{
     id::{Author, ChangeHash, DocId, Id, Kind, ServerId},
     schema::{Edit, Entity, Schema},
     store::{Error as StoreError, Grave},
+    sync::Fingerprint,
     wire,
 };
 
 /// How many inputs may wait for the replica before callers do.
 const QUEUE: usize = 1_024;
 
-/// How often it is looked whether a peer has become equal.
-const EQUAL_ASK: Duration = Duration::from_millis(20);
+/// How often it is looked whether a peer has become equal, and after how many looks it is asked.
+const EQUAL_LOOK: Duration = Duration::from_millis(20);
+const EQUAL_ASK: u32 = 50;
 
 /// A commit failed. Nothing of it is acknowledged, shown or sent.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -193,6 +195,11 @@ impl Replica {
     /// The number of this run of the server: raised each time its store is opened.
     pub fn run(&self) -> u64 {
         self.run
+    }
+
+    /// The fingerprint of everything held here: that of another replica is equal if it holds the same.
+    pub fn root(&self) -> Fingerprint {
+        self.shown.root()
     }
 
     /// A document, if it lives and is held here.
@@ -409,18 +416,20 @@ impl Replica {
     /// They were not equal within `bound`.
     pub async fn wait_until_equal(&self, peer: ServerId, bound: Duration) -> Result<(), Behind> {
         let equal = async {
-            let mut asks = tokio::time::interval(EQUAL_ASK);
-            loop {
-                asks.tick().await;
+            let mut looks = tokio::time::interval(EQUAL_LOOK);
+            for look in 1_u32.. {
+                looks.tick().await;
                 let (reply, answer) = oneshot::channel();
                 let reply = Box::new(move |equals| {
                     reply.send(equals).ok();
                 });
-                self.send(Input::Equals { peer, reply }).await.map_err(|_| Behind)?;
+                let ask = look % EQUAL_ASK == 0;
+                self.send(Input::Equals { peer, ask, reply }).await.map_err(|_| Behind)?;
                 if answer.await.map_err(|_| Behind)? {
                     return Ok(());
                 }
             }
+            Err(Behind)
         };
         tokio::time::timeout(bound, equal).await.map_err(|_| Behind)?
     }

@@ -13,6 +13,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use knot_core::{
     agent,
     id::{Author, Id, ServerId},
+    membership,
     model::{self, Server, Template},
     net::{
         self, KeyPair, Net,
@@ -22,6 +23,8 @@ use knot_core::{
     },
     replica::{self, Replica, Token},
     store::sqlite::SqliteStore,
+    sync::Message,
+    wire,
 };
 use tempfile::TempDir;
 
@@ -140,6 +143,20 @@ async fn linked(node: &Node, peer: &Node) {
     let peer = peer.identity.server;
     let up = reach.wait_for(|reach| reach.get(&peer).is_some_and(|one| one.linked));
     tokio::time::timeout(BOUND, up).await.expect("never linked").unwrap();
+}
+
+/// Waits until a node counts a peer as up, by membership and not only by their link.
+async fn up(node: &Node, peer: ServerId) {
+    let mut reach = node.net.reach().watch();
+    let up = reach.wait_for(|reach| reach.get(&peer).is_some_and(|one| one.linked && one.up));
+    tokio::time::timeout(BOUND, up).await.expect("never up").unwrap();
+}
+
+/// Waits until a node counts a peer as not reachable.
+async fn lost(node: &Node, peer: ServerId) {
+    let mut reach = node.net.reach().watch();
+    let lost = reach.wait_for(|reach| reach.get(&peer).is_some_and(|one| !one.is_reachable()));
+    tokio::time::timeout(BOUND, lost).await.expect("never lost").unwrap();
 }
 
 async fn describe(node: &Node, id: Id<Template>, text: &str) -> Token {
@@ -282,4 +299,163 @@ async fn a_stranger_gets_no_byte() {
         let reason = connection.closed().await;
         assert!(matches!(reason, quinn::ConnectionError::ConnectionClosed(_)), "{reason}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_is_known_to_be_lost_and_is_up_when_it_returns() {
+    let one = found().await;
+    let two = join_through(&one, "two").await;
+    let three = join_through(&one, "three").await;
+    let server = two.identity.server;
+    // It runs again, in a runtime of its own that can be ended without a word to anybody.
+    let (folder, identity, address) = two.stop().await;
+    let mut process = tokio::runtime::Builder::new_multi_thread();
+    let process = process.worker_threads(1).enable_all().build().unwrap();
+    let two = process.spawn(start(folder, identity, address)).await.unwrap();
+    for node in [&one, &three] {
+        up(node, server).await;
+        up(&two, node.identity.server).await;
+    }
+    let Remains { folder, identity, address } = kill(process, two);
+    let killed = std::time::Instant::now();
+    tokio::join!(lost(&one, server), lost(&three, server));
+    let took = killed.elapsed();
+    println!("two servers knew after {took:?} that the third was lost");
+    assert!(took > Duration::from_secs(1), "it was closed, not killed");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    // It still belongs, and the others have not lost each other.
+    assert!(one.replica.get(Id::<Server>::from_uuid(server.0)).is_some());
+    assert!(one.net.reach().is_reachable(three.identity.server));
+
+    let two = start(folder, identity, address).await;
+    for node in [&one, &three] {
+        up(node, server).await;
+        up(&two, node.identity.server).await;
+    }
+}
+
+/// What a killed server leaves.
+struct Remains {
+    folder: TempDir,
+    identity: Arc<Identity>,
+    address: SocketAddr,
+}
+
+/// Ends a runtime with the node in it: no task of it runs again, so nothing is closed.
+fn kill(process: tokio::runtime::Runtime, node: Node) -> Remains {
+    process.shutdown_background();
+    let Node { folder, identity, address, .. } = node;
+    Remains { folder, identity, address }
+}
+
+#[tokio::test]
+async fn a_server_that_stops_is_known_to_be_lost_at_once() {
+    let one = found().await;
+    let two = join_through(&one, "two").await;
+    let server = two.identity.server;
+    up(&one, server).await;
+    let stopping = std::time::Instant::now();
+    let known = async {
+        lost(&one, server).await;
+        stopping.elapsed()
+    };
+    let (_, took) = tokio::join!(two.stop(), known);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let reach = *one.net.reach().watch().borrow().get(&server).unwrap();
+    assert!(!reach.linked && !reach.up, "{reach:?}");
+}
+
+/// The first frame of a peer, as docs/src/protocol.md has it.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Hello {
+    server: ServerId,
+    run: u64,
+    process: uuid::Uuid,
+}
+
+/// A link to a node by one who has a server's key, and is no server.
+struct Impersonator {
+    connection: quinn::Connection,
+    _send: quinn::SendStream,
+    receive: quinn::RecvStream,
+}
+
+async fn impersonate(identity: &Identity, node: &Node) -> Impersonator {
+    let endpoint = quinn::Endpoint::client(any_port()).unwrap();
+    let accept = Accept::Known(Arc::new(|_| Verdict::Known));
+    let chain = identity.chain().unwrap();
+    let config = tls::client_config(&identity.key, chain, accept, b"knot-peer/1").unwrap();
+    let connection = endpoint.connect_with(config, node.address, "knot").unwrap().await.unwrap();
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    let hello = Hello { server: identity.server, run: u64::MAX, process: uuid::Uuid::new_v4() };
+    wire::write_frame(&mut send, &hello, wire::MAX_STRANGER_FRAME).await.unwrap();
+    let _: Option<Hello> = wire::read_frame(&mut receive, wire::MAX_STRANGER_FRAME).await.unwrap();
+    eventually("the link is there", || async {
+        node.net.reach().is_linked(identity.server).then_some(())
+    })
+    .await;
+    Impersonator { connection, _send: send, receive }
+}
+
+#[tokio::test]
+async fn a_peer_that_missed_news_is_told_of_it_at_once() {
+    let one = found().await;
+    let two = join_through(&one, "two").await;
+    let (_folder, identity, _) = two.stop().await;
+    lost(&one, identity.server).await;
+    let mut peer = impersonate(&identity, &one).await;
+    // It reads nothing: what it has not got room for waits, and after 16 MiB is left out.
+    let edits = 90;
+    for n in 0..edits {
+        let text = format!("{n}").repeat(250 << 10);
+        describe(&one, template(), &text[..200 << 10]).await;
+    }
+    let (mut news, mut root) = (0, None);
+    let told = async {
+        while root != Some(one.replica.root().sum()) {
+            match wire::read_frame(&mut peer.receive, wire::MAX_PEER_FRAME).await.unwrap().unwrap()
+            {
+                Message::News(_) => news += 1,
+                Message::Root { sum, .. } => root = Some(sum),
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(BOUND, told).await.expect("never told");
+    assert!(news < edits, "nothing was left out");
+}
+
+#[tokio::test]
+async fn datagrams_that_nobody_meant_change_nothing() {
+    let one = found().await;
+    let two = join_through(&one, "two").await;
+    up(&one, two.identity.server).await;
+    let (_folder, identity, _) = two.stop().await;
+    lost(&one, identity.server).await;
+
+    let peer = impersonate(&identity, &one).await;
+    let connection = &peer.connection;
+    let announced = connection.read_datagram().await.unwrap();
+    assert!(membership::decode(announced.clone()).is_ok());
+    for n in 0..2_000_u32 {
+        let mut junk = match n % 3 {
+            0 => vec![n as u8; n as usize % 1_100],
+            1 => [&announced[..41], &vec![n as u8; n as usize % 1_000]].concat(),
+            _ => announced.to_vec(),
+        };
+        let at = n as usize % junk.len().max(1);
+        if let Some(byte) = junk.get_mut(at) {
+            *byte ^= 1 << (n % 8);
+        }
+        connection.send_datagram_wait(junk.into()).await.unwrap();
+    }
+    // What was asked after all of it is answered, the link is there, and nobody is up.
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    wire::write_frame(&mut send, &"Echo", wire::MAX_STRANGER_FRAME).await.unwrap();
+    let answer: Option<bool> =
+        wire::read_frame(&mut receive, wire::MAX_STRANGER_FRAME).await.unwrap();
+    assert_eq!(answer, Some(true));
+    let reach = *one.net.reach().watch().borrow().get(&identity.server).unwrap();
+    assert!(reach.linked && !reach.up, "{reach:?}");
+    describe(&one, template(), "and it goes on").await;
 }

@@ -1,4 +1,4 @@
-//! Which peers are linked now, over which connection, and since when one is or is not.
+//! Which peers are linked now, over which connection, and since when a server can be reached or not.
 
 use std::{
     collections::BTreeMap,
@@ -11,13 +11,22 @@ use tokio::sync::watch;
 use super::peer::{CLOSE_DUPLICATE, Hello};
 use crate::{clock::Millis, id::ServerId};
 
-/// Whether a peer is linked, and since when that has been so.
+/// Whether a server can be reached, and since when that has been so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
-    /// Whether it is linked.
+    /// Whether it is linked to this server.
     pub linked: bool,
-    /// Since when, by this server's clock.
+    /// Whether membership counts it as up: servers that are heard here reach it.
+    pub up: bool,
+    /// Since when it can be reached or cannot, by this server's clock.
     pub since: Millis,
+}
+
+impl Reach {
+    /// Whether it can be reached, by this server or by others that this one hears.
+    pub fn is_reachable(&self) -> bool {
+        self.linked || self.up
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +68,11 @@ impl Links {
         self.reach.borrow().get(&peer).is_some_and(|reach| reach.linked)
     }
 
+    /// Whether a server can be reached now, by this one or by others that it hears.
+    pub fn is_reachable(&self, server: ServerId) -> bool {
+        self.reach.borrow().get(&server).is_some_and(Reach::is_reachable)
+    }
+
     /// The connection to a peer that is linked.
     pub(super) fn connection(&self, peer: ServerId) -> Option<Connection> {
         self.lock().get(&peer).map(|link| link.connection.clone())
@@ -82,19 +96,22 @@ impl Links {
         }
         links.insert(peer, link);
         drop(links);
-        self.set_reach(peer, true);
+        self.set_linked(peer, true);
         Ok(())
     }
 
-    /// Takes a connection out of the table, if it is the link to its peer.
-    pub(super) fn remove(&self, peer: ServerId, connection: &Connection) {
+    /// Takes a connection out of the table, if it is the link to its peer; whether it was.
+    pub(super) fn remove(&self, peer: ServerId, connection: &Connection) -> bool {
         let mut links = self.lock();
-        if links.get(&peer).is_some_and(|one| one.connection.stable_id() == connection.stable_id())
-        {
+        let is_link = links
+            .get(&peer)
+            .is_some_and(|one| one.connection.stable_id() == connection.stable_id());
+        if is_link {
             links.remove(&peer);
             drop(links);
-            self.set_reach(peer, false);
+            self.set_linked(peer, false);
         }
+        is_link
     }
 
     /// The connections of all links.
@@ -102,12 +119,19 @@ impl Links {
         self.lock().values().map(|link| link.connection.clone()).collect()
     }
 
-    /// Shows a peer as not linked yet.
+    /// The connections of the links to others than this peer.
+    pub(super) fn others(&self, peer: ServerId) -> Vec<Connection> {
+        let links = self.lock();
+        let others = links.iter().filter(|(other, _)| **other != peer);
+        others.map(|(_, link)| link.connection.clone()).collect()
+    }
+
+    /// Shows a server as not reached yet.
     pub(super) fn expect(&self, peer: ServerId) {
         self.reach.send_if_modified(|reach| {
             let news = !reach.contains_key(&peer);
             if news {
-                reach.insert(peer, Reach { linked: false, since: Millis::now() });
+                reach.insert(peer, Reach { linked: false, up: false, since: Millis::now() });
             }
             news
         });
@@ -118,17 +142,31 @@ impl Links {
         self.reach.send_if_modified(|reach| reach.remove(&peer).is_some());
     }
 
-    fn set_reach(&self, peer: ServerId, linked: bool) {
+    fn set_linked(&self, peer: ServerId, linked: bool) {
         self.reach.send_if_modified(|reach| {
-            let changed = reach.get(&peer).is_none_or(|reach| reach.linked != linked);
-            if changed {
-                reach.insert(peer, Reach { linked, since: Millis::now() });
-            }
-            changed
+            let new = Reach { linked: false, up: false, since: Millis::now() };
+            change(reach.entry(peer).or_insert(new), |reach| reach.linked = linked)
+        });
+    }
+
+    /// Takes in what membership says of a server.
+    pub(super) fn set_up(&self, server: ServerId, up: bool) {
+        self.reach.send_if_modified(|reach| {
+            reach.get_mut(&server).is_some_and(|reach| change(reach, |reach| reach.up = up))
         });
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ServerId, Link>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether it changed anything.
+fn change(reach: &mut Reach, change: impl FnOnce(&mut Reach)) -> bool {
+    let before = *reach;
+    change(reach);
+    if reach.is_reachable() != before.is_reachable() {
+        reach.since = Millis::now();
+    }
+    *reach != before
 }

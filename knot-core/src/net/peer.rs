@@ -1,23 +1,28 @@
-//! One link between two servers: a handshake, then the replica's messages, and relayed sessions.
+//! One link between two servers: a handshake, then the replica's messages, datagrams of membership,
+//! and relayed sessions.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
 
-use super::agents::Agents;
+use super::{
+    service::Shared,
+    swim::{self, Swim},
+};
 use crate::{
     id::ServerId,
-    replica::{Outbox, Replica},
+    membership::{self, Root},
+    replica::{Link, Outbox, Replica},
     sync::Message,
     wire::{self, MAX_PEER_FRAME, MAX_STRANGER_FRAME},
 };
@@ -27,8 +32,8 @@ pub(super) const ALPN: &[u8] = b"knot-peer/1";
 
 /// How long the other end may take for the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// The most frames and bytes that wait to be sent to one peer: what is beyond is left out, and
-/// reconciliation brings it later.
+/// The most frames and bytes that wait to be sent to one peer: what is beyond is left out, the peer is
+/// told of it when it has taken the rest, and reconciliation brings it.
 const QUEUE: usize = 1_024;
 const QUEUE_BYTES: usize = 16 << 20;
 
@@ -54,6 +59,10 @@ pub(super) struct Hello {
 pub(super) enum Open {
     /// A session with the agent of this space, which is linked to the receiver.
     Relay(Uuid),
+    /// The question whether the receiver reaches this server now; the answer is a truth value.
+    Reach(ServerId),
+    /// The question whether the receiver is there; the answer is `true`.
+    Echo,
 }
 
 /// A link could not be made, or ended.
@@ -62,7 +71,7 @@ pub(super) enum Error {
     #[error("the other end took too long")]
     Slow,
     #[error("the connection failed: {0}")]
-    Connection(#[from] quinn::ConnectionError),
+    Connection(#[from] ConnectionError),
     #[error("the other end said something else than its name")]
     Handshake,
     #[error("the other end is {0}, which its key does not belong to")]
@@ -110,14 +119,13 @@ pub(super) async fn be_greeted(
 pub(super) async fn run(
     connection: Connection,
     greeted: Greeted,
-    replica: &Replica,
-    agents: &Agents,
+    shared: &Shared,
 ) -> Result<(), Error> {
     let Greeted { hello, send, mut receive } = greeted;
     let (frames, queue) = mpsc::channel(QUEUE);
-    let queued = Arc::new(AtomicUsize::new(0));
-    let outbox = LinkOutbox { frames, queued: Arc::clone(&queued), connection: connection.clone() };
-    let Ok(link) = replica.link(hello.server, Box::new(outbox)).await else { return Ok(()) };
+    let load = Arc::new(Load::default());
+    let outbox = LinkOutbox { frames, load: Arc::clone(&load), connection: connection.clone() };
+    let Ok(link) = shared.replica.link(hello.server, Box::new(outbox)).await else { return Ok(()) };
     let read = async {
         while let Some(message) =
             wire::read_frame::<_, Message>(&mut receive, MAX_PEER_FRAME).await?
@@ -130,54 +138,104 @@ pub(super) async fn run(
     };
     let result = tokio::select! {
         result = read => result,
-        result = write(send, queue, &queued) => result,
-        result = serve(&connection, agents) => result,
+        result = write(send, queue, &load, &shared.replica) => result,
+        result = serve(&connection, shared) => result,
+        result = hear(&connection, hello.server, &link, &shared.swim) => result,
     };
     link.close().await;
     result
 }
 
+/// Whether the connection has ended because the other end stops.
+pub(super) fn says_it_stops(connection: &Connection) -> bool {
+    matches!(
+        connection.close_reason(),
+        Some(ConnectionError::ApplicationClosed(close)) if close.error_code == CLOSE_STOPPING
+    )
+}
+
+/// Sends what is queued. Where something was left out, the peer gets the root once it has the rest:
+/// it is then told at once that there is more.
 async fn write(
     mut stream: SendStream,
     mut queue: mpsc::Receiver<Bytes>,
-    queued: &AtomicUsize,
+    load: &Load,
+    replica: &Replica,
 ) -> Result<(), Error> {
     while let Some(frame) = queue.recv().await {
-        queued.fetch_sub(frame.len(), Ordering::Relaxed);
+        load.bytes.fetch_sub(frame.len(), Ordering::Relaxed);
         stream.write_all(&frame).await.map_err(|error| wire::Error::Stream(error.into()))?;
+        if queue.is_empty() && load.missed.swap(false, Ordering::Relaxed) {
+            let root = Message::from(Root::from(replica.root()));
+            wire::write_frame(&mut stream, &root, MAX_PEER_FRAME).await?;
+        }
     }
     Ok(())
 }
 
 /// Takes the streams that the other end opens.
-async fn serve(connection: &Connection, agents: &Agents) -> Result<(), Error> {
+async fn serve(connection: &Connection, shared: &Shared) -> Result<(), Error> {
     loop {
-        let (send, mut receive) = connection.accept_bi().await?;
-        let agents = agents.clone();
+        let (mut send, mut receive) = connection.accept_bi().await?;
+        let (agents, links) = (shared.agents.clone(), shared.links.clone());
         // Bounded by the connection's limit of streams, and ends with the connection.
         tokio::spawn(async move {
             let open = timeout(HANDSHAKE, wire::read_frame(&mut receive, MAX_STRANGER_FRAME)).await;
             match open {
                 Ok(Ok(Some(Open::Relay(space)))) => agents.relay(space, send, receive).await,
+                Ok(Ok(Some(Open::Reach(server)))) => {
+                    let reaches = swim::reaches(&links, server).await;
+                    wire::write_frame(&mut send, &reaches, MAX_STRANGER_FRAME).await.ok();
+                }
+                Ok(Ok(Some(Open::Echo))) => {
+                    wire::write_frame(&mut send, &true, MAX_STRANGER_FRAME).await.ok();
+                }
                 _ => tracing::debug!("a peer opened a stream and did not say what for"),
             }
         });
     }
 }
 
+/// Takes the datagrams of the other end: its root is for the replica, the rest for membership.
+async fn hear(
+    connection: &Connection,
+    peer: ServerId,
+    link: &Link,
+    swim: &Swim,
+) -> Result<(), Error> {
+    loop {
+        match membership::decode(connection.read_datagram().await?) {
+            Ok((root, packet)) => {
+                swim.offer(peer, packet);
+                link.offer(root.into());
+            }
+            Err(error) => tracing::debug!(%peer, %error, "a datagram was dropped"),
+        }
+    }
+}
+
+/// What waits for a peer.
+#[derive(Default)]
+struct Load {
+    bytes: AtomicUsize,
+    /// Whether something was left out since the peer was last told.
+    missed: AtomicBool,
+}
+
 struct LinkOutbox {
     frames: mpsc::Sender<Bytes>,
-    queued: Arc<AtomicUsize>,
+    load: Arc<Load>,
     connection: Connection,
 }
 
 impl Outbox for LinkOutbox {
     fn send(&mut self, frame: Bytes) {
         let length = frame.len();
-        if self.queued.fetch_add(length, Ordering::Relaxed) + length > QUEUE_BYTES
+        if self.load.bytes.fetch_add(length, Ordering::Relaxed) + length > QUEUE_BYTES
             || self.frames.try_send(frame).is_err()
         {
-            self.queued.fetch_sub(length, Ordering::Relaxed);
+            self.load.bytes.fetch_sub(length, Ordering::Relaxed);
+            self.load.missed.store(true, Ordering::Relaxed);
             tracing::debug!(length, "a slow peer missed a frame");
         }
     }

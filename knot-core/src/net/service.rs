@@ -15,18 +15,20 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
     agents::Agents,
+    dial::{Dialler, dial_peers, keep_linked},
     directory::{Directory, Role},
     identity::{self, Identity},
     join,
     keys::PublicKey,
-    links::{Link, Links, Reach, Refused},
+    links::{Link, Links, Refused},
     peer::{self, CLOSE_DUPLICATE, CLOSE_REFUSED, CLOSE_STOPPING, Hello},
-    tls::{self, Accept, Judge},
+    swim::{self, Swim},
+    tls::{self, Judge},
 };
 use crate::{
     agent::{self, ServerAddress},
@@ -39,15 +41,7 @@ use crate::{
 /// The most handshakes at a time: each costs a few kilobytes for somebody who has proven nothing.
 const HANDSHAKES: usize = 256;
 /// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Waits between two attempts to dial a peer: doubled from the first to the last.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
-/// The longest wait of a server that was told that it is removed.
-const REMOVED_BACK_OFF: Duration = Duration::from_secs(60);
-/// A link that lasted so long was a good one: the next wait is the shortest again.
-const GOOD_LINK: Duration = Duration::from_secs(5);
-/// The end with the higher id leaves the other so much time to dial first.
-const AFTER_YOU: Duration = Duration::from_millis(250);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// The network could not be started. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -75,14 +69,15 @@ pub(super) struct Shared {
     pub(super) identity: Arc<Identity>,
     pub(super) replica: Replica,
     pub(super) run: u64,
-    process: Uuid,
-    endpoint: Endpoint,
-    chain: Vec<CertificateDer<'static>>,
-    directory: Arc<Directory>,
-    links: Links,
-    agents: Agents,
-    removed: Arc<watch::Sender<bool>>,
-    stop: CancellationToken,
+    pub(super) process: Uuid,
+    pub(super) endpoint: Endpoint,
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) links: Links,
+    pub(super) agents: Agents,
+    pub(super) swim: Swim,
+    pub(super) removed: Arc<watch::Sender<bool>>,
+    pub(super) stop: CancellationToken,
 }
 
 /// A handle to the network; clones share it.
@@ -134,6 +129,7 @@ impl Service {
         let links = Links::new();
         let (addresses, servers) = watch::channel(Vec::new());
         let agents = Agents::new(replica.clone(), links.clone(), servers);
+        let (swim, events) = Swim::new();
         let shared = Shared {
             run: replica.run(),
             identity,
@@ -144,11 +140,13 @@ impl Service {
             directory,
             links,
             agents,
+            swim,
             removed: Arc::new(watch::Sender::new(false)),
             stop: CancellationToken::new(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(shared.clone()));
+        tasks.spawn(swim::run(shared.clone(), events));
         tasks.spawn(follow(shared.clone(), addresses));
         Ok(Self { net: Net { shared }, tasks })
     }
@@ -169,7 +167,7 @@ impl Service {
 }
 
 impl Net {
-    /// Which peers are linked; changes can be waited for.
+    /// Which servers can be reached, and which are linked; changes can be waited for.
     pub fn reach(&self) -> &Links {
         &self.shared.links
     }
@@ -256,7 +254,7 @@ fn key_of(connection: &Connection) -> Option<PublicKey> {
     PublicKey::of_certificate(chain.first()?).ok()
 }
 
-fn hello(shared: &Shared) -> Hello {
+pub(super) fn hello(shared: &Shared) -> Hello {
     Hello { server: shared.identity.server, run: shared.run, process: shared.process }
 }
 
@@ -273,7 +271,7 @@ async fn accept_peer(shared: &Shared, connection: Connection, id: ServerId) {
     }
 }
 
-async fn run_link(
+pub(super) async fn run_link(
     shared: &Shared,
     connection: Connection,
     greeted: peer::Greeted,
@@ -293,9 +291,14 @@ async fn run_link(
         }
     }
     tracing::info!(peer = %id, "peer linked");
-    let ended = peer::run(connection.clone(), greeted, &shared.replica, &shared.agents).await;
+    let run = greeted.hello.run;
+    shared.swim.linked(id, run).await;
+    let ended = peer::run(connection.clone(), greeted, shared).await;
+    let stops = peer::says_it_stops(&connection);
     connection.close(CLOSE_REFUSED, b"the link has ended");
-    shared.links.remove(id, &connection);
+    if shared.links.remove(id, &connection) {
+        shared.swim.lost(id, run, stops).await;
+    }
     if let Err(error) = ended {
         tracing::info!(peer = %id, %error, "peer link ended");
     }
@@ -312,7 +315,7 @@ async fn follow(shared: Shared, addresses: watch::Sender<Vec<ServerAddress>>) {
     for server in shared.replica.list::<Server>() {
         shared.directory.follow(&shared.replica, server.id().into());
     }
-    dial_peers(&shared, &mut diallers);
+    shared.swim.belong(dial_peers(&shared, &mut diallers)).await;
     tell_addresses(&shared, &addresses).await;
     loop {
         let (Changed::Document(subject) | Changed::Record(subject)) = changes.next().await;
@@ -320,7 +323,7 @@ async fn follow(shared: Shared, addresses: watch::Sender<Vec<ServerAddress>>) {
             close_without_role(&shared);
         }
         if subject.kind == Server::KIND {
-            dial_peers(&shared, &mut diallers);
+            shared.swim.belong(dial_peers(&shared, &mut diallers)).await;
             tell_addresses(&shared, &addresses).await;
         }
     }
@@ -332,127 +335,6 @@ fn close_without_role(shared: &Shared) {
         let role = key_of(&connection).and_then(|key| shared.directory.role(&key));
         if role.is_none() {
             connection.close(CLOSE_REFUSED, b"this key is no longer accepted");
-        }
-    }
-}
-
-/// A task that keeps one peer linked. With this value it stops dialling; a link that is up ends
-/// with its connection.
-struct Dialler {
-    address: String,
-    _stop: DropGuard,
-}
-
-fn dial_peers(shared: &Shared, diallers: &mut BTreeMap<ServerId, Dialler>) {
-    let me = shared.identity.server;
-    let own = Id::<Server>::from_uuid(me.0);
-    if shared.replica.grave(own).is_some() {
-        shared.removed.send_replace(true);
-    }
-    let servers = shared.replica.list::<Server>();
-    let mut wanted = BTreeMap::new();
-    for server in servers.iter().filter(|server| server.key.is_some() && server.id() != own) {
-        wanted.insert(ServerId(server.id().uuid()), server.quic.clone());
-    }
-    diallers.retain(|id, dialler| {
-        let keep = wanted.get(id) == Some(&dialler.address);
-        if !wanted.contains_key(id) {
-            shared.links.forget(*id);
-        }
-        keep
-    });
-    for (id, address) in wanted {
-        diallers.entry(id).or_insert_with(|| {
-            shared.links.expect(id);
-            let stop = shared.stop.child_token();
-            let (shared, dialled, stopped) = (shared.clone(), address.clone(), stop.clone());
-            tokio::spawn(async move { keep_linked(&shared, id, &dialled, &stopped).await });
-            Dialler { address, _stop: stop.drop_guard() }
-        });
-    }
-}
-
-/// Dials a peer whenever it is not linked, until told to stop.
-async fn keep_linked(shared: &Shared, id: ServerId, address: &str, stop: &CancellationToken) {
-    let mut wait = if shared.identity.server > id { AFTER_YOU } else { Duration::ZERO };
-    let mut reach = shared.links.watch();
-    loop {
-        let apart = async {
-            tokio::time::sleep(wait).await;
-            let unlinked =
-                |reach: &BTreeMap<_, Reach>| !reach.get(&id).is_some_and(|one| one.linked);
-            reach.wait_for(unlinked).await.is_ok()
-        };
-        if !matches!(stop.run_until_cancelled(apart).await, Some(true)) {
-            return;
-        }
-        let began = tokio::time::Instant::now();
-        let dialled = tokio::select! {
-            // The peer was quicker to dial us.
-            () = linked(&mut reach, id) => None,
-            dialled = dial(shared, id, address) => Some(dialled),
-        };
-        match dialled {
-            Some(Ok((connection, greeted))) => {
-                run_link(shared, connection, greeted, shared.identity.server).await;
-            }
-            Some(Err(error)) => {
-                tracing::debug!(peer = %id, address, %error, "a peer could not be dialled");
-            }
-            None => {}
-        }
-        let longer = if began.elapsed() > GOOD_LINK { BACK_OFF.0 } else { wait * 2 };
-        let longest = if *shared.removed.borrow() { REMOVED_BACK_OFF } else { BACK_OFF.1 };
-        wait = longer.clamp(BACK_OFF.0, longest).mul_f64(0.5 + rand::random::<f64>() / 2.0);
-    }
-}
-
-async fn linked(reach: &mut watch::Receiver<BTreeMap<ServerId, Reach>>, id: ServerId) {
-    drop(reach.wait_for(|reach| reach.get(&id).is_some_and(|one| one.linked)).await);
-}
-
-#[derive(Debug, thiserror::Error)]
-enum DialError {
-    #[error("the address does not resolve: {0}")]
-    Resolve(#[from] io::Error),
-    #[error("the address resolves to nothing")]
-    NoAddress,
-    #[error("{0}")]
-    Connect(#[from] quinn::ConnectError),
-    #[error("{0}")]
-    Connection(#[from] quinn::ConnectionError),
-    #[error("no answer")]
-    Slow,
-    #[error("{0}")]
-    Tls(#[from] tls::Error),
-    #[error("{0}")]
-    Peer(#[from] peer::Error),
-}
-
-async fn dial(
-    shared: &Shared,
-    id: ServerId,
-    address: &str,
-) -> Result<(Connection, peer::Greeted), DialError> {
-    let address = tokio::net::lookup_host(address).await?.next().ok_or(DialError::NoAddress)?;
-    let directory = Arc::clone(&shared.directory);
-    let judge: Judge = Arc::new(move |key| match directory.role(key) {
-        Some(Role::Peer(server)) if server == id => tls::Verdict::Known,
-        _ => tls::Verdict::Unknown,
-    });
-    let (identity, chain) = (&shared.identity, shared.chain.clone());
-    let config = tls::client_config(&identity.key, chain, Accept::Known(judge), peer::ALPN)?;
-    let connecting = shared.endpoint.connect_with(config, address, "knot")?;
-    let connection = timeout(HANDSHAKE, connecting).await.map_err(|_| DialError::Slow)??;
-    match peer::greet(&connection, hello(shared)).await {
-        Ok(greeted) if greeted.hello.server == id => Ok((connection, greeted)),
-        Ok(greeted) => Err(peer::Error::Name(greeted.hello.server).into()),
-        Err(error) => {
-            let removed = connection.close_reason().as_ref().is_some_and(tls::says_removed);
-            if removed && !shared.removed.send_replace(true) {
-                tracing::error!("this server has been removed from its cluster");
-            }
-            Err(error.into())
         }
     }
 }

@@ -131,11 +131,16 @@ pub fn client_config(
     Ok(config)
 }
 
+/// The most bytes of datagrams that wait each way: the oldest are dropped.
+const DATAGRAMS: usize = 64 << 10;
+
 fn transport() -> quinn::TransportConfig {
     let mut transport = quinn::TransportConfig::default();
     transport
         .max_idle_timeout(Some(quinn::VarInt::from_u32(2_000).into()))
         .keep_alive_interval(Some(KEEP_ALIVE))
+        .datagram_receive_buffer_size(Some(DATAGRAMS))
+        .datagram_send_buffer_size(DATAGRAMS)
         .max_concurrent_uni_streams(quinn::VarInt::from_u32(0))
         .max_concurrent_bidi_streams(quinn::VarInt::from_u32(1_024));
     transport

@@ -35,8 +35,8 @@ use crate::{
     schema::Schema,
     store::{Error as StoreError, Grave, Record, Remains, Store, StoredDocument, Transaction},
     sync::{
-        Answer, Engine, Input as EngineInput, Message, Output as EngineOutput, dead_digest,
-        heads_digest, record_digest,
+        Answer, Engine, Fingerprint, Input as EngineInput, Message, Output as EngineOutput,
+        dead_digest, heads_digest, record_digest,
     },
     wire,
 };
@@ -57,8 +57,9 @@ pub(crate) enum Input {
     Load { doc: DocId, reply: Box<dyn FnOnce(Result<Stored, StoreError>) + Send> },
     /// Whether all of these changes are held, or the document is dead.
     Holds { doc: DocId, heads: Vec<ChangeHash>, reply: Box<dyn FnOnce(bool) + Send> },
-    /// Whether a linked peer was last heard to hold exactly what is held here.
-    Equals { peer: ServerId, reply: Box<dyn FnOnce(bool) + Send> },
+    /// Whether a linked peer was last heard to hold exactly what is held here; and if not so,
+    /// perhaps ask it.
+    Equals { peer: ServerId, ask: bool, reply: Box<dyn FnOnce(bool) + Send> },
     /// A peer is linked.
     PeerUp(ServerId),
     /// The link to a peer is gone.
@@ -83,6 +84,7 @@ pub(crate) struct Effects {
 pub(crate) struct Shown {
     index: RwLock<Index>,
     watches: Watches,
+    root: RwLock<Fingerprint>,
 }
 
 impl Shown {
@@ -92,6 +94,11 @@ impl Shown {
 
     fn write(&self, write: impl FnOnce(&mut Index)) {
         write(&mut self.index.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The fingerprint of everything held.
+    pub(crate) fn root(&self) -> Fingerprint {
+        *self.root.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn watch(&self, kinds: &[Kind]) -> Watch {
@@ -194,6 +201,7 @@ impl Core {
         {
             tracing::warn!(%error, "new views could not be stored: the next start makes them again");
         }
+        core.show_root();
         Ok(core)
     }
 
@@ -287,7 +295,14 @@ impl Core {
             Input::Present { subject, value } => self.present(subject, value, effects),
             Input::Load { doc, reply } => reply(self.store.load(doc, true)),
             Input::Holds { doc, heads, reply } => reply(self.holds(doc, &heads)),
-            Input::Equals { peer, reply } => reply(self.engine.equals(peer)),
+            Input::Equals { peer, ask, reply } => {
+                let equal = self.engine.equals(peer);
+                if ask && !equal {
+                    let asked = self.engine.ask(peer).into_iter().collect();
+                    self.engine_outputs(asked, effects);
+                }
+                reply(equal);
+            }
             Input::PeerUp(peer) => self.peer_up(now, peer, effects),
             Input::PeerDown(peer) => self.peer_down(now, peer, effects),
             Input::Message(peer, Message::Pull(wants)) => {
@@ -413,6 +428,7 @@ impl Core {
         for (record, _) in batch.records.values() {
             self.put_item(Item::of(record), record_digest(record));
         }
+        self.show_root();
         self.shown.watches.tell(&changed);
         self.send_news(now, batch, effects);
     }
@@ -434,7 +450,12 @@ impl Core {
     }
 
     fn engine_input(&mut self, now: Duration, input: EngineInput, effects: &mut Effects) {
-        for output in self.engine.handle(now, input) {
+        let outputs = self.engine.handle(now, input);
+        self.engine_outputs(outputs, effects);
+    }
+
+    fn engine_outputs(&mut self, outputs: Vec<EngineOutput>, effects: &mut Effects) {
+        for output in outputs {
             match output {
                 EngineOutput::Send(peer, message) => effects.sends.push((vec![peer], message)),
                 EngineOutput::Pull(peer, keys) => {
@@ -443,6 +464,10 @@ impl Core {
                 }
             }
         }
+    }
+
+    fn show_root(&self) {
+        *self.shown.root.write().unwrap_or_else(PoisonError::into_inner) = self.engine.root();
     }
 
     fn read<T>(&self, read: impl FnOnce(&Index) -> T) -> T {

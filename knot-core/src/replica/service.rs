@@ -137,6 +137,11 @@ impl Link {
         self.inputs.send(command).await.map_err(|_| CommitError::Stopped)
     }
 
+    /// Takes one message from the peer if the replica is not busy; for what comes again anyway.
+    pub fn offer(&self, message: Message) {
+        self.inputs.try_send(Command::Message(self.peer, self.number, message)).ok();
+    }
+
     /// Ends the link.
     pub async fn close(self) {
         self.inputs.send(Command::Unlink(self.peer, self.number)).await.ok();

@@ -32,6 +32,8 @@ use crate::{
 
 /// How often a replica is told that time has passed, as its service does.
 const TICK: Duration = Duration::from_millis(100);
+/// How often a server probes one other, as its membership does: their roots travel with it.
+const PROBE: Duration = Duration::from_secs(1);
 /// The wall clock when a world begins.
 const BEGIN: i64 = 1_800_000_000_000;
 
@@ -65,6 +67,8 @@ type Made = Arc<Mutex<Vec<(Number, DocId, BTreeMap<String, Scalar>, bool)>>>;
 enum Event {
     Tick { at: usize, life: u64 },
     Step { at: usize, life: u64 },
+    Probe { at: usize, life: u64 },
+    Answer { at: usize, to: usize },
     Connect(Pair),
     LearnUp { at: usize, peer: usize, epoch: u64 },
     LearnDown { at: usize, peer: usize, epoch: u64 },

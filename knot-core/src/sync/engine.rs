@@ -15,8 +15,6 @@ use super::{
 };
 use crate::id::ServerId;
 
-/// How often roots are exchanged with each peer.
-const PROBE: Duration = Duration::from_secs(1);
 /// Roots that differ while news is on its way are no reason to walk: it must be quiet so long.
 const QUIET: Duration = Duration::from_millis(300);
 /// Where it never gets quiet, so long is waited: news that was lost must not stay so.
@@ -68,7 +66,10 @@ pub enum Output {
 struct Peer {
     /// The newest root heard.
     root: Option<(u64, [u64; 4])>,
-    next_probe: Duration,
+    /// Whether no walk has begun for it yet.
+    fresh: bool,
+    /// The own root that it was last sent in a message of its own.
+    told: Option<(u64, [u64; 4])>,
     last_news: Option<Duration>,
     /// Since when the roots differ and it is not quiet.
     restless: Option<Duration>,
@@ -103,6 +104,11 @@ impl Engine {
         self.peers.get(&peer).is_some_and(|peer| peer.root == Some(self.wire_root()))
     }
 
+    /// Tells a peer what is held here; it answers if it has come to hold the same.
+    pub fn ask(&mut self, peer: ServerId) -> Option<Output> {
+        self.peers.contains_key(&peer).then(|| self.send_root(peer))
+    }
+
     /// The peers that are linked.
     pub fn peers(&self) -> impl Iterator<Item = ServerId> {
         self.peers.keys().copied()
@@ -112,7 +118,7 @@ impl Engine {
     pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Output> {
         match input {
             Input::PeerUp(id) => {
-                self.peers.insert(id, Peer { next_probe: now + PROBE, ..Peer::default() });
+                self.peers.insert(id, Peer::default());
                 vec![self.send_root(id)]
             }
             Input::PeerDown(id) => {
@@ -135,32 +141,26 @@ impl Engine {
     }
 
     fn tick(&mut self, now: Duration) -> Vec<Output> {
-        let root = self.wire_root();
-        let mut outputs = Vec::new();
-        for (id, peer) in &mut self.peers {
+        for peer in self.peers.values_mut() {
             peer.walking = peer.walking.filter(|at| now <= *at + WALK_OVER);
             if peer.pulling.is_some_and(|at| now > at + PULL_STALLED) {
                 peer.pulling = None;
                 peer.wanted.clear();
             }
-            if now >= peer.next_probe {
-                peer.next_probe = now + PROBE;
-                outputs.push(Output::Send(*id, Message::Root { count: root.0, sum: root.1 }));
-            }
         }
         let ids: Vec<_> = self.peers.keys().copied().collect();
-        outputs.extend(ids.into_iter().flat_map(|id| self.walk_if_differing(now, id)));
-        outputs
+        ids.into_iter().flat_map(|id| self.walk_if_differing(now, id)).collect()
     }
 
     fn message(&mut self, now: Duration, id: ServerId, message: Message) -> Vec<Output> {
         let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
         match message {
             Message::Root { count, sum } => {
-                let before = peer.root.replace((count, sum));
+                (peer.root, peer.fresh) = (Some((count, sum)), true);
+                let told = peer.told;
                 let mut outputs = self.walk_if_differing(now, id);
-                // Equal now, and the peer may not know it yet.
-                if before != Some((count, sum)) && self.equals(id) {
+                // Equal now, or for the peer to begin a walk, and it may not know this root yet.
+                if told != Some(self.wire_root()) && (self.equals(id) || self.me > id) {
                     outputs.push(self.send_root(id));
                 }
                 outputs
@@ -196,7 +196,7 @@ impl Engine {
     fn walk_if_differing(&mut self, now: Duration, id: ServerId) -> Vec<Output> {
         let (mine, me) = (self.wire_root(), self.me);
         let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
-        let differs = peer.root.is_some_and(|root| root != mine);
+        let differs = peer.fresh && peer.root.is_some_and(|root| root != mine);
         let quiet = peer.last_news.is_none_or(|at| now >= at + QUIET);
         let idle = peer.walking.is_none() && peer.pulling.is_none() && peer.wanted.is_empty();
         if !differs || quiet {
@@ -208,8 +208,8 @@ impl Engine {
         }
         peer.restless = None;
         peer.walking = Some(now);
-        // What is known of the peer is used up: the next walk waits for its next root.
-        peer.root = None;
+        // The next walk waits for the peer's next root.
+        peer.fresh = false;
         vec![Output::Send(id, Message::Nodes(vec![self.describe(Prefix::ROOT)]))]
     }
 
@@ -284,8 +284,11 @@ impl Engine {
         Node { prefix, children: prefix.children().map(child).collect() }
     }
 
-    fn send_root(&self, to: ServerId) -> Output {
+    fn send_root(&mut self, to: ServerId) -> Output {
         let (count, sum) = self.wire_root();
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.told = Some((count, sum));
+        }
         Output::Send(to, Message::Root { count, sum })
     }
 

@@ -12,7 +12,8 @@ use crate::{
 /// One message between two servers, in a frame of [`crate::wire`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Message {
-    /// Everything the sender holds, as one fingerprint. Sent when a link comes up and every second.
+    /// Everything the sender holds, as one fingerprint. It travels with
+    /// every probe of membership, and by itself when a link comes up and when the two have become equal.
     Root {
         /// Number of items.
         count: u64,

@@ -56,11 +56,11 @@ pub enum ReachError {
 /// Whether this server hears another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reachability {
-    /// It is this server, or it is linked.
+    /// It is this server, or it can be reached, by this one or by others that this one hears.
     Linked,
-    /// It is not linked; since when, where that is known.
+    /// It cannot be reached; since when, where that is known.
     Lost {
-        /// When the link was lost, by this server's clock.
+        /// When that was found, by this server's clock.
         since: Option<Millis>,
     },
 }

@@ -91,7 +91,7 @@ impl ClusterControl for Cluster {
     fn reachability(&self, server: ServerId) -> Reachability {
         let reach = self.node.net.reach().watch().borrow().get(&server).copied();
         match reach {
-            Some(reach) if reach.linked => Reachability::Linked,
+            Some(reach) if reach.is_reachable() => Reachability::Linked,
             reach => Reachability::Lost { since: reach.map(|reach| reach.since) },
         }
     }

@@ -4,16 +4,20 @@ use std::{collections::BTreeSet, mem, time::Duration};
 
 use rand::RngExt as _;
 
-use super::{Event, Outcome, TICK, World, take};
+use super::{Event, Outcome, PROBE, TICK, World, take};
 use crate::{
     clock::Millis,
     id::ServerId,
+    membership::Root,
     replica::{CoreInput as Input, Effects},
     sim::{Failure, invariants, judge::Number, network::Pair},
+    sync::Message,
 };
 
 /// The most inputs that share a commit, as in the service.
 const BATCH: usize = 32;
+/// How long a server takes at most to answer a probe.
+const ANSWER: Duration = Duration::from_millis(50);
 
 impl World {
     pub(super) fn happen(&mut self, event: Event) -> Result<(), Failure> {
@@ -23,6 +27,8 @@ impl World {
                 self.plan(TICK, Event::Tick { at, life });
             }
             Event::Step { at, life } if self.lives(at, life) => self.step(at)?,
+            Event::Probe { at, life } if self.lives(at, life) => self.probe(at, life)?,
+            Event::Answer { at, to } => self.send_root(at, to)?,
             Event::Connect(pair) => self.connect(pair),
             Event::LearnUp { at, peer, epoch } => self.learn_up(at, peer, epoch),
             Event::LearnDown { at, peer, epoch } => {
@@ -35,7 +41,30 @@ impl World {
                     self.inject(parcel.from, parcel.to, message);
                 }
             }
-            Event::Tick { .. } | Event::Step { .. } => {}
+            Event::Tick { .. } | Event::Step { .. } | Event::Probe { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// What the memberships of two servers do: one probes, the other answers, and each datagram has
+    /// its sender's root with it.
+    fn probe(&mut self, at: usize, life: u64) -> Result<(), Failure> {
+        self.plan(PROBE, Event::Probe { at, life });
+        let peer = self.rng.random_range(0..self.servers.len());
+        if peer != at {
+            self.send_root(at, peer)?;
+            let answered = self.up_to(ANSWER);
+            self.plan(answered, Event::Answer { at: peer, to: at });
+        }
+        Ok(())
+    }
+
+    fn send_root(&mut self, at: usize, to: usize) -> Result<(), Failure> {
+        let core = self.servers.get(at).and_then(|server| server.core.as_ref());
+        let Some(root) = core.map(|core| core.shown().root()) else { return Ok(()) };
+        let root = Message::from(Root::from(root));
+        for (arrives, parcel) in self.links.send(self.now, (at, to), &root, &mut self.rng)? {
+            self.plan(arrives.saturating_sub(self.now), Event::Arrive(parcel));
         }
         Ok(())
     }

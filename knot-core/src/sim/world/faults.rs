@@ -1,6 +1,6 @@
 //! What goes wrong in a world: links, servers, disks and clocks.
 
-use super::{Backup, Event, TICK, World};
+use super::{Backup, Event, PROBE, TICK, World};
 use crate::{
     clock::Millis,
     id::DocId,
@@ -69,6 +69,8 @@ impl World {
         let life = server.life;
         let first = self.up_to(TICK);
         self.plan(first, Event::Tick { at, life });
+        let first = self.up_to(PROBE);
+        self.plan(first, Event::Probe { at, life });
         for peer in (0..self.servers.len()).filter(|peer| *peer != at) {
             self.plan_connect(pair(at, peer));
         }

@@ -1,0 +1,165 @@
+//! Dialling: keeps every server that belongs linked, for as long as it belongs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
+
+use quinn::Connection;
+use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    directory::Role,
+    links::Reach,
+    peer,
+    service::{HANDSHAKE, Shared, hello, run_link},
+    tls::{self, Accept, Judge},
+};
+use crate::{
+    id::{Id, ServerId},
+    model::Server,
+};
+
+/// Waits between two attempts to dial a peer: doubled from the first to the last.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+/// The longest wait of a server that was told that it is removed.
+const REMOVED_BACK_OFF: Duration = Duration::from_secs(60);
+/// A link that lasted so long was a good one: the next wait is the shortest again.
+const GOOD_LINK: Duration = Duration::from_secs(5);
+/// The end with the higher id leaves the other so much time to dial first.
+const AFTER_YOU: Duration = Duration::from_millis(250);
+
+/// A task that keeps one peer linked. With this value it stops dialling; a link that is up ends
+/// with its connection.
+pub(super) struct Dialler {
+    address: String,
+    _stop: DropGuard,
+}
+
+/// Dials the servers that belong, and says which those are.
+pub(super) fn dial_peers(
+    shared: &Shared,
+    diallers: &mut BTreeMap<ServerId, Dialler>,
+) -> BTreeSet<ServerId> {
+    let me = shared.identity.server;
+    let own = Id::<Server>::from_uuid(me.0);
+    if shared.replica.grave(own).is_some() {
+        shared.removed.send_replace(true);
+    }
+    let servers = shared.replica.list::<Server>();
+    let mut wanted = BTreeMap::new();
+    for server in servers.iter().filter(|server| server.key.is_some() && server.id() != own) {
+        wanted.insert(ServerId(server.id().uuid()), server.quic.clone());
+    }
+    diallers.retain(|id, dialler| {
+        let keep = wanted.get(id) == Some(&dialler.address);
+        if !wanted.contains_key(id) {
+            shared.links.forget(*id);
+        }
+        keep
+    });
+    let belong = wanted.keys().copied().collect();
+    for (id, address) in wanted {
+        diallers.entry(id).or_insert_with(|| {
+            shared.links.expect(id);
+            let stop = shared.stop.child_token();
+            let (shared, dialled, stopped) = (shared.clone(), address.clone(), stop.clone());
+            tokio::spawn(async move { keep_linked(&shared, id, &dialled, &stopped).await });
+            Dialler { address, _stop: stop.drop_guard() }
+        });
+    }
+    belong
+}
+
+/// Dials a peer whenever it is not linked, until told to stop.
+pub(super) async fn keep_linked(
+    shared: &Shared,
+    id: ServerId,
+    address: &str,
+    stop: &CancellationToken,
+) {
+    let mut wait = if shared.identity.server > id { AFTER_YOU } else { Duration::ZERO };
+    let mut reach = shared.links.watch();
+    loop {
+        let apart = async {
+            tokio::time::sleep(wait).await;
+            let unlinked =
+                |reach: &BTreeMap<_, Reach>| !reach.get(&id).is_some_and(|one| one.linked);
+            reach.wait_for(unlinked).await.is_ok()
+        };
+        if !matches!(stop.run_until_cancelled(apart).await, Some(true)) {
+            return;
+        }
+        let began = tokio::time::Instant::now();
+        let dialled = tokio::select! {
+            // The peer was quicker to dial us.
+            () = linked(&mut reach, id) => None,
+            dialled = dial(shared, id, address) => Some(dialled),
+        };
+        match dialled {
+            Some(Ok((connection, greeted))) => {
+                run_link(shared, connection, greeted, shared.identity.server).await;
+            }
+            Some(Err(error)) => {
+                tracing::debug!(peer = %id, address, %error, "a peer could not be dialled");
+            }
+            None => {}
+        }
+        let longer = if began.elapsed() > GOOD_LINK { BACK_OFF.0 } else { wait * 2 };
+        let longest = if *shared.removed.borrow() { REMOVED_BACK_OFF } else { BACK_OFF.1 };
+        wait = longer.clamp(BACK_OFF.0, longest).mul_f64(0.5 + rand::random::<f64>() / 2.0);
+    }
+}
+
+async fn linked(reach: &mut watch::Receiver<BTreeMap<ServerId, Reach>>, id: ServerId) {
+    drop(reach.wait_for(|reach| reach.get(&id).is_some_and(|one| one.linked)).await);
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error("the address does not resolve: {0}")]
+    Resolve(#[from] io::Error),
+    #[error("the address resolves to nothing")]
+    NoAddress,
+    #[error("{0}")]
+    Connect(#[from] quinn::ConnectError),
+    #[error("{0}")]
+    Connection(#[from] quinn::ConnectionError),
+    #[error("no answer")]
+    Slow,
+    #[error("{0}")]
+    Tls(#[from] tls::Error),
+    #[error("{0}")]
+    Peer(#[from] peer::Error),
+}
+
+async fn dial(
+    shared: &Shared,
+    id: ServerId,
+    address: &str,
+) -> Result<(Connection, peer::Greeted), DialError> {
+    let address = tokio::net::lookup_host(address).await?.next().ok_or(DialError::NoAddress)?;
+    let directory = Arc::clone(&shared.directory);
+    let judge: Judge = Arc::new(move |key| match directory.role(key) {
+        Some(Role::Peer(server)) if server == id => tls::Verdict::Known,
+        _ => tls::Verdict::Unknown,
+    });
+    let (identity, chain) = (&shared.identity, shared.chain.clone());
+    let config = tls::client_config(&identity.key, chain, Accept::Known(judge), peer::ALPN)?;
+    let connecting = shared.endpoint.connect_with(config, address, "knot")?;
+    let connection = timeout(HANDSHAKE, connecting).await.map_err(|_| DialError::Slow)??;
+    match peer::greet(&connection, hello(shared)).await {
+        Ok(greeted) if greeted.hello.server == id => Ok((connection, greeted)),
+        Ok(greeted) => Err(peer::Error::Name(greeted.hello.server).into()),
+        Err(error) => {
+            let removed = connection.close_reason().as_ref().is_some_and(tls::says_removed);
+            if removed && !shared.removed.send_replace(true) {
+                tracing::error!("this server has been removed from its cluster");
+            }
+            Err(error.into())
+        }
+    }
+}
