@@ -15,6 +15,8 @@ mod links;
 mod peer;
 #[cfg(feature = "replica")]
 mod service;
+#[cfg(feature = "replica")]
+mod socket;
 pub mod tls;
 
 #[cfg(feature = "replica")]
@@ -24,3 +26,5 @@ pub use keys::{Authority, KeyPair, PublicKey};
 pub use links::{Links, Reach};
 #[cfg(feature = "replica")]
 pub use service::{Error, Net, Service, bind, server_addresses};
+#[cfg(feature = "replica")]
+pub use socket::Socket;

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
-pub use service::{Link, Outbox, Service};
+pub use service::{Driver, Link, Outbox, Service};
 pub use token::{MAX_DOCUMENTS, Token, Unreadable};
 use tokio::sync::{mpsc, oneshot};
 pub use watch::{Changed, Watch};
@@ -24,6 +24,8 @@ pub(crate) use self::core::{Core, EditFn, Effects, Input as CoreInput, Shown};
 #[cfg(not(feature = "sim"))]
 use self::core::{EditFn, Shown};
 use self::{core::Input, index::Entry};
+#[cfg(feature = "sim")]
+use crate::store::Record;
 use crate::{
     clock::Millis,
     doc::{self, Conflict},
@@ -32,6 +34,8 @@ use crate::{
     store::{Error as StoreError, Grave},
     wire,
 };
+#[cfg(feature = "sim")]
+use std::collections::BTreeSet;
 
 /// How many inputs may wait for the replica before callers do.
 const QUEUE: usize = 1_024;
@@ -172,7 +176,31 @@ impl Replica {
         let (inputs, _) = mpsc::channel(1);
         Self { me, run, shown, inputs }
     }
+
+    /// The heads of every document, the graves and the records: what is held.
+    pub(crate) fn held(&self) -> Held {
+        self.shown.read(|index| {
+            let documents = index.documents.iter();
+            (
+                documents.map(|(doc, entry)| (*doc, Arc::clone(&entry.heads))).collect(),
+                index.graves.keys().copied().collect(),
+                index.records.clone(),
+            )
+        })
+    }
+
+    /// How every document is read.
+    pub(crate) fn views(&self) -> BTreeMap<DocId, Arc<doc::View>> {
+        self.shown.read(|index| {
+            index.documents.iter().map(|(doc, entry)| (*doc, Arc::clone(&entry.view))).collect()
+        })
+    }
 }
+
+/// What a replica holds: documents with their heads, graves, and records.
+#[cfg(feature = "sim")]
+pub(crate) type Held =
+    (BTreeMap<DocId, Arc<[ChangeHash]>>, BTreeSet<DocId>, BTreeMap<(DocId, ServerId), Record>);
 
 impl Replica {
     /// The server that this replica belongs to.
@@ -433,7 +461,7 @@ impl Replica {
         tokio::time::timeout(bound, all).await.map_err(|_| Behind)?
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         input: impl FnOnce(core::Reply) -> Input,
     ) -> Result<Vec<ChangeHash>, EditError> {

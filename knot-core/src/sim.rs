@@ -47,6 +47,7 @@ mod disk;
 mod invariants;
 mod judge;
 mod network;
+pub mod quic;
 mod schedule;
 mod world;
 

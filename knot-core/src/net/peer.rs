@@ -129,8 +129,10 @@ pub(super) async fn run(
         Ok::<_, Error>(())
     };
     let result = tokio::select! {
-        result = read => result,
+        // Which comes first is nothing that chance need decide: what is queued is bounded.
+        biased;
         result = write(send, queue, &queued) => result,
+        result = read => result,
         result = serve(&connection, agents) => result,
     };
     link.close().await;

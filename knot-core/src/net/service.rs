@@ -9,6 +9,7 @@ use std::{
 };
 
 use quinn::{Connection, Endpoint, Incoming, crypto::rustls::HandshakeData};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rustls::pki_types::CertificateDer;
 use tokio::{
     sync::{Semaphore, watch},
@@ -26,6 +27,7 @@ use super::{
     keys::PublicKey,
     links::{Link, Links, Reach, Refused},
     peer::{self, CLOSE_DUPLICATE, CLOSE_REFUSED, CLOSE_STOPPING, Hello},
+    socket::Socket,
     tls::{self, Accept, Judge},
 };
 use crate::{
@@ -76,6 +78,8 @@ pub(super) struct Shared {
     pub(super) replica: Replica,
     pub(super) run: u64,
     process: Uuid,
+    /// Decides how dialling is spread in time.
+    seed: u64,
     endpoint: Endpoint,
     chain: Vec<CertificateDer<'static>>,
     directory: Arc<Directory>,
@@ -113,15 +117,16 @@ pub fn bind(address: SocketAddr) -> Result<UdpSocket, Error> {
 }
 
 impl Service {
-    /// Starts the network of a server on a bound socket.
+    /// Starts the network of a server on its socket.
     ///
     /// # Errors
     /// The endpoint could not be set up.
     pub fn start(
         identity: Arc<Identity>,
         replica: Replica,
-        socket: UdpSocket,
+        socket: impl Into<Socket>,
     ) -> Result<Self, Error> {
+        let socket = socket.into();
         let directory = Arc::new(Directory::default());
         let judge: Judge = {
             let directory = Arc::clone(&directory);
@@ -130,7 +135,7 @@ impl Service {
         let chain = identity.chain()?;
         let protocols = [peer::ALPN, agent::ALPN, join::ALPN];
         let config = tls::server_config(&identity.key, chain.clone(), judge, &protocols)?;
-        let endpoint = endpoint(socket, Some(config))?;
+        let (seed, endpoint) = (socket.seed(), socket.endpoint(Some(config))?);
         let links = Links::new();
         let (addresses, servers) = watch::channel(Vec::new());
         let agents = Agents::new(replica.clone(), links.clone(), servers);
@@ -139,6 +144,7 @@ impl Service {
             identity,
             replica,
             process: Uuid::new_v4(),
+            seed,
             endpoint,
             chain,
             directory,
@@ -192,17 +198,6 @@ impl Net {
         let (id, address) = (ServerId(peer.id), peer.address.to_string());
         tokio::spawn(async move { keep_linked(&shared, id, &address, &stop).await });
     }
-}
-
-/// An endpoint on a bound socket.
-pub(super) fn endpoint(
-    socket: UdpSocket,
-    config: Option<quinn::ServerConfig>,
-) -> Result<Endpoint, Error> {
-    let address = socket.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-    let runtime = Arc::new(quinn::TokioRuntime);
-    Endpoint::new(quinn::EndpointConfig::default(), config, socket, runtime)
-        .map_err(|source| Error::Listen { address, source })
 }
 
 async fn accept(shared: Shared) {
@@ -376,6 +371,8 @@ fn dial_peers(shared: &Shared, diallers: &mut BTreeMap<ServerId, Dialler>) {
 async fn keep_linked(shared: &Shared, id: ServerId, address: &str, stop: &CancellationToken) {
     let mut wait = if shared.identity.server > id { AFTER_YOU } else { Duration::ZERO };
     let mut reach = shared.links.watch();
+    let (seed, _) = id.0.as_u64_pair();
+    let mut rng = StdRng::seed_from_u64(shared.seed ^ seed);
     loop {
         let apart = async {
             tokio::time::sleep(wait).await;
@@ -388,6 +385,7 @@ async fn keep_linked(shared: &Shared, id: ServerId, address: &str, stop: &Cancel
         }
         let began = tokio::time::Instant::now();
         let dialled = tokio::select! {
+            biased;
             // The peer was quicker to dial us.
             () = linked(&mut reach, id) => None,
             dialled = dial(shared, id, address) => Some(dialled),
@@ -403,7 +401,7 @@ async fn keep_linked(shared: &Shared, id: ServerId, address: &str, stop: &Cancel
         }
         let longer = if began.elapsed() > GOOD_LINK { BACK_OFF.0 } else { wait * 2 };
         let longest = if *shared.removed.borrow() { REMOVED_BACK_OFF } else { BACK_OFF.1 };
-        wait = longer.clamp(BACK_OFF.0, longest).mul_f64(0.5 + rand::random::<f64>() / 2.0);
+        wait = longer.clamp(BACK_OFF.0, longest).mul_f64(0.5 + rng.random::<f64>() / 2.0);
     }
 }
 
