@@ -189,6 +189,20 @@ impl Replica {
         })
     }
 
+    /// The heads of a document that lives.
+    pub(crate) fn heads(&self, doc: DocId) -> Option<Arc<[ChangeHash]>> {
+        self.shown.read(|index| Some(Arc::clone(&index.documents.get(&doc)?.heads)))
+    }
+
+    /// The records about a subject.
+    pub(crate) fn records(&self, subject: DocId) -> Vec<Record> {
+        let ends = [uuid::Uuid::nil(), uuid::Uuid::max()].map(|end| (subject, ServerId(end)));
+        let [first, last] = ends;
+        self.shown.read(|index| {
+            index.records.range(first..=last).map(|(_, record)| record.clone()).collect()
+        })
+    }
+
     /// How every document is read.
     pub(crate) fn views(&self) -> BTreeMap<DocId, Arc<doc::View>> {
         self.shown.read(|index| {

@@ -101,6 +101,7 @@ pub struct Report {
 pub fn run<O: Operation>(schedule: &Schedule<O>) -> Result<Report, Failure> {
     let count = schedule.servers.max(1);
     let mut world = World::new(schedule.seed, count, O::schema(), schedule.network.clone())?;
+    world.always(O::always);
     let mut backups = vec![None; count];
     for step in &schedule.steps {
         match step {
@@ -136,5 +137,7 @@ pub fn run<O: Operation>(schedule: &Schedule<O>) -> Result<Report, Failure> {
         }
     }
     let settled = world.settle()?;
+    let replicas: Vec<_> = (0..count).filter_map(|at| world.replica(at)).collect();
+    O::settled(&replicas).map_err(Failure::new)?;
     Ok(Report { settled, traffic: world.traffic().clone() })
 }

@@ -1,9 +1,9 @@
 //! What goes wrong in a world: links, servers, disks and clocks.
 
-use super::{Backup, Event, TICK, World};
+use super::{Backup, Event, TICK, Watcher, World};
 use crate::{
     id::DocId,
-    replica::Core,
+    replica::{Core, Replica},
     schema::Schema,
     sim::{Failure, Fault, network::pair},
 };
@@ -38,6 +38,7 @@ impl World {
         let Some(server) = self.servers.get_mut(at) else { return };
         server.life += 1;
         server.core = None;
+        server.watcher = None;
         server.inbox.clear();
         server.stepping = false;
         server.observing.clear();
@@ -62,6 +63,8 @@ impl World {
         let core =
             Core::open(server.id, server.schema.clone(), Box::new(server.disk.clone()), seed)
                 .map_err(|error| Failure::new(format!("server {at} does not start: {error}")))?;
+        let replica = Replica::reader(server.id, core.run(), core.shown());
+        server.watcher = Some(Watcher::new(replica));
         server.core = Some(core);
         server.life += 1;
         server.began = now;
