@@ -51,7 +51,7 @@ entity! {
 /// Names the data folder of a process that is to be a server.
 const FOLDER: &str = "KNOT_PROCESSES_FOLDER";
 const SERVERS: usize = 4;
-const DOCUMENTS: u64 = 30;
+const DOCUMENTS: u64 = 300;
 /// How long a server may take to start, or to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -184,6 +184,20 @@ impl World {
     }
 
     async fn start(&mut self, at: usize) {
+        let mut process = self.spawn(at);
+        assert_eq!(process.answer().await, ["ready"], "server {at}");
+        self.processes.insert(at, process);
+    }
+
+    /// Starts a server, and kills it before it can be ready, or about then.
+    async fn start_and_kill(&mut self, at: usize) {
+        let process = self.spawn(at);
+        self.processes.insert(at, process);
+        sleep(Duration::from_micros(self.rng.random_range(0..150_000))).await;
+        self.kill(at).await;
+    }
+
+    fn spawn(&self, at: usize) -> Process {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["--exact", "a_server", "--nocapture"])
             .env(FOLDER, self.folders[at].path())
@@ -195,9 +209,7 @@ impl World {
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let (saying, said) = mpsc::channel(1_024);
         tokio::spawn(listen(output, Arc::clone(&self.acknowledged), saying));
-        let mut process = Process { child, input, said };
-        assert_eq!(process.answer().await, ["ready"], "server {at}");
-        self.processes.insert(at, process);
+        Process { child, input, said }
     }
 
     /// Asks for a burst of edits, and does not wait for what becomes of them.
@@ -236,7 +248,9 @@ impl World {
             }
             let dead: Vec<_> = (0..SERVERS).filter(|at| !self.processes.contains_key(at)).collect();
             for at in dead {
-                if self.rng.random_range(0..10) < 3 || self.processes.is_empty() {
+                if self.rng.random_range(0..10) == 0 {
+                    self.start_and_kill(at).await;
+                } else if self.rng.random_range(0..10) < 3 || self.processes.is_empty() {
                     self.start(at).await;
                 }
             }
@@ -346,5 +360,8 @@ async fn killed_servers_lose_nothing_that_they_acknowledged() {
         let lost: Vec<_> = acknowledged.difference(&notes).collect();
         assert!(lost.is_empty(), "server {at} lost {lost:?}, which were acknowledged");
     }
-    assert!(world.kills > 0 && !acknowledged.is_empty());
+    for at in 0..SERVERS {
+        world.kill(at).await;
+    }
+    assert!(world.kills > SERVERS && !acknowledged.is_empty());
 }
