@@ -4,6 +4,7 @@
 //! cut, break and delay, servers are killed and restored from old copies, commits fail. Its judge, a
 //! plain model that knows nothing of how replicas merge, says at the end whether all are equal and
 //! no acknowledged edit was lost. Everything follows from a seed, so a failure can be played again.
+//! That is the first tier; [`quic`] is the second: whole servers with real QUIC between them.
 //!
 //! An embedder tests its own document types by declaring [`Operation`]s on them:
 //!

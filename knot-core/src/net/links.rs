@@ -6,7 +6,7 @@ use std::{
 };
 
 use quinn::Connection;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::peer::{CLOSE_DUPLICATE, Hello};
 use crate::{clock::Millis, id::ServerId};
@@ -33,6 +33,8 @@ pub(super) struct Link {
 pub struct Links {
     links: Arc<Mutex<BTreeMap<ServerId, Link>>>,
     reach: Arc<watch::Sender<BTreeMap<ServerId, Reach>>>,
+    /// Who waits for one peer is told of that peer only, and in order.
+    turns: Arc<Mutex<BTreeMap<ServerId, Arc<Notify>>>>,
 }
 
 /// Why a connection does not become the link to its peer.
@@ -46,7 +48,8 @@ pub(super) enum Refused {
 
 impl Links {
     pub(super) fn new() -> Self {
-        Self { links: Arc::default(), reach: Arc::new(watch::Sender::default()) }
+        let (links, turns) = Default::default();
+        Self { links, turns, reach: Arc::new(watch::Sender::default()) }
     }
 
     /// What is linked; changes can be waited for.
@@ -57,6 +60,18 @@ impl Links {
     /// Whether a peer is linked now.
     pub fn is_linked(&self, peer: ServerId) -> bool {
         self.reach.borrow().get(&peer).is_some_and(|reach| reach.linked)
+    }
+
+    /// Waits until a peer is linked, or until it is not. Cancel-safe.
+    pub(super) async fn until(&self, peer: ServerId, linked: bool) {
+        let turn = self.turn(peer);
+        loop {
+            let turned = turn.notified();
+            if self.is_linked(peer) == linked {
+                return;
+            }
+            turned.await;
+        }
     }
 
     /// The connection to a peer that is linked.
@@ -116,6 +131,8 @@ impl Links {
     /// Forgets a server that belongs no more.
     pub(super) fn forget(&self, peer: ServerId) {
         self.reach.send_if_modified(|reach| reach.remove(&peer).is_some());
+        self.turn(peer).notify_waiters();
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
 
     fn set_reach(&self, peer: ServerId, linked: bool) {
@@ -126,6 +143,12 @@ impl Links {
             }
             changed
         });
+        self.turn(peer).notify_waiters();
+    }
+
+    fn turn(&self, peer: ServerId) -> Arc<Notify> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(peer).or_default())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ServerId, Link>> {

@@ -25,7 +25,7 @@ use super::{
     identity::{self, Identity},
     join,
     keys::PublicKey,
-    links::{Link, Links, Reach, Refused},
+    links::{Link, Links, Refused},
     peer::{self, CLOSE_DUPLICATE, CLOSE_REFUSED, CLOSE_STOPPING, Hello},
     socket::Socket,
     tls::{self, Accept, Judge},
@@ -370,24 +370,21 @@ fn dial_peers(shared: &Shared, diallers: &mut BTreeMap<ServerId, Dialler>) {
 /// Dials a peer whenever it is not linked, until told to stop.
 async fn keep_linked(shared: &Shared, id: ServerId, address: &str, stop: &CancellationToken) {
     let mut wait = if shared.identity.server > id { AFTER_YOU } else { Duration::ZERO };
-    let mut reach = shared.links.watch();
     let (seed, _) = id.0.as_u64_pair();
     let mut rng = StdRng::seed_from_u64(shared.seed ^ seed);
     loop {
         let apart = async {
             tokio::time::sleep(wait).await;
-            let unlinked =
-                |reach: &BTreeMap<_, Reach>| !reach.get(&id).is_some_and(|one| one.linked);
-            reach.wait_for(unlinked).await.is_ok()
+            shared.links.until(id, false).await;
         };
-        if !matches!(stop.run_until_cancelled(apart).await, Some(true)) {
+        if stop.run_until_cancelled(apart).await.is_none() {
             return;
         }
         let began = tokio::time::Instant::now();
         let dialled = tokio::select! {
             biased;
             // The peer was quicker to dial us.
-            () = linked(&mut reach, id) => None,
+            () = shared.links.until(id, true) => None,
             dialled = dial(shared, id, address) => Some(dialled),
         };
         match dialled {
@@ -403,10 +400,6 @@ async fn keep_linked(shared: &Shared, id: ServerId, address: &str, stop: &Cancel
         let longest = if *shared.removed.borrow() { REMOVED_BACK_OFF } else { BACK_OFF.1 };
         wait = longer.clamp(BACK_OFF.0, longest).mul_f64(0.5 + rng.random::<f64>() / 2.0);
     }
-}
-
-async fn linked(reach: &mut watch::Receiver<BTreeMap<ServerId, Reach>>, id: ServerId) {
-    drop(reach.wait_for(|reach| reach.get(&id).is_some_and(|one| one.linked)).await);
 }
 
 #[derive(Debug, thiserror::Error)]
