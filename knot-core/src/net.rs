@@ -18,6 +18,8 @@ mod peer;
 #[cfg(feature = "replica")]
 mod service;
 #[cfg(feature = "replica")]
+mod socket;
+#[cfg(feature = "replica")]
 mod swim;
 pub mod tls;
 
@@ -28,3 +30,5 @@ pub use keys::{Authority, KeyPair, PublicKey};
 pub use links::{Links, Reach};
 #[cfg(feature = "replica")]
 pub use service::{Error, Net, Service, bind, server_addresses};
+#[cfg(feature = "replica")]
+pub use socket::Socket;

@@ -12,6 +12,8 @@ mod service;
 mod token;
 mod watch;
 
+#[cfg(feature = "sim")]
+use std::collections::{BTreeMap, BTreeSet};
 use std::{
     fmt,
     ops::{Deref, RangeInclusive},
@@ -23,7 +25,7 @@ use bytes::Bytes;
 pub use history::HistoryError;
 pub use import::{ImportError, Imported};
 use serde::{Serialize, de::DeserializeOwned};
-pub use service::{Link, Outbox, Service};
+pub use service::{Driver, Link, Outbox, Service};
 pub use token::{MAX_DOCUMENTS, Token, Unreadable};
 use tokio::sync::{mpsc, oneshot};
 pub use watch::{Changed, Watch};
@@ -33,6 +35,8 @@ pub(crate) use self::core::{Core, EditFn, Effects, Input as CoreInput, Shown};
 #[cfg(not(feature = "sim"))]
 use self::core::{EditFn, Shown};
 use self::{core::Input, index::Entry};
+#[cfg(feature = "sim")]
+use crate::store::Record;
 use crate::{
     clock::Millis,
     doc::{self, Conflict},
@@ -184,7 +188,45 @@ impl Replica {
         let (inputs, _) = mpsc::channel(1);
         Self { me, run, schema: schema.into(), shown, inputs }
     }
+
+    /// The heads of every document, the graves and the records: what is held.
+    pub(crate) fn held(&self) -> Held {
+        self.shown.read(|index| {
+            let documents = index.documents.iter();
+            (
+                documents.map(|(doc, entry)| (*doc, Arc::clone(&entry.heads))).collect(),
+                index.graves.keys().copied().collect(),
+                index.records.clone(),
+            )
+        })
+    }
+
+    /// The heads of a document that lives.
+    pub(crate) fn heads(&self, doc: DocId) -> Option<Arc<[ChangeHash]>> {
+        self.shown.read(|index| Some(Arc::clone(&index.documents.get(&doc)?.heads)))
+    }
+
+    /// The records about a subject.
+    pub(crate) fn records(&self, subject: DocId) -> Vec<Record> {
+        let ends = [uuid::Uuid::nil(), uuid::Uuid::max()].map(|end| (subject, ServerId(end)));
+        let [first, last] = ends;
+        self.shown.read(|index| {
+            index.records.range(first..=last).map(|(_, record)| record.clone()).collect()
+        })
+    }
+
+    /// How every document is read.
+    pub(crate) fn views(&self) -> BTreeMap<DocId, Arc<doc::View>> {
+        self.shown.read(|index| {
+            index.documents.iter().map(|(doc, entry)| (*doc, Arc::clone(&entry.view))).collect()
+        })
+    }
 }
+
+/// What a replica holds: documents with their heads, graves, and records.
+#[cfg(feature = "sim")]
+pub(crate) type Held =
+    (BTreeMap<DocId, Arc<[ChangeHash]>>, BTreeSet<DocId>, BTreeMap<(DocId, ServerId), Record>);
 
 impl Replica {
     /// The server that this replica belongs to.
@@ -455,7 +497,7 @@ impl Replica {
         tokio::time::timeout(bound, all).await.map_err(|_| Behind)?
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         input: impl FnOnce(core::Reply) -> Input,
     ) -> Result<Vec<ChangeHash>, EditError> {

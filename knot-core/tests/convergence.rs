@@ -2,140 +2,28 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::time::Instant;
+/// How many schedules are played where nobody asks for more; `.ci/run` does.
+const CASES: u64 = 1_000;
+
+#[path = "operations/thing.rs"]
+mod thing;
+
+use std::time::{Duration, Instant};
 
 use knot_core::{
-    entity,
     id::Id,
+    replica::Replica,
     schema::Schema,
-    sim::{self, Action, Operation},
+    sim::{self, Action, Operation, Search},
 };
 use proptest::prelude::*;
-use uuid::Uuid;
-
-entity! {
-    /// A document with a field of every sort.
-    pub struct Thing("thing", 1) {
-        /// A register.
-        name: Field<String>,
-        /// Another one.
-        on: Field<bool>,
-        /// A set where a removal wins.
-        keys: Set<String> [RemovalWins],
-        /// Labels, of which a removal wins.
-        labels: Map<String, String> [RemovalWins],
-        /// A map of registers.
-        notes: Map<String, String>,
-        /// A counter.
-        count: Field<u64> [LargestWins],
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Op {
-    Name(u8, String),
-    Both(u8, String, bool),
-    Insert(u8, String),
-    Remove(u8, String),
-    Label(u8, String, String),
-    Unlabel(u8, String),
-    Note(u8, String, String),
-    Unnote(u8, String),
-    Raise(u8, u64),
-    Count(u8, u64),
-    Touch(u8),
-    Delete(u8),
-    Observe(u8, u8),
-}
-
-fn id(doc: u8) -> Id<Thing> {
-    Id::from_uuid(Uuid::from_u128(u128::from(doc)))
-}
-
-impl Operation for Op {
-    fn schema() -> Schema {
-        Schema::new().with::<Thing>()
-    }
-
-    fn strategy() -> BoxedStrategy<Self> {
-        let doc = || prop_oneof![6 => Just(0_u8), 3 => 1_u8..3, 1 => 3_u8..12];
-        let word = || "[ab]";
-        prop_oneof![
-            4 => (doc(), word()).prop_map(|(doc, name)| Self::Name(doc, name)),
-            2 => (doc(), word(), any::<bool>()).prop_map(|(doc, a, b)| Self::Both(doc, a, b)),
-            3 => (doc(), word()).prop_map(|(doc, key)| Self::Insert(doc, key)),
-            3 => (doc(), word()).prop_map(|(doc, key)| Self::Remove(doc, key)),
-            3 => (doc(), word(), "[a-d]").prop_map(|(doc, key, v)| Self::Label(doc, key, v)),
-            3 => (doc(), word()).prop_map(|(doc, key)| Self::Unlabel(doc, key)),
-            3 => (doc(), word(), word()).prop_map(|(doc, key, v)| Self::Note(doc, key, v)),
-            2 => (doc(), word()).prop_map(|(doc, key)| Self::Unnote(doc, key)),
-            3 => (doc(), 1_u64..4).prop_map(|(doc, by)| Self::Raise(doc, by)),
-            1 => (doc(), 0_u64..4).prop_map(|(doc, to)| Self::Count(doc, to)),
-            1 => doc().prop_map(Self::Touch),
-            1 => doc().prop_map(Self::Delete),
-            2 => (doc(), any::<u8>()).prop_map(|(doc, value)| Self::Observe(doc, value)),
-        ]
-        .boxed()
-    }
-
-    fn action(&self) -> Action {
-        match self.clone() {
-            Self::Name(doc, name) => Action::put(id(doc), move |thing| {
-                thing.set(Thing::name, name);
-                Ok(())
-            }),
-            Self::Both(doc, name, on) => Action::put(id(doc), move |thing| {
-                thing.set(Thing::name, name);
-                thing.set(Thing::on, on);
-                Ok(())
-            }),
-            Self::Insert(doc, key) => Action::put(id(doc), move |thing| {
-                thing.insert(Thing::keys, &key);
-                Ok(())
-            }),
-            Self::Remove(doc, key) => Action::edit(id(doc), move |thing| {
-                thing.remove(Thing::keys, &key);
-                Ok(())
-            }),
-            Self::Label(doc, key, value) => Action::put(id(doc), move |thing| {
-                thing.put(Thing::labels, &key, value);
-                Ok(())
-            }),
-            Self::Unlabel(doc, key) => Action::edit(id(doc), move |thing| {
-                thing.take(Thing::labels, &key);
-                Ok(())
-            }),
-            Self::Note(doc, key, value) => Action::put(id(doc), move |thing| {
-                thing.put(Thing::notes, &key, value);
-                Ok(())
-            }),
-            Self::Unnote(doc, key) => Action::edit(id(doc), move |thing| {
-                thing.take(Thing::notes, &key);
-                Ok(())
-            }),
-            Self::Raise(doc, by) => Action::put(id(doc), move |thing| {
-                thing.set(Thing::count, thing.count + by);
-                Ok(())
-            }),
-            Self::Count(doc, to) => Action::edit(id(doc), move |thing| {
-                thing.set(Thing::count, to);
-                Ok(())
-            }),
-            Self::Touch(doc) => Action::put(id(doc), |thing| {
-                let name = thing.name.clone();
-                thing.set(Thing::name, name);
-                Ok(())
-            }),
-            Self::Delete(doc) => Action::delete(id(doc)),
-            Self::Observe(doc, value) => Action::observe(id(doc), &value),
-        }
-    }
-}
+use thing::{Op, Thing};
 
 #[test]
 fn any_schedule_ends_with_all_equal_and_no_acknowledged_edit_lost() {
     let began = Instant::now();
-    match sim::check::<Op>(600) {
+    let search = Search::new(CASES).known(include_str!("seeds.txt")).from_environment();
+    match search.run::<Op>(|_| ()) {
         Ok(played) => {
             let seconds = began.elapsed().as_secs_f64();
             let a_second = played.schedules as f64 / seconds;
@@ -154,4 +42,69 @@ fn a_schedule_plays_the_same_each_time() {
         let schedule = sim::schedule::<Op>().new_tree(&mut runner).unwrap().current();
         assert_eq!(sim::run(&schedule), sim::run(&schedule));
     }
+}
+
+/// Operations on which a wrong invariant is declared: that nobody ever writes "b" after "a".
+#[derive(Clone, Debug)]
+enum Broken {
+    Name(String),
+    Other(u8),
+}
+
+fn broken() -> Id<Thing> {
+    Id::of_key(&[b"broken"])
+}
+
+impl Operation for Broken {
+    fn schema() -> Schema {
+        Schema::new().with::<Thing>()
+    }
+
+    fn strategy() -> BoxedStrategy<Self> {
+        prop_oneof!["[ab]".prop_map(Self::Name), any::<u8>().prop_map(Self::Other)].boxed()
+    }
+
+    fn action(&self) -> Action {
+        let this = self.clone();
+        Action::put(broken(), move |thing| {
+            match this {
+                Self::Name(name) if name == "b" && thing.name == "a" => {
+                    thing.set(Thing::on, true);
+                    thing.set(Thing::name, name);
+                }
+                Self::Name(name) => thing.set(Thing::name, name),
+                Self::Other(n) => thing.put(Thing::notes, &n.to_string(), String::new()),
+            }
+            Ok(())
+        })
+    }
+
+    fn always(replica: &Replica) -> Result<(), String> {
+        match replica.get(broken()) {
+            Some(thing) if thing.on => Err("b came after a".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_schedule_that_fails_is_found_made_small_and_played_again_by_its_seed() {
+    let failed = Search::new(100).threads(2).run::<Broken>(|_| ()).unwrap_err();
+    assert!(failed.reason.contains("b came after a"), "{failed}");
+    let again = Search::new(0).known(&failed.seed.to_string()).run::<Broken>(|_| ()).unwrap_err();
+    assert_eq!((&again.reason, &again.schedule), (&failed.reason, &failed.schedule));
+    let earlier = Search::new(failed.seed).run::<Broken>(|_| ());
+    assert!(earlier.is_ok(), "the first that fails is found, whichever thread is quicker");
+    println!("{failed}");
+    // Two edits at one server, and one world to have them in.
+    let steps: Vec<_> = failed.schedule.lines().skip(1).collect();
+    assert!(steps.len() <= 4, "{failed}");
+    assert_eq!(steps.iter().filter(|step| step.contains("Ask")).count(), 2, "{failed}");
+}
+
+#[test]
+fn known_seeds_are_played_first_and_remarks_are_not_seeds() {
+    let search = Search::new(0).known("# what failed\n3 # lost edits\n\n 17\n");
+    assert_eq!(search.run::<Op>(|_| ()).unwrap().schedules, 2);
+    assert!(search.run::<Op>(|_| ()).unwrap().took > Duration::ZERO);
 }

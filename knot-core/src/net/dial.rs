@@ -8,12 +8,12 @@ use std::{
 };
 
 use quinn::Connection;
-use tokio::{sync::watch, time::timeout};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     directory::Role,
-    links::Reach,
     peer,
     service::{HANDSHAKE, Shared, hello, run_link},
     tls::{self, Accept, Judge},
@@ -82,21 +82,21 @@ pub(super) async fn keep_linked(
     stop: &CancellationToken,
 ) {
     let mut wait = if shared.identity.server > id { AFTER_YOU } else { Duration::ZERO };
-    let mut reach = shared.links.watch();
+    let (seed, _) = id.0.as_u64_pair();
+    let mut rng = StdRng::seed_from_u64(shared.seed ^ seed);
     loop {
         let apart = async {
             tokio::time::sleep(wait).await;
-            let unlinked =
-                |reach: &BTreeMap<_, Reach>| !reach.get(&id).is_some_and(|one| one.linked);
-            reach.wait_for(unlinked).await.is_ok()
+            shared.links.until(id, false).await;
         };
-        if !matches!(stop.run_until_cancelled(apart).await, Some(true)) {
+        if stop.run_until_cancelled(apart).await.is_none() {
             return;
         }
         let began = tokio::time::Instant::now();
         let dialled = tokio::select! {
+            biased;
             // The peer was quicker to dial us.
-            () = linked(&mut reach, id) => None,
+            () = shared.links.until(id, true) => None,
             dialled = dial(shared, id, address) => Some(dialled),
         };
         match dialled {
@@ -110,12 +110,8 @@ pub(super) async fn keep_linked(
         }
         let longer = if began.elapsed() > GOOD_LINK { BACK_OFF.0 } else { wait * 2 };
         let longest = if *shared.removed.borrow() { REMOVED_BACK_OFF } else { BACK_OFF.1 };
-        wait = longer.clamp(BACK_OFF.0, longest).mul_f64(0.5 + rand::random::<f64>() / 2.0);
+        wait = longer.clamp(BACK_OFF.0, longest).mul_f64(0.5 + rng.random::<f64>() / 2.0);
     }
-}
-
-async fn linked(reach: &mut watch::Receiver<BTreeMap<ServerId, Reach>>, id: ServerId) {
-    drop(reach.wait_for(|reach| reach.get(&id).is_some_and(|one| one.linked)).await);
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -23,7 +23,8 @@ use super::{
     identity::{Identity, Secret},
     keys::{self, Authority, KeyPair, PublicKey},
     peer::CLOSE_REFUSED,
-    service::{self, Shared, document, endpoint, server_addresses},
+    service::{self, Shared, document, server_addresses},
+    socket::Socket,
     tls::{self, Accept},
 };
 use crate::{
@@ -210,7 +211,7 @@ pub async fn join(
     };
     let socket =
         UdpSocket::bind(any).map_err(|source| service::Error::Listen { address: any, source })?;
-    let endpoint = endpoint(socket, None)?;
+    let endpoint = Socket::from(socket).endpoint(None)?;
     let connecting =
         endpoint.connect_with(config, address, "knot").map_err(|_| Error::NoAnswer(address))?;
     let connection = match timeout(STEP, connecting).await {

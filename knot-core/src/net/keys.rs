@@ -160,7 +160,11 @@ pub struct Authority {
 impl Authority {
     /// The authority of a new cluster.
     pub fn generate() -> Result<Self, Error> {
-        let key = KeyPair::generate()?;
+        Self::of_key(KeyPair::generate()?)
+    }
+
+    /// The authority of a cluster whose private key is this one.
+    pub fn of_key(key: KeyPair) -> Result<Self, Error> {
         let signed = authority_parameters().self_signed(&key.0).map_err(Error::Certificate)?;
         let certificate = signed.der().clone();
         Ok(Self { key, certificate })

@@ -6,7 +6,7 @@ use std::{
 };
 
 use quinn::Connection;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::peer::{CLOSE_DUPLICATE, Hello};
 use crate::{clock::Millis, id::ServerId};
@@ -42,6 +42,8 @@ pub(super) struct Link {
 pub struct Links {
     links: Arc<Mutex<BTreeMap<ServerId, Link>>>,
     reach: Arc<watch::Sender<BTreeMap<ServerId, Reach>>>,
+    /// Who waits for one peer is told of that peer only, and in order.
+    turns: Arc<Mutex<BTreeMap<ServerId, Arc<Notify>>>>,
 }
 
 /// Why a connection does not become the link to its peer.
@@ -55,7 +57,8 @@ pub(super) enum Refused {
 
 impl Links {
     pub(super) fn new() -> Self {
-        Self { links: Arc::default(), reach: Arc::new(watch::Sender::default()) }
+        let (links, turns) = Default::default();
+        Self { links, turns, reach: Arc::new(watch::Sender::default()) }
     }
 
     /// What is linked; changes can be waited for.
@@ -71,6 +74,18 @@ impl Links {
     /// Whether a server can be reached now, by this one or by others that it hears.
     pub fn is_reachable(&self, server: ServerId) -> bool {
         self.reach.borrow().get(&server).is_some_and(Reach::is_reachable)
+    }
+
+    /// Waits until a peer is linked, or until it is not. Cancel-safe.
+    pub(super) async fn until(&self, peer: ServerId, linked: bool) {
+        let turn = self.turn(peer);
+        loop {
+            let turned = turn.notified();
+            if self.is_linked(peer) == linked {
+                return;
+            }
+            turned.await;
+        }
     }
 
     /// The connection to a peer that is linked.
@@ -140,6 +155,8 @@ impl Links {
     /// Forgets a server that belongs no more.
     pub(super) fn forget(&self, peer: ServerId) {
         self.reach.send_if_modified(|reach| reach.remove(&peer).is_some());
+        self.turn(peer).notify_waiters();
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
 
     fn set_linked(&self, peer: ServerId, linked: bool) {
@@ -147,6 +164,7 @@ impl Links {
             let new = Reach { linked: false, up: false, since: Millis::now() };
             change(reach.entry(peer).or_insert(new), |reach| reach.linked = linked)
         });
+        self.turn(peer).notify_waiters();
     }
 
     /// Takes in what membership says of a server.
@@ -154,6 +172,11 @@ impl Links {
         self.reach.send_if_modified(|reach| {
             reach.get_mut(&server).is_some_and(|reach| change(reach, |reach| reach.up = up))
         });
+    }
+
+    fn turn(&self, peer: ServerId) -> Arc<Notify> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(peer).or_default())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ServerId, Link>> {

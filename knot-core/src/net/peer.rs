@@ -137,8 +137,10 @@ pub(super) async fn run(
         Ok::<_, Error>(())
     };
     let result = tokio::select! {
-        result = read => result,
+        // Which comes first is nothing that chance need decide: what is queued is bounded.
+        biased;
         result = write(send, queue, &load, &shared.replica) => result,
+        result = read => result,
         result = serve(&connection, shared) => result,
         result = hear(&connection, hello.server, &link, &shared.swim) => result,
     };

@@ -27,6 +27,7 @@ use super::{
     keys::PublicKey,
     links::{Link, Links, Refused},
     peer::{self, CLOSE_DUPLICATE, CLOSE_REFUSED, CLOSE_STOPPING, Hello},
+    socket::Socket,
     swim::{self, Swim},
     tls::{self, Judge},
 };
@@ -70,6 +71,8 @@ pub(super) struct Shared {
     pub(super) replica: Replica,
     pub(super) run: u64,
     pub(super) process: Uuid,
+    /// Decides how dialling is spread in time.
+    pub(super) seed: u64,
     pub(super) endpoint: Endpoint,
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) directory: Arc<Directory>,
@@ -108,15 +111,16 @@ pub fn bind(address: SocketAddr) -> Result<UdpSocket, Error> {
 }
 
 impl Service {
-    /// Starts the network of a server on a bound socket.
+    /// Starts the network of a server on its socket.
     ///
     /// # Errors
     /// The endpoint could not be set up.
     pub fn start(
         identity: Arc<Identity>,
         replica: Replica,
-        socket: UdpSocket,
+        socket: impl Into<Socket>,
     ) -> Result<Self, Error> {
+        let socket = socket.into();
         let directory = Arc::new(Directory::default());
         let judge: Judge = {
             let directory = Arc::clone(&directory);
@@ -125,7 +129,7 @@ impl Service {
         let chain = identity.chain()?;
         let protocols = [peer::ALPN, agent::ALPN, join::ALPN];
         let config = tls::server_config(&identity.key, chain.clone(), judge, &protocols)?;
-        let endpoint = endpoint(socket, Some(config))?;
+        let (seed, endpoint) = (socket.seed(), socket.endpoint(Some(config))?);
         let links = Links::new();
         let (addresses, servers) = watch::channel(Vec::new());
         let agents = Agents::new(replica.clone(), links.clone(), servers);
@@ -135,6 +139,7 @@ impl Service {
             identity,
             replica,
             process: Uuid::new_v4(),
+            seed,
             endpoint,
             chain,
             directory,
@@ -190,17 +195,6 @@ impl Net {
         let (id, address) = (ServerId(peer.id), peer.address.to_string());
         tokio::spawn(async move { keep_linked(&shared, id, &address, &stop).await });
     }
-}
-
-/// An endpoint on a bound socket.
-pub(super) fn endpoint(
-    socket: UdpSocket,
-    config: Option<quinn::ServerConfig>,
-) -> Result<Endpoint, Error> {
-    let address = socket.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-    let runtime = Arc::new(quinn::TokioRuntime);
-    Endpoint::new(quinn::EndpointConfig::default(), config, socket, runtime)
-        .map_err(|source| Error::Listen { address, source })
 }
 
 async fn accept(shared: Shared) {

@@ -57,6 +57,12 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// Whether what is remembered of the dead is within its bound.
+    #[cfg(feature = "sim")]
+    pub(super) fn is_bounded(&self) -> bool {
+        self.died.len() <= REMAINS && self.remains.len() <= self.died.len()
+    }
+
     /// A document dies; what it was can still be read for a while.
     pub(super) fn bury(&mut self, grave: Grave, now: Millis) {
         self.graves.insert(grave.doc, grave);

@@ -1,14 +1,19 @@
-//! The thread that runs a replica, and its links to peers.
+//! The loop that runs a replica, the thread that drives it in a server, and links to peers.
 
 use std::{
     collections::BTreeMap,
+    fmt,
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use rand::Rng as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+    time::{Instant, Interval, MissedTickBehavior, interval},
+};
 
 use super::{
     CommitError, QUEUE, Replica,
@@ -51,16 +56,13 @@ pub(super) enum Command {
 pub struct Service {
     replica: Replica,
     thread: JoinHandle<()>,
-    ticker: tokio::task::JoinHandle<()>,
 }
 
 impl Service {
     /// Opens a replica on a store and starts its thread.
     ///
-    /// Must be called within a tokio runtime.
-    ///
     /// # Errors
-    /// The store could not be read.
+    /// The store could not be read, or the thread not be started.
     pub fn start(
         me: ServerId,
         schema: Schema,
@@ -68,25 +70,19 @@ impl Service {
     ) -> Result<(Self, Replica), StoreError> {
         let mut seed = [0; 32];
         rand::rng().fill_bytes(&mut seed);
-        let core = Core::open(me, schema.clone(), store, seed, Millis::now(), Layering::default())?;
-        let (run_number, shown) = (core.run(), core.shown());
-        let (inputs, queue) = mpsc::channel(QUEUE);
-        let ticker = tokio::spawn(tick(inputs.downgrade()));
+        let (driver, replica) = Driver::open(me, schema, store, seed)?;
         let thread = thread::Builder::new()
             .name("knot-replica".to_owned())
-            .spawn(move || run(core, queue))
+            .spawn(move || drive(driver))
             .map_err(|source| StoreError::Failed {
                 what: "starting its thread",
                 source: source.into(),
             })?;
-        let schema = schema.into();
-        let replica = Replica { me, run: run_number, schema, shown, inputs };
-        Ok((Self { replica: replica.clone(), thread, ticker }, replica))
+        Ok((Self { replica: replica.clone(), thread }, replica))
     }
 
     /// Stops the thread once everything asked before has been committed. Later edits are refused.
     pub async fn stop(self) {
-        self.ticker.abort();
         let (stopped, done) = oneshot::channel();
         if self.replica.inputs.send(Command::Stop(stopped)).await.is_ok() {
             done.await.ok();
@@ -95,15 +91,102 @@ impl Service {
     }
 }
 
-async fn tick(inputs: mpsc::WeakSender<Command>) {
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
-        ticks.tick().await;
-        let Some(inputs) = inputs.upgrade() else { return };
-        // A full queue means that the thread is busy: it needs no reminder.
-        inputs.try_send(Command::Input(Input::Tick(Millis::now()))).ok();
+/// What drives a replica, for callers that give it no thread of its own but a task: a simulation
+/// drives many of them on one thread, under a clock that it holds.
+///
+/// A commit blocks the task for as long as the store takes. Dropping a driver between two turns is
+/// what a crash is: whatever was not committed is gone.
+pub struct Driver {
+    core: Core,
+    queue: mpsc::Receiver<Command>,
+    links: BTreeMap<ServerId, (u64, Box<dyn Outbox>)>,
+    /// When the first turn began, and the ticks since.
+    clock: Option<(Instant, Interval)>,
+    stopped: Option<oneshot::Sender<()>>,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").finish_non_exhaustive()
     }
+}
+
+impl Driver {
+    /// Opens a replica on a store. What it draws at random follows from the seed, which no other
+    /// run of any server may have.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub fn open(
+        me: ServerId,
+        schema: Schema,
+        store: Box<dyn Store>,
+        seed: [u8; 32],
+    ) -> Result<(Self, Replica), StoreError> {
+        let layering = Layering::default();
+        let core = Core::open(me, schema.clone(), store, seed, Millis::now(), layering)?;
+        let (run, shown) = (core.run(), core.shown());
+        let (inputs, queue) = mpsc::channel(QUEUE);
+        let driver = Self { core, queue, links: BTreeMap::new(), clock: None, stopped: None };
+        Ok((driver, Replica { me, run, schema: schema.into(), shown, inputs }))
+    }
+
+    /// Takes turns until the replica is stopped or no handle to it is left.
+    pub async fn run(mut self) {
+        while self.turn().await {}
+        let Self { core, stopped, .. } = self;
+        drop(core);
+        if let Some(done) = stopped {
+            done.send(()).ok();
+        }
+    }
+
+    /// Waits for something to do, and does it with whatever else is waiting, in one commit. Returns
+    /// whether there can be more. Cancelling it while it waits loses nothing.
+    ///
+    /// Must be called within a tokio runtime that has its timers enabled.
+    pub async fn turn(&mut self) -> bool {
+        let (began, ticks) = self.clock.get_or_insert_with(|| (Instant::now(), ticks()));
+        // A full queue must not keep the time from passing, and nothing here is up to chance.
+        let first = tokio::select! {
+            biased;
+            _ = ticks.tick() => Command::Input(Input::Tick(Millis::now())),
+            command = self.queue.recv() => match command {
+                Some(command) => command,
+                None => return false,
+            },
+        };
+        let now = began.elapsed();
+        let mut inputs = Vec::new();
+        let mut next = Some(first);
+        while let Some(command) = next {
+            match command {
+                Command::Stop(done) => {
+                    self.queue.close();
+                    self.stopped = Some(done);
+                }
+                command => inputs.extend(translate(&mut self.links, command)),
+            }
+            next = if inputs.len() < BATCH { self.queue.try_recv().ok() } else { None };
+        }
+        let effects = self.core.step(now, inputs);
+        deliver(&mut self.links, effects);
+        true
+    }
+}
+
+/// The replica's thread: a runtime of its own, so that no other task keeps it waiting.
+fn drive(driver: Driver) {
+    match runtime::Builder::new_current_thread().enable_time().build() {
+        Ok(own) => own.block_on(driver.run()),
+        Err(error) => tracing::error!(%error, "the replica has no timer and is stopped"),
+    }
+}
+
+fn ticks() -> Interval {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
 }
 
 /// A link to one peer: brings its messages to the replica for as long as it lives.
@@ -145,33 +228,6 @@ impl Link {
     /// Ends the link.
     pub async fn close(self) {
         self.inputs.send(Command::Unlink(self.peer, self.number)).await.ok();
-    }
-}
-
-/// The replica's thread.
-fn run(mut core: Core, mut queue: mpsc::Receiver<Command>) {
-    let began = Instant::now();
-    let mut links: BTreeMap<ServerId, (u64, Box<dyn Outbox>)> = BTreeMap::new();
-    let mut stopped = None;
-    while let Some(first) = queue.blocking_recv() {
-        let mut inputs = Vec::new();
-        let mut next = Some(first);
-        while let Some(command) = next {
-            match command {
-                Command::Stop(done) => {
-                    queue.close();
-                    stopped = Some(done);
-                }
-                command => inputs.extend(translate(&mut links, command)),
-            }
-            next = if inputs.len() < BATCH { queue.try_recv().ok() } else { None };
-        }
-        let effects = core.step(began.elapsed(), inputs);
-        deliver(&mut links, effects);
-    }
-    drop(core);
-    if let Some(done) = stopped {
-        done.send(()).ok();
     }
 }
 

@@ -8,12 +8,64 @@ use serde::Serialize;
 
 use crate::{
     id::{DocId, Id},
-    replica::{EditError, EditFn, edit_fn},
+    replica::{EditError, EditFn, Replica, edit_fn},
     schema::{Edit, Entity, Schema},
     wire,
 };
 
-/// An embedder's operations: what a schedule has servers do with the embedder's documents.
+/// An embedder's operations: what a schedule has servers do with the embedder's documents, and what
+/// must hold of these.
+///
+/// ```
+/// use knot_core::{entity, id::Id, replica::Replica, schema::Schema, sim};
+/// use proptest::prelude::*;
+///
+/// entity! {
+///     /// A flight of stairs that is only ever climbed.
+///     pub struct Stairs("stairs", 1) {
+///         /// The highest step that somebody stood on: of several, the largest counts.
+///         step: Field<u64> [LargestWins],
+///         /// Whether anybody has been there.
+///         used: Field<bool>,
+///     }
+/// }
+///
+/// #[derive(Clone, Debug)]
+/// struct Climb;
+///
+/// fn stairs() -> Id<Stairs> {
+///     Id::of_key(&[b"the stairs"])
+/// }
+///
+/// impl sim::Operation for Climb {
+///     fn schema() -> Schema {
+///         Schema::new().with::<Stairs>()
+///     }
+///     fn strategy() -> BoxedStrategy<Self> {
+///         Just(Climb).boxed()
+///     }
+///     fn action(&self) -> sim::Action {
+///         sim::Action::put(stairs(), |stairs| {
+///             stairs.set(Stairs::step, stairs.step + 1);
+///             stairs.set(Stairs::used, true);
+///             Ok(())
+///         })
+///     }
+///     fn always(replica: &Replica) -> Result<(), String> {
+///         match replica.get(stairs()) {
+///             Some(stairs) if stairs.step > 0 && !stairs.used => Err("half an edit".to_owned()),
+///             _ => Ok(()),
+///         }
+///     }
+///     fn settled(replicas: &[Replica]) -> Result<(), String> {
+///         let steps = replicas.iter().map(|one| one.get(stairs()).map_or(0, |one| one.step));
+///         let (least, most) = (steps.clone().min(), steps.max());
+///         if least == most { Ok(()) } else { Err(format!("{least:?} and {most:?}")) }
+///     }
+/// }
+///
+/// sim::check::<Climb>(10).unwrap();
+/// ```
 pub trait Operation: Clone + fmt::Debug + 'static {
     /// The document types that the operations use.
     fn schema() -> Schema;
@@ -21,6 +73,20 @@ pub trait Operation: Clone + fmt::Debug + 'static {
     fn strategy() -> BoxedStrategy<Self>;
     /// What the operation asks of the server that it comes to.
     fn action(&self) -> Action;
+
+    /// What must hold of a server's replica at any time: it is asked after whatever a server does,
+    /// often, and so must be quick. An error says what does not hold, and ends the schedule.
+    fn always(replica: &Replica) -> Result<(), String> {
+        let _ = replica;
+        Ok(())
+    }
+
+    /// What must hold of all servers' replicas once all faults have ended and they are equal. That
+    /// they are equal, show what was written, and lost nothing has been seen to already.
+    fn settled(replicas: &[Replica]) -> Result<(), String> {
+        let _ = replicas;
+        Ok(())
+    }
 }
 
 /// One thing asked of one server.

@@ -118,6 +118,7 @@ pub fn run<O: Operation>(schedule: &Schedule<O>) -> Result<Report, Failure> {
     let count = schedule.servers.max(1);
     let Schedule { seed, network, layering, .. } = schedule;
     let mut world = World::with_layering(*seed, count, O::schema(), network.clone(), *layering)?;
+    world.always(O::always);
     let mut backups = vec![None; count];
     for step in &schedule.steps {
         match step {
@@ -153,5 +154,7 @@ pub fn run<O: Operation>(schedule: &Schedule<O>) -> Result<Report, Failure> {
         }
     }
     let settled = world.settle()?;
+    let replicas: Vec<_> = (0..count).filter_map(|at| world.replica(at)).collect();
+    O::settled(&replicas).map_err(Failure::new)?;
     Ok(Report { settled, traffic: world.traffic().clone() })
 }

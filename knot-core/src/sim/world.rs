@@ -3,6 +3,7 @@
 mod events;
 mod faults;
 mod settle;
+mod watcher;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,6 +13,7 @@ use std::{
 };
 
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
+use watcher::Watcher;
 
 use super::{
     Action, Failure,
@@ -80,6 +82,8 @@ struct Server {
     schema: Schema,
     disk: Disk,
     core: Option<Core>,
+    /// Watches the core for as long as it runs.
+    watcher: Option<Watcher>,
     /// Raised at each start and crash; what was planned for an earlier life does not happen.
     life: u64,
     began: Duration,
@@ -107,7 +111,11 @@ pub struct World {
     outcomes: BTreeMap<Number, Outcome>,
     asked: Number,
     offenders: Vec<(usize, usize, String)>,
+    always: Always,
 }
+
+/// What must hold of each server's replica after each of its steps.
+type Always = fn(&Replica) -> Result<(), String>;
 
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -154,6 +162,7 @@ impl World {
             outcomes: BTreeMap::new(),
             asked: 0,
             offenders: Vec::new(),
+            always: |_| Ok(()),
         };
         for at in 0..servers {
             let id = ServerId(uuid::Builder::from_random_bytes(world.random()).into_uuid());
@@ -162,6 +171,7 @@ impl World {
                 schema: schema.clone(),
                 disk: Disk::default(),
                 core: None,
+                watcher: None,
                 life: 0,
                 began: Duration::ZERO,
                 skew: 0,
@@ -198,9 +208,12 @@ impl World {
     /// A handle to read a running server's replica with. It is not for writing: that is
     /// [`World::ask`].
     pub fn replica(&self, at: usize) -> Option<Replica> {
-        let server = self.servers.get(at)?;
-        let core = server.core.as_ref()?;
-        Some(Replica::reader(server.id, core.run(), server.schema.clone(), core.shown()))
+        Some(self.servers.get(at)?.watcher.as_ref()?.replica().clone())
+    }
+
+    /// From now on this must hold of each server's replica after whatever the server does.
+    pub fn always(&mut self, invariant: fn(&Replica) -> Result<(), String>) {
+        self.always = invariant;
     }
 
     /// What servers have sent so far.

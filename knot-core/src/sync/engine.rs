@@ -114,6 +114,12 @@ impl Engine {
         self.peers.keys().copied()
     }
 
+    /// Whether what is remembered of each peer is within its bounds.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.peers.values().all(|peer| peer.wanted.len() <= WANTED)
+    }
+
     /// Takes one input and says what is to be done.
     pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Output> {
         match input {

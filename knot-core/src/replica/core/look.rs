@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Core;
+use super::{Core, Index};
 use crate::{
     doc::View,
     id::{ChangeHash, DocId, ServerId},
@@ -54,6 +54,6 @@ impl Core {
 
     /// Whether everything that waits is within its bounds.
     pub(crate) fn is_bounded(&self) -> bool {
-        self.pending.is_bounded()
+        self.pending.is_bounded() && self.engine.is_bounded() && self.read(Index::is_bounded)
     }
 }

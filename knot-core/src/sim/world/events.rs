@@ -122,6 +122,10 @@ impl World {
         {
             invariants::touched(core, &server.schema, &touched, &mut server.disk.clone())?;
         }
+        if let Some(watcher) = self.servers.get_mut(at).and_then(|one| one.watcher.as_mut()) {
+            watcher.step()?;
+            (self.always)(watcher.replica()).map_err(|what| broken(at, &what))?;
+        }
         self.deliver(at, effects)?;
         if let Some(server) = self.servers.get_mut(at)
             && !server.inbox.is_empty()
@@ -231,4 +235,8 @@ impl World {
             self.plan(after, Event::LearnDown { at, peer, epoch });
         }
     }
+}
+
+fn broken(at: usize, what: &str) -> Failure {
+    Failure::new(format!("server {at} breaks an invariant of the operations: {what}"))
 }

@@ -1,10 +1,10 @@
 //! What goes wrong in a world: links, servers, disks and clocks.
 
-use super::{Backup, Event, PROBE, TICK, World};
+use super::{Backup, Event, PROBE, TICK, Watcher, World};
 use crate::{
     clock::Millis,
     id::DocId,
-    replica::Core,
+    replica::{Core, Replica},
     schema::Schema,
     sim::{Failure, Fault, network::pair},
 };
@@ -39,6 +39,7 @@ impl World {
         let Some(server) = self.servers.get_mut(at) else { return };
         server.life += 1;
         server.core = None;
+        server.watcher = None;
         server.inbox.clear();
         server.stepping = false;
         server.observing.clear();
@@ -61,8 +62,10 @@ impl World {
             return Ok(());
         };
         let (schema, disk) = (server.schema.clone(), Box::new(server.disk.clone()));
-        let core = Core::open(server.id, schema, disk, seed, wall, layering)
+        let core = Core::open(server.id, schema.clone(), disk, seed, wall, layering)
             .map_err(|error| Failure::new(format!("server {at} does not start: {error}")))?;
+        let replica = Replica::reader(server.id, core.run(), schema, core.shown());
+        server.watcher = Some(Watcher::new(replica));
         server.core = Some(core);
         server.life += 1;
         server.began = now;

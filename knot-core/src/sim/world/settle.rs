@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::World;
 use crate::{
     replica::{Core, CoreInput as Input},
-    sim::{Failure, invariants},
+    sim::{Failure, invariants, joiner},
 };
 
 /// How long a healed world may take until all replicas are equal.
@@ -41,6 +41,9 @@ impl World {
             }
         }
         self.links.set_lossless(false);
+        for watcher in self.servers.iter_mut().filter_map(|server| server.watcher.as_mut()) {
+            watcher.rest().map_err(|failure| failure.at(self.now))?;
+        }
         self.verdict().map_err(|failure| failure.at(self.now))?;
         Ok(equal_since.unwrap_or(self.now).saturating_sub(began))
     }
@@ -72,6 +75,11 @@ impl World {
         for server in &self.servers {
             let Some(core) = &server.core else { continue };
             invariants::whole(core, &server.schema, server.id, &mut server.disk.clone())?;
+        }
+        if let Some(server) = self.servers.first()
+            && let Some(core) = &server.core
+        {
+            joiner::joins(core, &server.schema, server.id, &server.disk)?;
         }
         self.judge.verdict(&first.documents, &first.graves, &first.records)
     }
