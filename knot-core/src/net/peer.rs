@@ -172,14 +172,19 @@ struct LinkOutbox {
 }
 
 impl Outbox for LinkOutbox {
-    fn send(&mut self, frame: Bytes) {
+    fn send(&mut self, frame: Bytes) -> bool {
         let length = frame.len();
-        if self.queued.fetch_add(length, Ordering::Relaxed) + length > QUEUE_BYTES
-            || self.frames.try_send(frame).is_err()
-        {
+        let full = self.queued.fetch_add(length, Ordering::Relaxed) + length > QUEUE_BYTES
+            || self.frames.try_send(frame).is_err();
+        if full {
             self.queued.fetch_sub(length, Ordering::Relaxed);
             tracing::debug!(length, "a slow peer missed a frame");
         }
+        !full
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        Some(self.connection.rtt())
     }
 
     fn close(&mut self, reason: &str) {

@@ -1,14 +1,17 @@
 //! The thread that runs a replica, and its links to peers.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use rand::Rng as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{MissedTickBehavior, interval, sleep_until},
+};
 
 use super::{
     CommitError, QUEUE, Replica,
@@ -26,12 +29,18 @@ use crate::{
 const BATCH: usize = 32;
 /// How often the engine is told that time has passed.
 const TICK: Duration = Duration::from_millis(100);
+/// How often the round-trip times of links are looked at.
+const MEASURE: Duration = Duration::from_secs(2);
 
 /// Takes what is to be sent to one peer. It never blocks: what does not fit is left out, and
 /// reconciliation brings it later.
 pub trait Outbox: Send {
-    /// Queues one frame.
-    fn send(&mut self, frame: Bytes);
+    /// Queues one frame. Returns whether there was room for it.
+    fn send(&mut self, frame: Bytes) -> bool;
+    /// The round-trip time to the peer, where it is known.
+    fn round_trip(&self) -> Option<Duration> {
+        None
+    }
     /// Ends the link, for this reason: the peer sent what no sound server sends.
     fn close(&mut self, reason: &str);
 }
@@ -69,10 +78,11 @@ impl Service {
         let core = Core::open(me, schema, store, seed)?;
         let (run_number, shown) = (core.run(), core.shown());
         let (inputs, queue) = mpsc::channel(QUEUE);
-        let ticker = tokio::spawn(tick(inputs.downgrade()));
+        let (wakes, wake) = watch::channel(None);
+        let ticker = tokio::spawn(tick(inputs.downgrade(), wake));
         let thread = thread::Builder::new()
             .name("knot-replica".to_owned())
-            .spawn(move || run(core, queue))
+            .spawn(move || run(core, queue, &wakes))
             .map_err(|source| StoreError::Failed {
                 what: "starting its thread",
                 source: source.into(),
@@ -92,14 +102,27 @@ impl Service {
     }
 }
 
-async fn tick(inputs: mpsc::WeakSender<Command>) {
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+/// Tells the replica that time has passed: every so often, and when it asked for it.
+async fn tick(inputs: mpsc::WeakSender<Command>, mut wake: watch::Receiver<Option<Instant>>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
-        ticks.tick().await;
+        let asked = *wake.borrow_and_update();
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = sleep_until(asked.unwrap_or_else(Instant::now).into()), if asked.is_some() => {}
+            changed = wake.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+        }
         let Some(inputs) = inputs.upgrade() else { return };
         // A full queue means that the thread is busy: it needs no reminder.
         inputs.try_send(Command::Input(Input::Tick)).ok();
+        // Until it has been heard, it is not said again.
+        if wake.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -141,12 +164,16 @@ impl Link {
 }
 
 /// The replica's thread.
-fn run(mut core: Core, mut queue: mpsc::Receiver<Command>) {
+fn run(mut core: Core, mut queue: mpsc::Receiver<Command>, wakes: &watch::Sender<Option<Instant>>) {
     let began = Instant::now();
     let mut links: BTreeMap<ServerId, (u64, Box<dyn Outbox>)> = BTreeMap::new();
-    let mut stopped = None;
+    let (mut stopped, mut measured, mut missed) = (None, began, Vec::new());
     while let Some(first) = queue.blocking_recv() {
-        let mut inputs = Vec::new();
+        let mut inputs = std::mem::take(&mut missed);
+        if measured.elapsed() >= MEASURE {
+            measured = Instant::now();
+            inputs.extend(links.iter().filter_map(|(peer, link)| measure(*peer, &*link.1)));
+        }
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
@@ -159,7 +186,8 @@ fn run(mut core: Core, mut queue: mpsc::Receiver<Command>) {
             next = if inputs.len() < BATCH { queue.try_recv().ok() } else { None };
         }
         let effects = core.step(began.elapsed(), inputs);
-        deliver(&mut links, effects);
+        wakes.send_replace(effects.wake.map(|wake| began + wake));
+        missed.extend(deliver(&mut links, effects).into_iter().map(Input::Missed));
     }
     drop(core);
     if let Some(done) = stopped {
@@ -177,8 +205,9 @@ fn translate(
     match command {
         Command::Input(input) => vec![input],
         Command::Link(peer, number, outbox) => {
+            let measured = measure(peer, &*outbox);
             let replaced = links.insert(peer, (number, outbox)).map(|_| Input::PeerDown(peer));
-            replaced.into_iter().chain([Input::PeerUp(peer)]).collect()
+            replaced.into_iter().chain([Input::PeerUp(peer)]).chain(measured).collect()
         }
         Command::Unlink(peer, number) if current(&peer, number) => {
             links.remove(&peer);
@@ -191,7 +220,16 @@ fn translate(
     }
 }
 
-fn deliver(links: &mut BTreeMap<ServerId, (u64, Box<dyn Outbox>)>, effects: Effects) {
+fn measure(peer: ServerId, outbox: &dyn Outbox) -> Option<Input> {
+    outbox.round_trip().map(|time| Input::RoundTrip(peer, time))
+}
+
+/// Sends; returns the peers that something could not be sent to.
+fn deliver(
+    links: &mut BTreeMap<ServerId, (u64, Box<dyn Outbox>)>,
+    effects: Effects,
+) -> BTreeSet<ServerId> {
+    let mut missed = BTreeSet::new();
     for (peers, message) in effects.sends {
         let frame = match wire::encode_frame(&message, wire::MAX_PEER_FRAME) {
             Ok(frame) => Bytes::from(frame),
@@ -202,7 +240,9 @@ fn deliver(links: &mut BTreeMap<ServerId, (u64, Box<dyn Outbox>)>, effects: Effe
         };
         for peer in peers {
             if let Some((_, outbox)) = links.get_mut(&peer) {
-                outbox.send(frame.clone());
+                if !outbox.send(frame.clone()) {
+                    missed.insert(peer);
+                }
             }
         }
     }
@@ -212,4 +252,5 @@ fn deliver(links: &mut BTreeMap<ServerId, (u64, Box<dyn Outbox>)>, effects: Effe
             outbox.close(&reason);
         }
     }
+    missed
 }

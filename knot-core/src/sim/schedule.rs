@@ -13,6 +13,8 @@ pub struct Schedule<O> {
     pub seed: u64,
     /// How many servers there are.
     pub servers: usize,
+    /// Up to so many linked peers, news goes straight to each; beyond, along a tree.
+    pub direct: usize,
     /// How messages travel.
     pub network: Network,
     /// What happens, one after the other.
@@ -53,8 +55,16 @@ pub enum Step<O> {
 /// Schedules of 2 to 5 servers with the operations and all faults.
 pub fn schedule<O: Operation>() -> impl Strategy<Value = Schedule<O>> {
     let steps = prop::collection::vec(step::<O>(), 1..60);
-    (any::<u64>(), 2_usize..=5, network(), steps)
-        .prop_map(|(seed, servers, network, steps)| Schedule { seed, servers, network, steps })
+    let direct = prop_oneof![3 => Just(30_usize), 2 => Just(0), 1 => 1_usize..3];
+    (any::<u64>(), 2_usize..=5, direct, network(), steps).prop_map(
+        |(seed, servers, direct, network, steps)| Schedule {
+            seed,
+            servers,
+            direct,
+            network,
+            steps,
+        },
+    )
 }
 
 fn network() -> impl Strategy<Value = Network> {
@@ -101,6 +111,7 @@ pub struct Report {
 pub fn run<O: Operation>(schedule: &Schedule<O>) -> Result<Report, Failure> {
     let count = schedule.servers.max(1);
     let mut world = World::new(schedule.seed, count, O::schema(), schedule.network.clone())?;
+    world.set_direct(schedule.direct);
     let mut backups = vec![None; count];
     for step in &schedule.steps {
         match step {

@@ -63,6 +63,7 @@ type Made = Arc<Mutex<Vec<(Number, DocId, BTreeMap<String, Scalar>, bool)>>>;
 
 enum Event {
     Tick { at: usize, life: u64 },
+    Wake { at: usize, life: u64 },
     Step { at: usize, life: u64 },
     Connect(Pair),
     LearnUp { at: usize, peer: usize, epoch: u64 },
@@ -82,6 +83,8 @@ struct Server {
     skew: i64,
     inbox: VecDeque<Input>,
     stepping: bool,
+    /// When the server is next told the time, out of turn.
+    wake: Option<Duration>,
     /// Observations that were not answered.
     observing: BTreeMap<Number, (DocId, Option<bytes::Bytes>)>,
     deleting: BTreeMap<Number, DocId>,
@@ -101,6 +104,8 @@ pub struct World {
     outcomes: BTreeMap<Number, Outcome>,
     asked: Number,
     offenders: Vec<(usize, usize, String)>,
+    /// Up to so many linked peers, servers send news to each.
+    direct: Option<usize>,
 }
 
 impl std::fmt::Debug for World {
@@ -133,6 +138,7 @@ impl World {
             outcomes: BTreeMap::new(),
             asked: 0,
             offenders: Vec::new(),
+            direct: None,
         };
         for at in 0..servers {
             let id = ServerId(uuid::Builder::from_random_bytes(world.random()).into_uuid());
@@ -146,12 +152,22 @@ impl World {
                 skew: 0,
                 inbox: VecDeque::new(),
                 stepping: false,
+                wake: None,
                 observing: BTreeMap::new(),
                 deleting: BTreeMap::new(),
             });
             world.start(at)?;
         }
         Ok(world)
+    }
+
+    /// From now on servers send what begins at them to each of up to so many linked peers, and beyond
+    /// that along a tree.
+    pub fn set_direct(&mut self, peers: usize) {
+        self.direct = Some(peers);
+        self.servers.iter_mut().filter_map(|one| one.core.as_mut()).for_each(|core| {
+            core.set_direct(peers);
+        });
     }
 
     /// How many servers there are.

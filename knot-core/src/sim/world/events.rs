@@ -21,6 +21,12 @@ impl World {
                 self.give(at, Input::Tick);
                 self.plan(TICK, Event::Tick { at, life });
             }
+            Event::Wake { at, life } if self.lives(at, life) => {
+                if let Some(server) = self.servers.get_mut(at) {
+                    server.wake = None;
+                }
+                self.give(at, Input::Tick);
+            }
             Event::Step { at, life } if self.lives(at, life) => self.step(at)?,
             Event::Connect(pair) => self.connect(pair),
             Event::LearnUp { at, peer, epoch } => self.learn_up(at, peer, epoch),
@@ -34,7 +40,7 @@ impl World {
                     self.inject(parcel.from, parcel.to, message);
                 }
             }
-            Event::Tick { .. } | Event::Step { .. } => {}
+            Event::Tick { .. } | Event::Wake { .. } | Event::Step { .. } => {}
         }
         Ok(())
     }
@@ -75,6 +81,13 @@ impl World {
         let effects = core.step(now.saturating_sub(server.began), inputs);
         let durable = server.disk.durable();
         let id = server.id;
+        let wake =
+            effects.wake.map(|wake| wake.max(now.saturating_sub(server.began)) + server.began);
+        if let Some(wake) = wake.filter(|wake| server.wake.is_none_or(|planned| *wake < planned)) {
+            server.wake = Some(wake);
+            let life = server.life;
+            self.plan(wake.saturating_sub(now), Event::Wake { at, life });
+        }
         for (number, doc, puts, idle) in take(&self.made) {
             self.judge.made(number, doc, puts, idle);
         }

@@ -40,6 +40,7 @@ impl World {
         server.core = None;
         server.inbox.clear();
         server.stepping = false;
+        server.wake = None;
         server.observing.clear();
         server.deleting.clear();
         server.disk.mend();
@@ -59,9 +60,12 @@ impl World {
         let Some(server) = self.servers.get_mut(at).filter(|server| server.core.is_none()) else {
             return Ok(());
         };
-        let core =
+        let mut core =
             Core::open(server.id, server.schema.clone(), Box::new(server.disk.clone()), seed)
                 .map_err(|error| Failure::new(format!("server {at} does not start: {error}")))?;
+        if let Some(direct) = self.direct {
+            core.set_direct(direct);
+        }
         server.core = Some(core);
         server.life += 1;
         server.began = now;
