@@ -1,13 +1,16 @@
 //! Measures what knot's replicas cost, each time beside something to compare with, in one run on one machine.
 //!
-//! `cargo run --release -p knot-benches` prints medians and ratios. A figure without its ratio says more about the
+//! `cargo run --release -p knot-benches` prints medians and ratios; with `gossip`, what hundreds of simulated servers do,
+//! and with `catch-up`, how fast an empty server takes documents. A figure without its ratio says more about the
 //! machine than about knot: the disk's `fsync` is most of each write.
 
+mod catch_up;
 mod cluster;
 mod figures;
+mod gossip;
 mod local;
 
-use std::error::Error;
+use std::{env, error::Error};
 
 /// What any part of a measurement may fail with.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -17,6 +20,15 @@ async fn main() -> Outcome<()> {
     if cfg!(debug_assertions) {
         eprintln!("built without --release: these figures compare with nothing");
     }
-    local::measure().await?;
-    cluster::measure().await
+    match env::args().nth(1).as_deref() {
+        Some("gossip") => {
+            gossip::measure(200, 199)?;
+            gossip::measure(1_000, 200)
+        }
+        Some("catch-up") => catch_up::measure().await,
+        _ => {
+            local::measure().await?;
+            cluster::measure().await
+        }
+    }
 }

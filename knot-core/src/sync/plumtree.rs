@@ -41,6 +41,8 @@ const GATHER: Duration = Duration::from_millis(5);
 const NAMES: usize = 4_096;
 /// The most names that wait for the next `IHave`: what is beyond, reconciliation finds.
 const GATHERED: usize = 16_384;
+/// What is waited for a peer whose round-trip time is not known.
+const UNKNOWN: Duration = Duration::from_millis(100);
 /// The share of duplicates to first receptions above which a server prunes, in percent.
 const REDUNDANT: u64 = 60;
 
@@ -186,7 +188,7 @@ impl Plumtree {
     /// A peer has news of these names.
     pub fn i_have(&mut self, now: Duration, from: ServerId, names: &Items) {
         let Some(link) = self.links.get(&from) else { return };
-        let round_trip = link.round_trip.unwrap_or_default();
+        let round_trip = link.round_trip.unwrap_or(UNKNOWN);
         for name in names.read(NAMES).filter(|name| !self.recent.holds(name)) {
             self.missing.heard(now, from, round_trip, name);
         }

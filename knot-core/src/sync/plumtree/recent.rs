@@ -18,6 +18,11 @@ impl Recent {
         self.young.contains(id) || self.old.contains(id)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
     pub(super) fn insert(&mut self, id: NewsId) {
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
