@@ -113,11 +113,11 @@ pub(crate) fn measure(servers: usize, links: usize) -> Outcome<()> {
         let mut world = World::new(servers, links, loss)?;
         world.run(Duration::from_secs(3))?;
         // The tree finds its form.
-        world.edits(300, Duration::from_millis(50))?;
+        world.edits(200, Duration::from_millis(20), Duration::from_secs(2))?;
         world.changes.clear();
         world.forget_traffic();
         let from = world.now;
-        world.edits(300, Duration::from_millis(50))?;
+        world.edits(200, Duration::from_millis(20), Duration::from_secs(6))?;
         let seconds = (world.now - from).as_secs_f64();
         world.report(loss, seconds, began.elapsed());
     }
@@ -227,8 +227,12 @@ impl World {
                 self.plan(TICK, Event::Tick(at));
             }
             Event::Wake(at) => {
-                self.server(at)?.wake = None;
-                self.tick(at)?;
+                let now = self.now;
+                let server = self.server(at)?;
+                server.wake = None;
+                let outputs = server.tree.tick(now);
+                self.tree_outputs(at, outputs)?;
+                self.wake(at)?;
             }
             Event::Arrive { from, to, message } => self.arrive(from, to, message)?,
             Event::Commit { from, to, news } => self.committed(from, to, news)?,
@@ -447,13 +451,13 @@ impl World {
     }
 
     /// Edits at servers drawn by chance, and a while for the last to arrive.
-    fn edits(&mut self, count: u128, every: Duration) -> Outcome<()> {
+    fn edits(&mut self, count: u128, every: Duration, rest: Duration) -> Outcome<()> {
         for _ in 0..count {
             let (at, n) = (self.rng.random_range(0..self.servers.len()), self.rng.random());
             self.edit(at, n)?;
             self.run(every)?;
         }
-        self.run(Duration::from_secs(10))
+        self.run(rest)
     }
 
     /// Each half gets half of so many new items while it cannot hear the other.

@@ -1,6 +1,6 @@
 //! Measures what knot's replicas cost, each time beside something to compare with, in one run on one machine.
 //!
-//! `cargo run --release -p knot-benches` prints medians and ratios; with `gossip`, what hundreds of simulated servers do,
+//! `cargo run --release -p knot-benches` prints medians and ratios; with `gossip 200`, what so many simulated servers do,
 //! and with `catch-up`, how fast an empty server takes documents. A figure without its ratio says more about the
 //! machine than about knot: the disk's `fsync` is most of each write.
 
@@ -22,8 +22,8 @@ async fn main() -> Outcome<()> {
     }
     match env::args().nth(1).as_deref() {
         Some("gossip") => {
-            gossip::measure(200, 199)?;
-            gossip::measure(1_000, 200)
+            let servers = env::args().nth(2).map_or(Ok(200), |text| text.parse())?;
+            gossip::measure(servers, 199)
         }
         Some("catch-up") => catch_up::measure().await,
         _ => {

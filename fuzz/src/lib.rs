@@ -16,11 +16,17 @@ use std::{
     panic,
     pin::pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use knot_core::{
+    id::ServerId,
+    sync::{Engine, Input, ItemKey, Message, Output, plumtree::Plumtree},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 /// libFuzzer's hook ends the process at every panic, also at one that the code under test catches. This one does not: a
 /// panic that nobody catches ends the process all the same, at the edge of the target, without saying which.
@@ -55,6 +61,29 @@ where
     }
     let mut stream = data;
     while let Ok(Some(_)) = now(knot_core::wire::read_frame::<_, T>(&mut stream, limit)) {}
+}
+
+/// Lets an engine with some items, and the links of a tree, answer a message; what goes out has a bound.
+pub fn answer(message: Message) {
+    let (me, peer) = (ServerId(Uuid::from_u128(2)), ServerId(Uuid::from_u128(1)));
+    let mut engine = Engine::new(me);
+    for n in 0..64_u8 {
+        let key = ItemKey::from_bytes(Sha256::digest([n])[..16].try_into().expect("16 bytes"));
+        engine.handle(Duration::ZERO, Input::Put(key, [n; 32]));
+    }
+    engine.handle(Duration::ZERO, Input::PeerUp(peer));
+    let mut tree = Plumtree::new([0; 32]);
+    tree.peer_up(Duration::ZERO, peer);
+    if let Message::IHave(names) = &message {
+        tree.i_have(Duration::ZERO, peer, names);
+        tree.tick(Duration::from_secs(1));
+    }
+    for output in engine.handle(Duration::ZERO, Input::Message(peer, message)) {
+        if let Output::Send(_, message) = output {
+            let frame = knot_core::wire::encode_frame(&message, knot_core::wire::MAX_PEER_FRAME);
+            frame.expect("an answer is within the limit");
+        }
+    }
 }
 
 /// automerge's header of a change: magic, checksum, type.

@@ -19,6 +19,8 @@ use crate::id::ServerId;
 
 /// How often roots are exchanged with each peer.
 const PROBE: Duration = Duration::from_secs(1);
+/// Whoever is told the time more often than this, looks at it no more often.
+const TICK: Duration = Duration::from_millis(50);
 /// Roots that differ while news is on its way are no reason to walk: it must be quiet so long.
 const QUIET: Duration = Duration::from_millis(300);
 /// Where it never gets quiet, so long is waited: news that was lost must not stay so.
@@ -112,6 +114,7 @@ pub struct Engine {
     number: u32,
     /// The number of the last walk, which salts its sums.
     salt: u32,
+    ticked: Option<Duration>,
     ticks: usize,
 }
 
@@ -126,6 +129,7 @@ impl Engine {
             spreading: None,
             number: 0,
             salt: 0,
+            ticked: None,
             ticks: 0,
         }
     }
@@ -186,6 +190,10 @@ impl Engine {
     }
 
     fn tick(&mut self, now: Duration) -> Vec<Output> {
+        if self.ticked.is_some_and(|at| now < at + TICK) {
+            return Vec::new();
+        }
+        self.ticked = Some(now);
         let root = self.wire_root();
         let (mut outputs, mut stalled) = (Vec::new(), Vec::new());
         for (id, peer) in &mut self.peers {
@@ -270,7 +278,7 @@ impl Engine {
 
     /// The lower id begins a walk where the roots differ and nothing else is under way.
     fn walk_if_differing(&mut self, now: Duration, id: ServerId) -> Vec<Output> {
-        let (mine, me, room) = (self.wire_root(), self.me, self.may_walk(id));
+        let (mine, me) = (self.wire_root(), self.me);
         let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
         let differs = peer.root.is_some_and(|root| root != mine);
         let last = peer.last_news.max(self.spreading);
@@ -279,9 +287,10 @@ impl Engine {
             peer.restless = None;
         }
         let patient = !quiet && now < *peer.restless.get_or_insert(now) + PATIENCE;
-        if me > id || !differs || patient || peer.is_busy() || !room {
+        if me > id || !differs || patient || peer.is_busy() || !self.may_walk(id) {
             return Vec::new();
         }
+        let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
         peer.restless = None;
         peer.walking = Some(now);
         // What is known of the peer is used up: the next walk waits for its next root.

@@ -44,7 +44,7 @@ const GATHERED: usize = 16_384;
 /// What is waited for a peer whose round-trip time is not known.
 const UNKNOWN: Duration = Duration::from_millis(100);
 /// The share of duplicates to first receptions above which a server prunes, in percent.
-const REDUNDANT: u64 = 60;
+const REDUNDANT: u64 = 110;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -177,7 +177,7 @@ impl Plumtree {
         let eager = self.links.values().filter(|link| link.is_eager).count();
         let Some(link) = self.links.get_mut(&from) else { return Vec::new() };
         link.useless(count);
-        if !redundant || eager <= view::NEAR || !link.is_eager || !link.is_poor() {
+        if !redundant || eager <= view::KEPT || !link.is_eager || !link.is_poor() {
             return Vec::new();
         }
         link.set_eager(false);

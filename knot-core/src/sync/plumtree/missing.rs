@@ -12,7 +12,7 @@ use crate::{id::ServerId, sync::tree::ItemKey};
 /// that named it.
 const PATIENCE: Duration = Duration::from_millis(25);
 /// How long the answer to a `Graft` may take, beyond two round trips.
-const ANSWER: Duration = Duration::from_millis(100);
+const ANSWER: Duration = Duration::from_millis(40);
 /// The most peers that are remembered to have one piece of news.
 const WITNESSES: usize = 3;
 /// The most names that are waited for: what is beyond, reconciliation brings.

@@ -36,7 +36,7 @@ fn news_that_begins_here_goes_to_few_near_peers_and_to_seeds_of_each_zone() {
     let mut tree = tree();
     let targets = tree.began(LATER, &[news(1)]);
     let (near, far): (Vec<ServerId>, Vec<ServerId>) = targets.into_iter().partition(is_near);
-    assert_eq!((near.len(), far.len()), (2, 16));
+    assert_eq!((near.len(), far.len()), (view::NEAR, 16));
     for zone in 1..5 {
         let seeds = far.iter().filter(|id| id.0.as_u128() / 40 == zone).count();
         assert_eq!(seeds, 4, "zone {zone}");
@@ -47,7 +47,7 @@ fn news_that_begins_here_goes_to_few_near_peers_and_to_seeds_of_each_zone() {
 fn news_is_passed_on_to_near_peers_but_not_back() {
     let mut tree = tree();
     let eager = tree.came(LATER, server(199), &[news(1)]);
-    assert!(eager.len() == 2 && eager.iter().all(is_near), "{eager:?}");
+    assert!(eager.len() == view::NEAR && eager.iter().all(is_near), "{eager:?}");
     assert!(!tree.came(LATER, eager[0], &[news(2)]).contains(&eager[0]));
     assert!(tree.knows(&news(1)) && !tree.knows(&news(3)));
 }
@@ -83,7 +83,7 @@ fn a_link_that_brings_duplicates_only_is_pruned_but_not_the_last_two() {
         }
     }
     let eager = tree.began(LATER, &[news(1_000)]).iter().filter(|id| is_near(id)).count();
-    assert!(pruned > 0 && (2..=4).contains(&eager), "{pruned} pruned, {eager} left");
+    assert!(pruned > 0 && (view::KEPT..4 + view::NEAR).contains(&eager), "{pruned} pruned, {eager} left");
     assert!(tree.began(LATER, &[news(1_001)]).contains(&server(0)), "who brings news is kept");
 }
 
@@ -96,7 +96,7 @@ fn where_all_prune_new_eager_peers_are_drawn() {
     let grafts = outputs
         .iter()
         .filter(|output| matches!(output, Output::Send(id, Message::Graft(_)) if is_near(id)));
-    assert_eq!(grafts.count(), 2);
+    assert_eq!(grafts.count(), view::NEAR);
 }
 
 #[test]

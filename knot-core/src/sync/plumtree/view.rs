@@ -8,7 +8,9 @@ use super::{Output, Plumtree};
 use crate::{id::ServerId, sync::message::Message};
 
 /// How many near peers a server makes eager of itself. As many of others make it theirs.
-pub(super) const NEAR: usize = 2;
+pub(super) const NEAR: usize = 3;
+/// So many eager links are never pruned.
+pub(super) const KEPT: usize = 2;
 /// How many farther peers get news where it begins.
 const SEEDS: usize = 16;
 /// How many near peers and how many farther ones hear each name.
@@ -104,7 +106,7 @@ impl Plumtree {
         let mut near: Vec<_> = self.links.iter().map(|(id, link)| (time(link), *id)).collect();
         near.shuffle(&mut self.rng);
         near.sort_by_key(|(time, _)| *time);
-        let close = near.get(NEAR).map_or(Duration::MAX, |(time, _)| *time * 3);
+        let close = near.get(2).map_or(Duration::MAX, |(time, _)| *time * 3);
         let close = close.saturating_add(Duration::from_millis(4));
         let at_least = near.len().min(NEAR + NEAR_LISTENERS);
         let end = near.partition_point(|(time, _)| *time <= close).max(at_least);
