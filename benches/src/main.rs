@@ -1,32 +1,35 @@
 //! Measures what knot's replicas cost, each time beside something to compare with, in one run on one machine.
 //!
-//! `cargo run --release -p knot-benches` prints medians and ratios; with names of parts, only those. A figure without its
-//! ratio says more about the machine than about knot: the disk's `fsync` is most of each write.
+//! `cargo run --release -p knot-benches` prints medians and ratios; with names of parts, only those; with `gossip 200`, what
+//! so many simulated servers do. A figure without its ratio says more about the machine than about knot: the disk's
+//! `fsync` is most of each write.
 
+mod catch_up;
 mod cluster;
 mod figures;
+mod gossip;
 mod history;
 mod local;
 mod many;
 mod usage;
 
-use std::error::Error;
+use std::{env, error::Error};
 
 /// What any part of a measurement may fail with.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 4] = ["local", "cluster", "history", "many"];
+const PARTS: [&str; 5] = ["local", "cluster", "history", "catch-up", "many"];
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
     if cfg!(debug_assertions) {
         eprintln!("built without --release: these figures compare with nothing");
     }
-    let named: Vec<String> = std::env::args().skip(1).collect();
-    if let [part, path] = named.as_slice()
-        && part == "start"
-    {
-        return many::start(path.as_ref()).await;
+    let named: Vec<String> = env::args().skip(1).collect();
+    match named.as_slice() {
+        [part, path] if part == "start" => return many::start(path.as_ref()).await,
+        [part, servers] if part == "gossip" => return gossip::measure(servers.parse()?, 199),
+        _ => {}
     }
     if let Some(unknown) = named.iter().find(|name| !PARTS.contains(&name.as_str())) {
         return Err(format!("there is no part {unknown}: there are {}", PARTS.join(", ")).into());
@@ -39,6 +42,7 @@ async fn main() -> Outcome<()> {
             "local" => local::measure().await?,
             "cluster" => cluster::measure().await?,
             "history" => history::measure().await?,
+            "catch-up" => catch_up::measure().await?,
             _ => many::measure().await?,
         }
         println!();

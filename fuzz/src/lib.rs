@@ -22,7 +22,8 @@ use std::{
 use bytes::Bytes;
 use knot_core::{
     id::ServerId,
-    membership::{Input, Membership},
+    membership::{self, Membership},
+    sync::{Engine, Input, ItemKey, Message, Output, plumtree::Plumtree},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
@@ -71,11 +72,34 @@ pub fn server(n: u128) -> ServerId {
 /// Server 1, which belongs with 2 and 3 and is linked to them.
 pub fn listener() -> Membership {
     let mut listener = Membership::new(server(1), 1, [1; 32]);
-    listener.handle(Duration::ZERO, Input::Belong([1, 2, 3].map(server).into()));
+    listener.handle(Duration::ZERO, membership::Input::Belong([1, 2, 3].map(server).into()));
     for peer in [2, 3].map(server) {
-        listener.handle(Duration::ZERO, Input::Linked { peer, run: 1 });
+        listener.handle(Duration::ZERO, membership::Input::Linked { peer, run: 1 });
     }
     listener
+}
+
+/// Lets an engine with some items, and the links of a tree, answer a message; what goes out has a bound.
+pub fn answer(message: Message) {
+    let (me, peer) = (server(2), server(1));
+    let mut engine = Engine::new(me);
+    for n in 0..64_u8 {
+        let key = ItemKey::from_bytes(Sha256::digest([n])[..16].try_into().expect("16 bytes"));
+        engine.handle(Duration::ZERO, Input::Put(key, [n; 32]));
+    }
+    engine.handle(Duration::ZERO, Input::PeerUp(peer));
+    let mut tree = Plumtree::new([0; 32]);
+    tree.peer_up(Duration::ZERO, peer);
+    if let Message::IHave(names) = &message {
+        tree.i_have(Duration::ZERO, peer, names);
+        tree.tick(Duration::from_secs(1));
+    }
+    for output in engine.handle(Duration::ZERO, Input::Message(peer, message)) {
+        if let Output::Send(_, message) = output {
+            let frame = knot_core::wire::encode_frame(&message, knot_core::wire::MAX_PEER_FRAME);
+            frame.expect("an answer is within the limit");
+        }
+    }
 }
 
 /// automerge's header of a change: magic, checksum, type.

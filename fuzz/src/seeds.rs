@@ -15,7 +15,7 @@ use knot_core::{
     replica::Token,
     schema::Scalar,
     store::{Grave, Record},
-    sync::{Answer, Bucket, DocChanges, ItemKey, Message, Node, Prefix, Want},
+    sync::{Answer, Buckets, DocChanges, ItemKey, Items, Message, Nodes, Prefix, Want},
     wire,
 };
 use serde::Serialize;
@@ -119,15 +119,20 @@ fn messages() -> Vec<Vec<u8>> {
     let change = edit(&mut document, 1, &[("name", text("shell"))]);
     let messages = [
         Message::Root { count: 12, sum: [1, 2, 3, 4] },
-        Message::Nodes(vec![Node { prefix: Prefix::ROOT, children: vec![(1, 2); 16] }]),
-        Message::Items(vec![Bucket { prefix: Prefix::ROOT, items: vec![(key, 5)] }]),
-        Message::Offer(vec![(key, 5), (ItemKey::record(DOC, SERVER), 6)]),
-        Message::Pull(vec![Want { key, have: vec![hash] }]),
-        Message::Pulled { rest: vec![key] },
+        Message::Nodes(Nodes::new(7, 1, [(Prefix::ROOT, vec![2; 16])])),
+        Message::Nodes(Nodes::new(7, 2, [(Prefix::ROOT, vec![2; 256])])),
+        Message::Items(Buckets::new([(Prefix::ROOT, vec![(key, 5)])])),
+        Message::Offer(Items::new(&[(key, 5), (ItemKey::record(DOC, SERVER), 6)])),
+        Message::Pull { number: 1, wants: vec![Want { key, have: vec![hash] }] },
+        Message::Pulled { number: 1, rest: vec![key] },
+        Message::IHave(Items::new(&[(key, 5)])),
+        Message::Graft(vec![Want { key, have: vec![hash, hash] }]),
+        Message::Prune,
         Message::News(Answer {
             changes: vec![DocChanges { doc: DOC, changes: vec![change] }],
             graves: vec![grave],
             records: vec![record.clone()],
+            hops: Some(1),
         }),
         Message::Presence(vec![record]),
     ];

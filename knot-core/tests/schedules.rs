@@ -375,7 +375,7 @@ fn failed_commit() {
             key: knot_core::sync::ItemKey::document(id(1).into()),
             have: Vec::new(),
         };
-        world.inject(1, 0, Message::Pull(vec![pull]));
+        world.inject(1, 0, Message::Pull { number: 1, wants: vec![pull] });
         world.run(Duration::from_millis(45)).unwrap();
         assert!(matches!(world.outcome(ticket), Outcome::Failed(_)));
         if fault == Fault::Fails {

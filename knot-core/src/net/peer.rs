@@ -231,15 +231,20 @@ struct LinkOutbox {
 }
 
 impl Outbox for LinkOutbox {
-    fn send(&mut self, frame: Bytes) {
+    fn send(&mut self, frame: Bytes) -> bool {
         let length = frame.len();
-        if self.load.bytes.fetch_add(length, Ordering::Relaxed) + length > QUEUE_BYTES
-            || self.frames.try_send(frame).is_err()
-        {
+        let full = self.load.bytes.fetch_add(length, Ordering::Relaxed) + length > QUEUE_BYTES
+            || self.frames.try_send(frame).is_err();
+        if full {
             self.load.bytes.fetch_sub(length, Ordering::Relaxed);
             self.load.missed.store(true, Ordering::Relaxed);
             tracing::debug!(length, "a slow peer missed a frame");
         }
+        !full
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        Some(self.connection.rtt())
     }
 
     fn close(&mut self, reason: &str) {

@@ -5,6 +5,7 @@
 //! so that the simulator drives exactly what a server runs.
 
 mod batch;
+mod gossip;
 mod library;
 #[cfg(feature = "sim")]
 mod look;
@@ -21,7 +22,7 @@ use batch::Batch;
 pub(crate) use batch::{EditFn, Reply};
 use library::{Item, Library};
 use pending::Pending;
-use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
     CommitError,
@@ -36,7 +37,7 @@ use crate::{
     store::{Error as StoreError, Grave, Record, Remains, Store, StoredDocument, Transaction},
     sync::{
         Answer, Engine, Fingerprint, Input as EngineInput, Message, Output as EngineOutput,
-        dead_digest, heads_digest, record_digest,
+        dead_digest, heads_digest, plumtree::Plumtree, record_digest,
     },
     wire,
 };
@@ -66,6 +67,10 @@ pub(crate) enum Input {
     PeerDown(ServerId),
     /// A message from a peer.
     Message(ServerId, Message),
+    /// The round-trip time to a peer.
+    RoundTrip(ServerId, Duration),
+    /// Something could not be sent to a peer.
+    Missed(ServerId),
     /// Time has passed; it is so late by the wall clock.
     Tick(Millis),
 }
@@ -77,6 +82,8 @@ pub(crate) struct Effects {
     pub(crate) sends: Vec<(Vec<ServerId>, Message)>,
     /// Peers that sent what no sound server sends, and what it was.
     pub(crate) offenders: Vec<(ServerId, String)>,
+    /// When the core wants to be told the time, if that is before the next tick.
+    pub(crate) wake: Option<Duration>,
 }
 
 /// What readers share with the core.
@@ -114,6 +121,7 @@ pub(crate) struct Core {
     store: Box<dyn Store>,
     library: Library,
     engine: Engine,
+    gossip: Plumtree,
     pending: Pending,
     /// Graves that a failed commit may have written: they go into the next one.
     unsure: BTreeMap<DocId, Grave>,
@@ -148,6 +156,8 @@ impl Core {
     ) -> Result<Self, StoreError> {
         let contents = store.open()?;
         let shown = Arc::<Shown>::default();
+        let mut rng = StdRng::from_seed(seed);
+        let gossip = Plumtree::new(rng.random());
         let mut core = Self {
             me,
             schema,
@@ -155,9 +165,10 @@ impl Core {
             store,
             library: Library::new(layering),
             engine: Engine::new(me),
+            gossip,
             pending: Pending::default(),
             unsure: BTreeMap::new(),
-            rng: StdRng::from_seed(seed),
+            rng,
             run: contents.run,
             first_run: 0,
             number: 0,
@@ -253,7 +264,7 @@ impl Core {
                     batch.reply(reply, Ok(Vec::new()));
                 }
                 Input::Message(peer, Message::News(news)) => {
-                    self.engine_input(now, EngineInput::News(peer), &mut effects);
+                    let news = self.hear(now, &mut batch, peer, news, &mut effects);
                     self.receive(&mut batch, peer, news, &mut effects);
                 }
                 Input::Import { answer, reply } => {
@@ -278,6 +289,7 @@ impl Core {
             }
             self.scrub(now, &mut effects);
         }
+        effects.wake = self.gossip.wake();
         effects
     }
 
@@ -305,16 +317,23 @@ impl Core {
             }
             Input::PeerUp(peer) => self.peer_up(now, peer, effects),
             Input::PeerDown(peer) => self.peer_down(now, peer, effects),
-            Input::Message(peer, Message::Pull(wants)) => {
-                let answers = self.answer(wants).into_iter();
+            Input::Message(peer, Message::Pull { number, wants }) => {
+                let answers = self.answer(number, wants).into_iter();
                 effects.sends.extend(answers.map(|message| (vec![peer], message)));
             }
             Input::Message(peer, Message::Presence(records)) => self.hear_presence(peer, records),
+            Input::Message(peer, Message::IHave(names)) => self.gossip.i_have(now, peer, &names),
+            Input::Message(peer, Message::Graft(wants)) => self.grafted(peer, wants, effects),
+            Input::Message(peer, Message::Prune) => self.gossip.prune(now, peer),
+            Input::RoundTrip(peer, time) => self.gossip.round_trip(now, peer, time),
+            Input::Missed(peer) => self.engine_input(now, EngineInput::Missed(peer), effects),
             Input::Message(peer, walk) => {
                 self.engine_input(now, EngineInput::Message(peer, walk), effects);
             }
             Input::Tick(wall) => {
                 self.wall = wall;
+                let outputs = self.gossip.tick(now);
+                self.gossip_outputs(now, outputs, effects);
                 self.engine_input(now, EngineInput::Tick, effects);
             }
             Input::Edit { .. }
@@ -325,6 +344,7 @@ impl Core {
     }
 
     fn peer_up(&mut self, now: Duration, peer: ServerId, effects: &mut Effects) {
+        self.gossip.peer_up(now, peer);
         self.engine_input(now, EngineInput::PeerUp(peer), effects);
         let own: Vec<_> = self.read(|index| {
             index.presence.values().filter(|one| one.server == self.me).cloned().collect()
@@ -334,6 +354,7 @@ impl Core {
 
     /// A peer that is not linked observes nothing that we could rely on.
     fn peer_down(&mut self, now: Duration, peer: ServerId, effects: &mut Effects) {
+        self.gossip.peer_down(now, peer);
         self.engine_input(now, EngineInput::PeerDown(peer), effects);
         let mut changed = BTreeSet::new();
         self.write(|index| {
@@ -431,17 +452,27 @@ impl Core {
         self.show_root();
         self.shown.watches.tell(&changed);
         self.send_news(now, batch, effects);
+        self.pass_on(now, batch, effects);
     }
 
-    /// What began here goes straight to every peer.
+    /// What began here goes straight to every peer, or where they are many, on its way to them.
     fn send_news(&mut self, now: Duration, batch: &Batch, effects: &mut Effects) {
         let peers: Vec<_> = self.engine.peers().collect();
+        if !self.gossip.is_direct() {
+            return self.begin(now, batch, effects);
+        }
         for answer in batch.own_news() {
             effects.sends.push((peers.clone(), Message::News(answer)));
             for peer in &peers {
                 self.engine_input(now, EngineInput::News(*peer), effects);
             }
         }
+    }
+
+    /// From now on, what begins here is sent to each of up to so many peers, and beyond along the tree.
+    #[cfg(feature = "sim")]
+    pub(crate) fn set_direct(&mut self, peers: usize) {
+        self.gossip.set_direct(peers);
     }
 
     fn put_item(&mut self, item: Item, digest: [u8; 32]) {
@@ -458,9 +489,9 @@ impl Core {
         for output in outputs {
             match output {
                 EngineOutput::Send(peer, message) => effects.sends.push((vec![peer], message)),
-                EngineOutput::Pull(peer, keys) => {
+                EngineOutput::Pull(peer, number, keys) => {
                     let wants = self.wants(keys);
-                    effects.sends.push((vec![peer], Message::Pull(wants)));
+                    effects.sends.push((vec![peer], Message::Pull { number, wants }));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The loop that runs a replica, the thread that drives it in a server, and links to peers.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     thread::{self, JoinHandle},
     time::Duration,
@@ -12,7 +12,7 @@ use rand::Rng as _;
 use tokio::{
     runtime,
     sync::{mpsc, oneshot},
-    time::{Instant, Interval, MissedTickBehavior, interval},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
 
 use super::{
@@ -33,12 +33,18 @@ use crate::{
 const BATCH: usize = 32;
 /// How often the engine is told that time has passed.
 const TICK: Duration = Duration::from_millis(100);
+/// How often the round-trip times of links are looked at.
+const MEASURE: Duration = Duration::from_secs(2);
 
 /// Takes what is to be sent to one peer. It never blocks: what does not fit is left out, and
 /// reconciliation brings it later.
 pub trait Outbox: Send {
-    /// Queues one frame.
-    fn send(&mut self, frame: Bytes);
+    /// Queues one frame. Returns whether there was room for it.
+    fn send(&mut self, frame: Bytes) -> bool;
+    /// The round-trip time to the peer, where it is known.
+    fn round_trip(&self) -> Option<Duration> {
+        None
+    }
     /// Ends the link, for this reason: the peer sent what no sound server sends.
     fn close(&mut self, reason: &str);
 }
@@ -102,6 +108,12 @@ pub struct Driver {
     links: BTreeMap<ServerId, (u64, Box<dyn Outbox>)>,
     /// When the first turn began, and the ticks since.
     clock: Option<(Instant, Interval)>,
+    /// When the core wants to be told the time, if that is sooner than the next tick.
+    wake: Option<Duration>,
+    /// When the links' round-trip times were last looked at.
+    measured: Duration,
+    /// Peers that something could not be sent to in the last turn.
+    missed: BTreeSet<ServerId>,
     stopped: Option<oneshot::Sender<()>>,
 }
 
@@ -127,7 +139,16 @@ impl Driver {
         let core = Core::open(me, schema.clone(), store, seed, Millis::now(), layering)?;
         let (run, shown) = (core.run(), core.shown());
         let (inputs, queue) = mpsc::channel(QUEUE);
-        let driver = Self { core, queue, links: BTreeMap::new(), clock: None, stopped: None };
+        let driver = Self {
+            core,
+            queue,
+            links: BTreeMap::new(),
+            clock: None,
+            wake: None,
+            measured: Duration::ZERO,
+            missed: BTreeSet::new(),
+            stopped: None,
+        };
         Ok((driver, Replica { me, run, schema: schema.into(), shown, inputs }))
     }
 
@@ -147,17 +168,26 @@ impl Driver {
     /// Must be called within a tokio runtime that has its timers enabled.
     pub async fn turn(&mut self) -> bool {
         let (began, ticks) = self.clock.get_or_insert_with(|| (Instant::now(), ticks()));
+        let wake = *began + self.wake.unwrap_or_default();
         // A full queue must not keep the time from passing, and nothing here is up to chance.
         let first = tokio::select! {
             biased;
             _ = ticks.tick() => Command::Input(Input::Tick(Millis::now())),
+            () = sleep_until(wake), if self.wake.is_some() => {
+                Command::Input(Input::Tick(Millis::now()))
+            }
             command = self.queue.recv() => match command {
                 Some(command) => command,
                 None => return false,
             },
         };
         let now = began.elapsed();
-        let mut inputs = Vec::new();
+        let mut inputs: Vec<_> =
+            std::mem::take(&mut self.missed).into_iter().map(Input::Missed).collect();
+        if now >= self.measured + MEASURE {
+            self.measured = now;
+            inputs.extend(self.links.iter().filter_map(|(peer, link)| measure(*peer, &*link.1)));
+        }
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
@@ -170,7 +200,8 @@ impl Driver {
             next = if inputs.len() < BATCH { self.queue.try_recv().ok() } else { None };
         }
         let effects = self.core.step(now, inputs);
-        deliver(&mut self.links, effects);
+        self.wake = effects.wake;
+        self.missed = deliver(&mut self.links, effects);
         true
     }
 }
@@ -241,8 +272,9 @@ fn translate(
     match command {
         Command::Input(input) => vec![input],
         Command::Link(peer, number, outbox) => {
+            let measured = measure(peer, &*outbox);
             let replaced = links.insert(peer, (number, outbox)).map(|_| Input::PeerDown(peer));
-            replaced.into_iter().chain([Input::PeerUp(peer)]).collect()
+            replaced.into_iter().chain([Input::PeerUp(peer)]).chain(measured).collect()
         }
         Command::Unlink(peer, number) if current(&peer, number) => {
             links.remove(&peer);
@@ -255,7 +287,16 @@ fn translate(
     }
 }
 
-fn deliver(links: &mut BTreeMap<ServerId, (u64, Box<dyn Outbox>)>, effects: Effects) {
+fn measure(peer: ServerId, outbox: &dyn Outbox) -> Option<Input> {
+    outbox.round_trip().map(|time| Input::RoundTrip(peer, time))
+}
+
+/// Sends; returns the peers that something could not be sent to.
+fn deliver(
+    links: &mut BTreeMap<ServerId, (u64, Box<dyn Outbox>)>,
+    effects: Effects,
+) -> BTreeSet<ServerId> {
+    let mut missed = BTreeSet::new();
     for (peers, message) in effects.sends {
         let frame = match wire::encode_frame(&message, wire::MAX_PEER_FRAME) {
             Ok(frame) => Bytes::from(frame),
@@ -266,7 +307,9 @@ fn deliver(links: &mut BTreeMap<ServerId, (u64, Box<dyn Outbox>)>, effects: Effe
         };
         for peer in peers {
             if let Some((_, outbox)) = links.get_mut(&peer) {
-                outbox.send(frame.clone());
+                if !outbox.send(frame.clone()) {
+                    missed.insert(peer);
+                }
             }
         }
     }
@@ -276,4 +319,5 @@ fn deliver(links: &mut BTreeMap<ServerId, (u64, Box<dyn Outbox>)>, effects: Effe
             outbox.close(&reason);
         }
     }
+    missed
 }

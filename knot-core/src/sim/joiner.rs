@@ -63,7 +63,7 @@ fn all(giver: &mut Core, mut keys: Vec<ItemKey>) -> Option<Vec<DocChanges>> {
     let mut changes: Vec<DocChanges> = Vec::new();
     while !keys.is_empty() && changes.len() <= MOST {
         let wants = keys.drain(..).map(|key| Want { key, have: Vec::new() }).collect();
-        let asked = Input::Message(ServerId(Uuid::nil()), Message::Pull(wants));
+        let asked = Input::Message(ServerId(Uuid::nil()), Message::Pull { number: 0, wants });
         let Effects { sends, .. } = giver.step(Duration::ZERO, vec![asked]);
         for (_, message) in sends {
             match message {
@@ -72,7 +72,7 @@ fn all(giver: &mut Core, mut keys: Vec<ItemKey>) -> Option<Vec<DocChanges>> {
                     let single = move |bytes| DocChanges { doc, changes: vec![bytes] };
                     one.changes.into_iter().map(single)
                 })),
-                Message::Pulled { rest } => keys.extend(rest),
+                Message::Pulled { rest, .. } => keys.extend(rest),
                 _ => {}
             }
         }

@@ -226,7 +226,7 @@ impl Judge {
                 }
                 Ok(())
             }
-            Message::Pull(wants) => {
+            Message::Pull { wants, .. } | Message::Graft(wants) => {
                 let held = |hash| holdings.hashes.values().any(|hashes| hashes.contains(hash));
                 match wants.iter().flat_map(|want| &want.have).find(|hash| !held(hash)) {
                     Some(hash) => early(format!("the hash {hash:?} of a change")),

@@ -77,9 +77,12 @@ fn name(message: &Message) -> &'static str {
         Message::Nodes(_) => "Nodes",
         Message::Items(_) => "Items",
         Message::Offer(_) => "Offer",
-        Message::Pull(_) => "Pull",
+        Message::Pull { .. } => "Pull",
         Message::Pulled { .. } => "Pulled",
         Message::News(_) => "News",
+        Message::IHave(_) => "IHave",
+        Message::Graft(_) => "Graft",
+        Message::Prune => "Prune",
         Message::Presence(_) => "Presence",
     }
 }

@@ -14,6 +14,8 @@ pub struct Schedule<O> {
     pub seed: u64,
     /// How many servers there are.
     pub servers: usize,
+    /// Up to so many linked peers, news goes straight to each; beyond, along a tree.
+    pub direct: usize,
     /// How messages travel.
     pub network: Network,
     /// How long the layers of documents are.
@@ -56,10 +58,12 @@ pub enum Step<O> {
 /// Schedules of 2 to 5 servers with the operations and all faults.
 pub fn schedule<O: Operation>() -> impl Strategy<Value = Schedule<O>> {
     let steps = prop::collection::vec(step::<O>(), 1..60);
-    (any::<u64>(), 2_usize..=5, network(), layering(), steps).prop_map(
-        |(seed, servers, network, layering, steps)| Schedule {
+    let direct = prop_oneof![3 => Just(30_usize), 2 => Just(0), 1 => 1_usize..3];
+    (any::<u64>(), 2_usize..=5, direct, network(), layering(), steps).prop_map(
+        |(seed, servers, direct, network, layering, steps)| Schedule {
             seed,
             servers,
+            direct,
             network,
             layering,
             steps,
@@ -119,6 +123,7 @@ pub fn run<O: Operation>(schedule: &Schedule<O>) -> Result<Report, Failure> {
     let Schedule { seed, network, layering, .. } = schedule;
     let mut world = World::with_layering(*seed, count, O::schema(), network.clone(), *layering)?;
     world.always(O::always);
+    world.set_direct(schedule.direct);
     let mut backups = vec![None; count];
     for step in &schedule.steps {
         match step {

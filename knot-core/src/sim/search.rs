@@ -190,9 +190,12 @@ fn check_one<O: Operation>(seed: u64) -> Result<Duration, Box<Counterexample>> {
         Ok(())
     });
     let text = |schedule: &Schedule<O>| {
-        let Schedule { seed, servers, network, layering, steps } = schedule;
+        let Schedule { seed, servers, direct, network, layering, steps } = schedule;
         let steps: Vec<_> = steps.iter().map(|step| format!("  {step:?}")).collect();
-        format!("{servers} servers, seed {seed}, {network:?}, {layering:?}\n{}", steps.join("\n"))
+        format!(
+            "{servers} servers, direct to {direct}, seed {seed}, {network:?}, {layering:?}\n{}",
+            steps.join("\n")
+        )
     };
     played.map(|()| settled.get()).map_err(|error| {
         let (reason, schedule) = match error {

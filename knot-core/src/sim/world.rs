@@ -68,6 +68,7 @@ type Made = Arc<Mutex<Vec<(Number, DocId, BTreeMap<String, Scalar>, bool)>>>;
 
 enum Event {
     Tick { at: usize, life: u64 },
+    Wake { at: usize, life: u64 },
     Step { at: usize, life: u64 },
     Probe { at: usize, life: u64 },
     Answer { at: usize, to: usize },
@@ -91,6 +92,8 @@ struct Server {
     skew: i64,
     inbox: VecDeque<Input>,
     stepping: bool,
+    /// When the server is next told the time, out of turn.
+    wake: Option<Duration>,
     /// Observations that were not answered.
     observing: BTreeMap<Number, (DocId, Option<bytes::Bytes>)>,
     deleting: BTreeMap<Number, DocId>,
@@ -112,6 +115,8 @@ pub struct World {
     asked: Number,
     offenders: Vec<(usize, usize, String)>,
     always: Always,
+    /// Up to so many linked peers, servers send news to each.
+    direct: Option<usize>,
 }
 
 /// What must hold of each server's replica after each of its steps.
@@ -163,6 +168,7 @@ impl World {
             asked: 0,
             offenders: Vec::new(),
             always: |_| Ok(()),
+            direct: None,
         };
         for at in 0..servers {
             let id = ServerId(uuid::Builder::from_random_bytes(world.random()).into_uuid());
@@ -177,12 +183,22 @@ impl World {
                 skew: 0,
                 inbox: VecDeque::new(),
                 stepping: false,
+                wake: None,
                 observing: BTreeMap::new(),
                 deleting: BTreeMap::new(),
             });
             world.start(at)?;
         }
         Ok(world)
+    }
+
+    /// From now on servers send what begins at them to each of up to so many linked peers, and beyond
+    /// that along a tree.
+    pub fn set_direct(&mut self, peers: usize) {
+        self.direct = Some(peers);
+        self.servers.iter_mut().filter_map(|one| one.core.as_mut()).for_each(|core| {
+            core.set_direct(peers);
+        });
     }
 
     /// How many servers there are.

@@ -2,37 +2,40 @@
 //!
 //! `now` is time since any fixed moment. Between two replicas the one with the lower id starts a
 //! walk; both learn from it what they lack, and each pulls that from the other, a bounded number of
-//! items at a time.
+//! items at a time. What several peers could give is pulled from one of them.
+
+mod walk;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, btree_map::Entry},
     time::Duration,
 };
 
 use super::{
-    message::{Bucket, Message, Node},
-    tree::{Fingerprint, ItemKey, Prefix, Tree},
+    message::Message,
+    tree::{Fingerprint, ItemKey, Tree},
 };
 use crate::id::ServerId;
 
+/// Whoever is told the time more often than this, looks at it no more often.
+const TICK: Duration = Duration::from_millis(50);
 /// Roots that differ while news is on its way are no reason to walk: it must be quiet so long.
 const QUIET: Duration = Duration::from_millis(300);
 /// Where it never gets quiet, so long is waited: news that was lost must not stay so.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A walk that has heard nothing for so long is over; the next root begins another.
 const WALK_OVER: Duration = Duration::from_millis(900);
-/// A pull that has not been answered for so long is given up.
+/// Pulls of which nothing has come for so long are given up.
 const PULL_STALLED: Duration = Duration::from_secs(5);
-/// Under a node with at most so many items here, they are listed rather than walked further.
-const FEW: u64 = 8;
+/// The most peers with which a walk, or what follows from it, is under way. A walk that another
+/// begins beyond that is not answered.
+const WALKS: usize = 4;
 /// The most items asked for in one `Pull`.
-const PULL: usize = 128;
-/// The most items in one `Offer`, so that its frame stays far below the limit.
-const OFFER: usize = 2_048;
-/// The most nodes or buckets in one message.
-const NODES: usize = 256;
+const PULL: usize = 512;
+/// The most pulls from one peer that are not yet answered.
+const PULLS: usize = 4;
 /// The most items that are remembered as wanted from one peer.
-const WANTED: usize = 1 << 20;
+const WANTED: usize = 1 << 17;
 
 /// What happens to an engine.
 #[derive(Clone, Debug)]
@@ -41,11 +44,15 @@ pub enum Input {
     PeerUp(ServerId),
     /// The link to a peer is gone.
     PeerDown(ServerId),
-    /// A message of the walk from a peer. `Pull`, `News` and `Presence` need the store and are not
-    /// for the engine.
+    /// A message of the walk from a peer. What needs the store, and what spreads news, is not for
+    /// the engine.
     Message(ServerId, Message),
     /// News was sent to or received from a peer.
     News(ServerId),
+    /// News is passed on from server to server: the roots of all are about to change.
+    Spreading,
+    /// Something could not be sent to a peer: it is told the root as soon as may be.
+    Missed(ServerId),
     /// An item is held now, with this digest. Only what is committed is ever put.
     Put(ItemKey, [u8; 32]),
     /// Time has passed.
@@ -57,27 +64,41 @@ pub enum Input {
 pub enum Output {
     /// Send this to that peer.
     Send(ServerId, Message),
-    /// Ask that peer for these items, saying what is held of each.
-    Pull(ServerId, Vec<ItemKey>),
+    /// Ask that peer for these items, under this number, saying what is held of each.
+    Pull(ServerId, u32, Vec<ItemKey>),
 }
 
 /// What is known of a linked peer.
 #[derive(Debug, Default)]
 struct Peer {
     /// The newest root heard.
-    root: Option<(u64, [u64; 4])>,
+    root: Option<Root>,
     /// Whether no walk has begun for it yet.
     fresh: bool,
     /// The own root that it was last sent in a message of its own.
-    told: Option<(u64, [u64; 4])>,
+    told: Option<Root>,
+    /// Something could not be sent to it: its next root may be far off.
+    missed: bool,
     last_news: Option<Duration>,
     /// Since when the roots differ and it is not quiet.
     restless: Option<Duration>,
     /// When a walk that is under way last got on.
     walking: Option<Duration>,
-    wanted: BTreeSet<ItemKey>,
-    /// When the pull that is not yet answered was sent.
-    pulling: Option<Duration>,
+    /// What the peer has that is not held here, as it was when the peer said so.
+    wanted: BTreeMap<ItemKey, u64>,
+    /// Pulls that are not yet answered, by their numbers.
+    pulls: BTreeMap<u32, Vec<ItemKey>>,
+    /// When they last got on, and whether something that was asked for has come since.
+    pulling: Duration,
+    progress: bool,
+}
+
+type Root = (u64, [u64; 4]);
+
+impl Peer {
+    fn is_busy(&self) -> bool {
+        self.walking.is_some() || !self.pulls.is_empty() || !self.wanted.is_empty()
+    }
 }
 
 /// The reconciliation of one replica with its peers.
@@ -86,12 +107,32 @@ pub struct Engine {
     me: ServerId,
     tree: Tree,
     peers: BTreeMap<ServerId, Peer>,
+    /// What is asked for now, and from whom.
+    flying: BTreeMap<ItemKey, ServerId>,
+    /// When news was last spreading.
+    spreading: Option<Duration>,
+    /// The number of the last pull.
+    number: u32,
+    /// The number of the last walk, which salts its sums.
+    salt: u32,
+    ticked: Option<Duration>,
+    ticks: usize,
 }
 
 impl Engine {
     /// An engine that holds nothing and has no peers.
     pub fn new(me: ServerId) -> Self {
-        Self { me, tree: Tree::default(), peers: BTreeMap::new() }
+        Self {
+            me,
+            tree: Tree::default(),
+            peers: BTreeMap::new(),
+            flying: BTreeMap::new(),
+            spreading: None,
+            number: 0,
+            salt: 0,
+            ticked: None,
+            ticks: 0,
+        }
     }
 
     /// The fingerprint of everything held.
@@ -128,7 +169,7 @@ impl Engine {
                 vec![self.send_root(id)]
             }
             Input::PeerDown(id) => {
-                self.peers.remove(&id);
+                self.peers.remove(&id).into_iter().for_each(|peer| self.land(peer.pulls));
                 Vec::new()
             }
             Input::News(id) => {
@@ -137,8 +178,22 @@ impl Engine {
                 }
                 Vec::new()
             }
+            Input::Spreading => {
+                self.spreading = Some(now);
+                Vec::new()
+            }
+            Input::Missed(id) => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.missed = true;
+                }
+                Vec::new()
+            }
             Input::Put(key, digest) => {
                 self.tree.put(key, digest);
+                let asked = self.flying.get(&key);
+                if let Some(peer) = asked.and_then(|peer| self.peers.get_mut(peer)) {
+                    peer.progress = true;
+                }
                 Vec::new()
             }
             Input::Message(id, message) => self.message(now, id, message),
@@ -147,15 +202,36 @@ impl Engine {
     }
 
     fn tick(&mut self, now: Duration) -> Vec<Output> {
+        if self.ticked.is_some_and(|at| now < at + TICK) {
+            return Vec::new();
+        }
+        self.ticked = Some(now);
+        let (mut outputs, mut stalled) = (Vec::new(), Vec::new());
         for peer in self.peers.values_mut() {
             peer.walking = peer.walking.filter(|at| now <= *at + WALK_OVER);
-            if peer.pulling.is_some_and(|at| now > at + PULL_STALLED) {
-                peer.pulling = None;
+            if std::mem::take(&mut peer.progress) {
+                peer.pulling = now;
+            }
+            if !peer.pulls.is_empty() && now > peer.pulling + PULL_STALLED {
+                stalled.push(std::mem::take(&mut peer.pulls));
                 peer.wanted.clear();
             }
         }
-        let ids: Vec<_> = self.peers.keys().copied().collect();
-        ids.into_iter().flat_map(|id| self.walk_if_differing(now, id)).collect()
+        stalled.into_iter().for_each(|pulls| self.land(pulls));
+        // Each time another peer is the first, so that none is left out for long.
+        let mut ids: Vec<_> = self.peers.keys().copied().collect();
+        self.ticks = self.ticks.wrapping_add(7);
+        let first = self.ticks.checked_rem(ids.len()).unwrap_or_default();
+        ids.rotate_left(first);
+        for id in ids {
+            let missed = self.peers.get_mut(&id).map(|peer| std::mem::take(&mut peer.missed));
+            if missed == Some(true) {
+                outputs.push(self.send_root(id));
+            }
+            outputs.extend(self.pull(now, id));
+            outputs.extend(self.walk_if_differing(now, id));
+        }
+        outputs
     }
 
     fn message(&mut self, now: Duration, id: ServerId, message: Message) -> Vec<Output> {
@@ -171,30 +247,42 @@ impl Engine {
                 }
                 outputs
             }
-            Message::Nodes(nodes) => {
-                peer.walking = Some(now);
+            Message::Nodes(nodes) if self.may_walk(id) => {
+                self.is_walking(now, id);
                 self.compare_nodes(id, &nodes)
             }
-            Message::Items(buckets) => {
-                peer.walking = Some(now);
-                self.compare_items(now, id, buckets)
+            Message::Items(buckets) if self.may_walk(id) => {
+                self.is_walking(now, id);
+                let mut outputs = self.compare_items(id, &buckets);
+                outputs.extend(self.pull(now, id));
+                outputs
             }
             Message::Offer(items) => {
-                self.want(id, items);
+                self.want(id, items.read(WANTED));
                 self.pull(now, id)
             }
-            Message::Pulled { rest } => {
-                peer.pulling = None;
-                peer.walking = None;
-                for key in rest {
-                    if peer.wanted.len() < WANTED {
-                        peer.wanted.insert(key);
-                    }
-                }
-                let more = self.pull(now, id);
-                if more.is_empty() { vec![self.send_root(id)] } else { more }
-            }
-            Message::Pull(_) | Message::News(_) | Message::Presence(_) => Vec::new(),
+            Message::Pulled { number, rest } => self.pulled(now, id, number, rest),
+            Message::Nodes(_)
+            | Message::Items(_)
+            | Message::Pull { .. }
+            | Message::News(_)
+            | Message::IHave(_)
+            | Message::Graft(_)
+            | Message::Prune
+            | Message::Presence(_) => Vec::new(),
+        }
+    }
+
+    /// Whether there is room for a walk with this peer, or it is under way.
+    fn may_walk(&self, id: ServerId) -> bool {
+        let busy = |peer: &Peer| peer.is_busy();
+        self.peers.get(&id).is_some_and(busy)
+            || self.peers.values().filter(|peer| busy(peer)).count() < WALKS
+    }
+
+    fn is_walking(&mut self, now: Duration, id: ServerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.walking = Some(now);
         }
     }
 
@@ -203,102 +291,108 @@ impl Engine {
         let (mine, me) = (self.wire_root(), self.me);
         let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
         let differs = peer.fresh && peer.root.is_some_and(|root| root != mine);
-        let quiet = peer.last_news.is_none_or(|at| now >= at + QUIET);
-        let idle = peer.walking.is_none() && peer.pulling.is_none() && peer.wanted.is_empty();
+        let last = peer.last_news.max(self.spreading);
+        let quiet = last.is_none_or(|at| now >= at + QUIET);
         if !differs || quiet {
             peer.restless = None;
         }
         let patient = !quiet && now < *peer.restless.get_or_insert(now) + PATIENCE;
-        if me > id || !differs || patient || !idle {
+        if me > id || !differs || patient || peer.is_busy() || !self.may_walk(id) {
             return Vec::new();
         }
+        let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
         peer.restless = None;
         peer.walking = Some(now);
         // The next walk waits for the peer's next root.
         peer.fresh = false;
-        vec![Output::Send(id, Message::Nodes(vec![self.describe(Prefix::ROOT)]))]
+        // Where all spreads to all, one walk finds what any other would.
+        let others = self.peers.values_mut().filter(|peer| !quiet && peer.restless.is_some());
+        others.for_each(|peer| peer.restless = Some(now));
+        vec![Output::Send(id, self.first_step())]
     }
 
-    fn compare_nodes(&self, id: ServerId, nodes: &[Node]) -> Vec<Output> {
-        let (mut deeper, mut buckets) = (Vec::new(), Vec::new());
-        for node in nodes.iter().filter(|node| node.prefix.is_valid() && node.prefix.has_children())
-        {
-            for (child, (count, sum)) in node.prefix.children().zip(&node.children) {
-                let mine = self.tree.node(child);
-                if (mine.count, mine.short()) == (*count, *sum) {
-                    continue;
-                }
-                if mine.count <= FEW || !child.has_children() {
-                    buckets.push(Bucket { prefix: child, items: self.tree.items(child).collect() });
-                } else {
-                    deeper.push(self.describe(child));
-                }
-            }
-        }
-        let nodes = deeper.chunks(NODES).map(|nodes| Message::Nodes(nodes.to_vec()));
-        let items = buckets.chunks(NODES).map(|buckets| Message::Items(buckets.to_vec()));
-        nodes.chain(items).map(|message| Output::Send(id, message)).collect()
-    }
-
-    /// The peer has listed all it has under some nodes: offer what it lacks, and want what it has.
-    fn compare_items(&mut self, now: Duration, id: ServerId, buckets: Vec<Bucket>) -> Vec<Output> {
-        let mut offer = Vec::new();
-        let mut theirs = Vec::new();
-        for bucket in buckets.into_iter().filter(|bucket| bucket.prefix.is_valid()) {
-            let listed: BTreeMap<_, _> = bucket.items.iter().copied().collect();
-            let lacking = self
-                .tree
-                .items(bucket.prefix)
-                .filter(|(key, digest)| listed.get(key) != Some(digest));
-            offer.extend(lacking);
-            theirs.extend(bucket.items);
-        }
-        self.want(id, theirs);
-        let offers = offer.chunks(OFFER).map(|items| Message::Offer(items.to_vec()));
-        let mut outputs: Vec<_> = offers.map(|message| Output::Send(id, message)).collect();
-        outputs.extend(self.pull(now, id));
-        outputs
-    }
-
-    fn want(&mut self, id: ServerId, items: Vec<(ItemKey, u64)>) {
+    fn want(&mut self, id: ServerId, items: impl IntoIterator<Item = (ItemKey, u64)>) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         for (key, digest) in items {
             if self.tree.item(key) != Some(digest) && peer.wanted.len() < WANTED {
-                peer.wanted.insert(key);
+                peer.wanted.insert(key, digest);
             }
         }
     }
 
+    /// Asks for what is wanted from a peer and not on its way from another, as far as there is room.
     fn pull(&mut self, now: Duration, id: ServerId) -> Vec<Output> {
         let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
-        if peer.pulling.is_some() || peer.wanted.is_empty() {
-            return Vec::new();
+        let mut outputs = Vec::new();
+        while peer.pulls.len() < PULLS && !peer.wanted.is_empty() {
+            let (mut keys, mut done) = (Vec::new(), Vec::new());
+            // From each peer another part first, so that several share the work.
+            let start = ItemKey::from_bytes(*id.0.as_bytes());
+            let wanted = peer.wanted.range(start..).chain(peer.wanted.range(..start));
+            for (key, digest) in wanted {
+                if self.tree.item(*key) == Some(*digest) {
+                    done.push(*key);
+                } else if let Entry::Vacant(entry) = self.flying.entry(*key) {
+                    entry.insert(id);
+                    keys.push(*key);
+                }
+                if keys.len() == PULL {
+                    break;
+                }
+            }
+            for key in keys.iter().chain(&done) {
+                peer.wanted.remove(key);
+            }
+            if keys.is_empty() {
+                break;
+            }
+            if peer.pulls.is_empty() {
+                peer.pulling = now;
+            }
+            self.number = self.number.wrapping_add(1).max(1);
+            peer.pulls.insert(self.number, keys.clone());
+            outputs.push(Output::Pull(id, self.number, keys));
         }
-        let keys: Vec<_> = peer.wanted.iter().copied().take(PULL).collect();
-        keys.iter().for_each(|key| {
-            peer.wanted.remove(key);
-        });
-        peer.pulling = Some(now);
-        vec![Output::Pull(id, keys)]
+        outputs
     }
 
-    fn describe(&self, prefix: Prefix) -> Node {
-        let child = |prefix| {
-            let node = self.tree.node(prefix);
-            (node.count, node.short())
-        };
-        Node { prefix, children: prefix.children().map(child).collect() }
+    fn pulled(
+        &mut self,
+        now: Duration,
+        id: ServerId,
+        number: u32,
+        rest: Vec<ItemKey>,
+    ) -> Vec<Output> {
+        let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
+        let Some(keys) = peer.pulls.remove(&number) else { return Vec::new() };
+        peer.pulling = now;
+        peer.walking = None;
+        for key in rest.into_iter().filter(|key| keys.contains(key)) {
+            // Its digest is not known any more: whatever it is, it is asked for.
+            peer.wanted.insert(key, !self.tree.item(key).unwrap_or_default());
+        }
+        self.land(BTreeMap::from([(number, keys)]));
+        let more = self.pull(now, id);
+        let busy = self.peers.get(&id).is_some_and(Peer::is_busy);
+        if busy { more } else { vec![self.send_root(id)] }
+    }
+
+    /// Pulls are over: others may be asked for what they asked for.
+    fn land(&mut self, pulls: BTreeMap<u32, Vec<ItemKey>>) {
+        for key in pulls.into_values().flatten() {
+            self.flying.remove(&key);
+        }
     }
 
     fn send_root(&mut self, to: ServerId) -> Output {
-        let (count, sum) = self.wire_root();
+        let root = self.wire_root();
         if let Some(peer) = self.peers.get_mut(&to) {
-            peer.told = Some((count, sum));
+            peer.told = Some(root);
         }
-        Output::Send(to, Message::Root { count, sum })
+        Output::Send(to, Message::Root { count: root.0, sum: root.1 })
     }
 
-    fn wire_root(&self) -> (u64, [u64; 4]) {
+    fn wire_root(&self) -> Root {
         let root = self.tree.root();
         (root.count, root.sum())
     }

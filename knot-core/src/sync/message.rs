@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::tree::{ItemKey, Prefix};
+use super::{
+    packed::{Buckets, Items, Nodes},
+    tree::ItemKey,
+};
 use crate::{
     id::{ChangeHash, DocId},
     store::{Grave, Record},
@@ -20,50 +23,60 @@ pub enum Message {
         /// The sum of their hashes.
         sum: [u64; 4],
     },
-    /// The sender's fingerprints below some nodes where the two differ.
-    Nodes(Vec<Node>),
+    /// The sender's sums below some nodes where the two differ.
+    Nodes(Nodes),
     /// All of the sender's items under some nodes where the two differ.
-    Items(Vec<Bucket>),
+    Items(Buckets),
     /// Items that the sender has and the receiver lacks or has otherwise.
-    Offer(Vec<(ItemKey, u64)>),
+    Offer(Items),
     /// Asks for items, naming what is held of each.
-    Pull(Vec<Want>),
-    /// All that was asked for with the last `Pull` has been sent, but for these.
+    Pull {
+        /// The asker's number for it; 0 where no `Pulled` is waited for.
+        number: u32,
+        /// What is asked for.
+        wants: Vec<Want>,
+    },
+    /// All that was asked for with a `Pull` has been sent, but for these.
     Pulled {
+        /// The number of the `Pull`.
+        number: u32,
         /// Asked for and not sent: ask again.
         rest: Vec<ItemKey>,
     },
+    /// What the sender has newly heard of and does not send to this peer unasked.
+    IHave(Items),
+    /// Asks for what an `IHave` named, and to be sent news unasked from now on.
+    Graft(Vec<Want>),
+    /// Asks to be told of news by `IHave` only.
+    Prune,
     /// Changes, graves and records: news, or what was asked for.
     News(Answer),
     /// What the sender observes now and nobody stores.
     Presence(Vec<Record>),
 }
 
-/// A node and its sixteen children.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Node {
-    /// The node.
-    pub prefix: Prefix,
-    /// Count and short sum of each child, in order.
-    pub children: Vec<(u64, u64)>,
-}
-
-/// A node and all items under it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Bucket {
-    /// The node.
-    pub prefix: Prefix,
-    /// Key and short digest of each item, in order.
-    pub items: Vec<(ItemKey, u64)>,
-}
-
 /// One item asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "(ItemKey, Bytes)", from = "(ItemKey, Bytes)")]
 pub struct Want {
     /// Which.
     pub key: ItemKey,
     /// For a document: the heads held of it, and hashes at doubling distance back from them.
     pub have: Vec<ChangeHash>,
+}
+
+/// The hashes travel as one byte string.
+impl From<Want> for (ItemKey, Bytes) {
+    fn from(Want { key, have }: Want) -> Self {
+        (key, have.iter().flat_map(|hash| hash.0).collect())
+    }
+}
+
+impl From<(ItemKey, Bytes)> for Want {
+    fn from((key, have): (ItemKey, Bytes)) -> Self {
+        let hash = |bytes: &[u8]| bytes.try_into().ok().map(ChangeHash);
+        Self { key, have: have.chunks_exact(32).filter_map(hash).collect() }
+    }
 }
 
 /// Changes, graves and records.
@@ -75,6 +88,9 @@ pub struct Answer {
     pub graves: Vec<Grave>,
     /// Records that are stored.
     pub records: Vec<Record>,
+    /// For news that is passed on, how often it has been; `None` for what goes no further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hops: Option<u8>,
 }
 
 impl Answer {

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -20,19 +21,19 @@ const DEPTH: u8 = 5;
 
 /// Where an item lies: the hash of its name, cut to 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "(u64, u64)", from = "(u64, u64)")]
+#[serde(into = "Bytes", from = "Bytes")]
 pub struct ItemKey(u128);
 
-impl From<ItemKey> for (u64, u64) {
-    #[allow(clippy::cast_possible_truncation)]
+impl From<ItemKey> for Bytes {
     fn from(key: ItemKey) -> Self {
-        ((key.0 >> 64) as u64, key.0 as u64)
+        Self::copy_from_slice(&key.to_bytes())
     }
 }
 
-impl From<(u64, u64)> for ItemKey {
-    fn from((high, low): (u64, u64)) -> Self {
-        Self(u128::from(high) << 64 | u128::from(low))
+/// Bytes of another length give a key that no item has.
+impl From<Bytes> for ItemKey {
+    fn from(bytes: Bytes) -> Self {
+        Self::from_bytes(bytes.as_ref().try_into().unwrap_or_default())
     }
 }
 
@@ -46,6 +47,16 @@ impl ItemKey {
     pub fn record(subject: DocId, server: ServerId) -> Self {
         let kind = subject.kind.as_str().as_bytes();
         Self::hash(&[b"record", kind, subject.uuid.as_bytes(), server.0.as_bytes()])
+    }
+
+    /// The key as it travels.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// The key that travelled as these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
     }
 
     fn hash(parts: &[&[u8]]) -> Self {
@@ -86,9 +97,7 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// The first bits of item keys: a node of the tree.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
     /// Levels below the root.
     depth: u8,
@@ -100,19 +109,30 @@ impl Prefix {
     /// The node that stands for everything.
     pub const ROOT: Self = Self { depth: 0, path: 0 };
 
-    /// Whether there are nodes below: at the last level there are only items.
-    pub fn has_children(self) -> bool {
-        self.depth < DEPTH
+    /// How many levels there are below: at the last level there are only items.
+    pub fn levels(self) -> u8 {
+        DEPTH.saturating_sub(self.depth)
     }
 
-    /// The sixteen nodes below.
-    pub fn children(self) -> impl Iterator<Item = Self> {
-        (0..16).map(move |nibble| Self { depth: self.depth + 1, path: self.path << 4 | nibble })
+    /// The nodes so many levels below, in order: 16 for each level. There are none below the last.
+    pub fn below(self, levels: u8) -> impl Iterator<Item = Self> {
+        let count = if levels <= self.levels() { 1_u32 << (4 * u32::from(levels)) } else { 0 };
+        let (depth, first) = (self.depth + levels, self.path.wrapping_shl(4 * u32::from(levels)));
+        (0..count).map(move |nth| Self { depth, path: first | nth })
     }
 
-    /// Whether a prefix from outside is one that the tree has.
-    pub fn is_valid(self) -> bool {
-        self.depth <= DEPTH && u64::from(self.path) < 1 << (4 * u32::from(self.depth))
+    /// The prefix as it travels: four bits of depth and twenty of path.
+    pub fn to_bytes(self) -> [u8; 3] {
+        let [_, high, middle, low] = self.path.to_be_bytes();
+        [self.depth << 4 | high, middle, low]
+    }
+
+    /// The prefix that travelled as these bytes; `None` for one that the tree has not.
+    pub fn from_bytes([first, middle, low]: [u8; 3]) -> Option<Self> {
+        let (depth, path) = (first >> 4, u32::from_be_bytes([0, first & 0xf, middle, low]));
+        let prefix = Self { depth, path };
+        let known = depth <= DEPTH && u64::from(path) < 1 << (4 * u32::from(depth));
+        known.then_some(prefix)
     }
 
     #[allow(clippy::cast_possible_truncation)]
@@ -122,7 +142,7 @@ impl Prefix {
     }
 
     /// The first and the last key under the prefix.
-    fn range(self) -> (ItemKey, ItemKey) {
+    pub(super) fn range(self) -> (ItemKey, ItemKey) {
         if self.depth == 0 {
             return (ItemKey(0), ItemKey(u128::MAX));
         }
@@ -142,9 +162,13 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// 64 bits of the sum: what two honest replicas compare below the root.
-    pub fn short(&self) -> u64 {
-        self.sum.first().copied().unwrap_or_default()
+    /// 32 bits that two replicas compare below the root. Fingerprints that differ give the same
+    /// under one salt in 2³², and hardly under another: each walk takes a new one.
+    #[allow(clippy::cast_possible_truncation)]
+    pub fn salted(&self, salt: u32) -> u32 {
+        let words = self.sum.iter().chain([&self.count]);
+        let mixed = words.fold(mix(u64::from(salt) + 1), |state, word| mix(state ^ word));
+        (mixed >> 32) as u32
     }
 
     /// The whole sum, as it travels.
@@ -171,6 +195,15 @@ impl Fingerprint {
             (*word, borrow) = (rest, under || under_again);
         }
     }
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number
+/// Generators", 2014).
+fn mix(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }
 
 /// The hash that an item adds to the sums: of its key and its digest.
@@ -218,17 +251,18 @@ impl Tree {
 
     /// The digest of an item, cut to what travels.
     pub fn item(&self, key: ItemKey) -> Option<u64> {
-        self.items.get(&key).map(short)
+        self.items.get(&key).map(short_digest)
     }
 
     /// The items under a prefix, their digests cut to what travels.
     pub fn items(&self, prefix: Prefix) -> impl Iterator<Item = (ItemKey, u64)> {
         let (first, last) = prefix.range();
-        self.items.range(first..=last).map(|(key, digest)| (*key, short(digest)))
+        self.items.range(first..=last).map(|(key, digest)| (*key, short_digest(digest)))
     }
 }
 
-fn short(digest: &[u8; 32]) -> u64 {
+/// The part of a digest that travels.
+pub fn short_digest(digest: &[u8; 32]) -> u64 {
     let (first, _) = digest.split_at(8);
     u64::from_be_bytes(first.try_into().unwrap_or_default())
 }
@@ -258,7 +292,7 @@ mod tests {
                 direct.put(key(n), [digest; 32]);
             }
             prop_assert_eq!(grown.root(), direct.root());
-            for child in Prefix::ROOT.children() {
+            for child in Prefix::ROOT.below(1) {
                 prop_assert_eq!(grown.node(child), direct.node(child));
                 prop_assert_eq!(grown.node(child).count, grown.items(child).count() as u64);
             }
@@ -269,16 +303,17 @@ mod tests {
             for depth in 0..=DEPTH {
                 let prefix = Prefix::of(key(n), depth);
                 let (first, last) = prefix.range();
-                prop_assert!(prefix.is_valid() && first <= key(n) && key(n) <= last);
+                prop_assert!(first <= key(n) && key(n) <= last);
+                prop_assert_eq!(Prefix::from_bytes(prefix.to_bytes()), Some(prefix));
             }
         }
     }
 
     #[test]
     fn prefixes_from_outside_are_checked() {
-        assert!(Prefix::ROOT.is_valid());
-        assert!(!Prefix { depth: 0, path: 1 }.is_valid());
-        assert!(!Prefix { depth: 6, path: 0 }.is_valid());
-        assert!(!Prefix { depth: 1, path: 16 }.is_valid());
+        assert_eq!(Prefix::from_bytes([0, 0, 0]), Some(Prefix::ROOT));
+        assert_eq!(Prefix::from_bytes([0, 0, 1]), None, "the root has no path");
+        assert_eq!(Prefix::from_bytes([6 << 4, 0, 0]), None, "there are five levels");
+        assert_eq!(Prefix::from_bytes([1 << 4, 0, 16]), None, "a level has sixteen nodes");
     }
 }

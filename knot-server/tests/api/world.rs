@@ -219,8 +219,8 @@ pub(crate) async fn level(from: &Server, to: &Server) {
 struct Wire(mpsc::Sender<Bytes>);
 
 impl Outbox for Wire {
-    fn send(&mut self, frame: Bytes) {
-        self.0.try_send(frame).ok();
+    fn send(&mut self, frame: Bytes) -> bool {
+        self.0.try_send(frame).is_ok()
     }
 
     fn close(&mut self, reason: &str) {

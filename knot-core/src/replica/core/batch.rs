@@ -1,6 +1,6 @@
 //! One batch: what will be written in one transaction, and who waits for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use crate::{
     replica::{EditError, index::Entry},
     schema::{Scalar, Schema},
     store::{Grave, Record, Transaction},
-    sync::{Answer, DocChanges, ItemKey, Message, Want},
+    sync::{Answer, DocChanges, ItemKey, Message, Want, plumtree::NewsId},
 };
 
 /// Reads the document as it stands and says what to put; or refuses.
@@ -26,7 +26,7 @@ pub(crate) type Reply = Box<dyn FnOnce(Result<Vec<ChangeHash>, EditError>) + Sen
 /// same batch do.
 #[derive(Default)]
 pub(super) struct Batch {
-    changes: Vec<(DocId, Held)>,
+    pub(super) changes: Vec<(DocId, Held)>,
     pub(super) entries: BTreeMap<DocId, Entry>,
     pub(super) graves: BTreeMap<DocId, Grave>,
     compactions: BTreeMap<DocId, Compaction>,
@@ -38,6 +38,8 @@ pub(super) struct Batch {
     own_graves: Vec<Grave>,
     /// Documents of which a peer sent changes whose dependencies are not held.
     pub(super) missing: BTreeSet<(ServerId, DocId)>,
+    /// From whom each piece of pushed news came first, after how many hops.
+    pub(super) heard: HashMap<NewsId, (ServerId, u8)>,
     replies: Vec<(Reply, Result<Vec<ChangeHash>, EditError>)>,
 }
 
@@ -184,7 +186,11 @@ impl Core {
         for record in news.records {
             self.receive_record(batch, peer, record);
         }
+        let mut by_document: BTreeMap<DocId, Vec<Bytes>> = BTreeMap::new();
         for DocChanges { doc, changes } in news.changes {
+            by_document.entry(doc).or_default().extend(changes);
+        }
+        for (doc, changes) in by_document {
             let (sound, bad): (Vec<_>, Vec<_>) =
                 changes.iter().map(wall::inspect).partition(Result::is_ok);
             if let Some(malformed) = bad.into_iter().find_map(Result::err) {
@@ -249,7 +255,7 @@ impl Core {
         for (peer, doc) in missing {
             let key = ItemKey::document(doc);
             let want = Want { key, have: self.have(doc) };
-            effects.sends.push((vec![peer], Message::Pull(vec![want])));
+            effects.sends.push((vec![peer], Message::Pull { number: 0, wants: vec![want] }));
         }
     }
 

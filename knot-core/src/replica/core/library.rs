@@ -207,7 +207,7 @@ impl Core {
     }
 
     /// The messages that answer a `Pull`.
-    pub(super) fn answer(&mut self, wants: Vec<Want>) -> Vec<Message> {
+    pub(super) fn answer(&mut self, number: u32, wants: Vec<Want>) -> Vec<Message> {
         let (mut answers, mut rest, mut sent) = (Vec::new(), Vec::new(), 0);
         for want in wants {
             if sent >= ANSWER {
@@ -220,7 +220,7 @@ impl Core {
             }
         }
         let mut messages: Vec<_> = cut(answers).into_iter().map(Message::News).collect();
-        messages.push(Message::Pulled { rest });
+        messages.push(Message::Pulled { number, rest });
         messages
     }
 

@@ -90,7 +90,7 @@ impl Core {
                 tracing::error!(%doc, "old changes are damaged: a peer is asked for them");
                 let wants = vec![Want { key: ItemKey::document(doc), have: Vec::new() }];
                 let peer = self.engine.peers().next().into_iter().collect();
-                effects.sends.push((peer, Message::Pull(wants)));
+                effects.sends.push((peer, Message::Pull { number: 0, wants }));
             }
             Err(error) => tracing::error!(%doc, %error, "a document could not be read"),
         }

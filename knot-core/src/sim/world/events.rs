@@ -26,6 +26,12 @@ impl World {
                 self.give(at, Input::Tick(Millis(self.wall(at))));
                 self.plan(TICK, Event::Tick { at, life });
             }
+            Event::Wake { at, life } if self.lives(at, life) => {
+                if let Some(server) = self.servers.get_mut(at) {
+                    server.wake = None;
+                }
+                self.give(at, Input::Tick(Millis(self.wall(at))));
+            }
             Event::Step { at, life } if self.lives(at, life) => self.step(at)?,
             Event::Probe { at, life } if self.lives(at, life) => self.probe(at, life)?,
             Event::Answer { at, to } => self.send_root(at, to)?,
@@ -41,7 +47,7 @@ impl World {
                     self.inject(parcel.from, parcel.to, message);
                 }
             }
-            Event::Tick { .. } | Event::Step { .. } | Event::Probe { .. } => {}
+            Event::Tick { .. } | Event::Wake { .. } | Event::Step { .. } | Event::Probe { .. } => {}
         }
         Ok(())
     }
@@ -105,6 +111,13 @@ impl World {
         let effects = core.step(now.saturating_sub(server.began), inputs);
         let durable = server.disk.durable();
         let id = server.id;
+        let wake =
+            effects.wake.map(|wake| wake.max(now.saturating_sub(server.began)) + server.began);
+        if let Some(wake) = wake.filter(|wake| server.wake.is_none_or(|planned| *wake < planned)) {
+            server.wake = Some(wake);
+            let life = server.life;
+            self.plan(wake.saturating_sub(now), Event::Wake { at, life });
+        }
         for (number, doc, puts, idle) in take(&self.made) {
             self.judge.made(number, doc, puts, idle);
         }

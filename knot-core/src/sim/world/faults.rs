@@ -42,6 +42,7 @@ impl World {
         server.watcher = None;
         server.inbox.clear();
         server.stepping = false;
+        server.wake = None;
         server.observing.clear();
         server.deleting.clear();
         server.disk.mend();
@@ -62,8 +63,11 @@ impl World {
             return Ok(());
         };
         let (schema, disk) = (server.schema.clone(), Box::new(server.disk.clone()));
-        let core = Core::open(server.id, schema.clone(), disk, seed, wall, layering)
+        let mut core = Core::open(server.id, schema.clone(), disk, seed, wall, layering)
             .map_err(|error| Failure::new(format!("server {at} does not start: {error}")))?;
+        if let Some(direct) = self.direct {
+            core.set_direct(direct);
+        }
         let replica = Replica::reader(server.id, core.run(), schema, core.shown());
         server.watcher = Some(Watcher::new(replica));
         server.core = Some(core);
