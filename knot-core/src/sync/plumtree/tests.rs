@@ -83,7 +83,10 @@ fn a_link_that_brings_duplicates_only_is_pruned_but_not_the_last_two() {
         }
     }
     let eager = tree.began(LATER, &[news(1_000)]).iter().filter(|id| is_near(id)).count();
-    assert!(pruned > 0 && (view::KEPT..4 + view::NEAR).contains(&eager), "{pruned} pruned, {eager} left");
+    assert!(
+        pruned > 0 && (view::KEPT..4 + view::NEAR).contains(&eager),
+        "{pruned} pruned, {eager} left"
+    );
     assert!(tree.began(LATER, &[news(1_001)]).contains(&server(0)), "who brings news is kept");
 }
 
@@ -115,7 +118,7 @@ fn what_waits_is_bounded() {
             _ => 0,
         })
         .sum();
-    assert!(named <= GATHERED * 4, "{named} names told");
+    assert!(named <= GATHERED * 6, "{named} names told");
     assert!(tree.recent.len() <= 2 * 32_768);
 }
 
