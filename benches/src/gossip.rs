@@ -113,7 +113,7 @@ pub(crate) fn measure(servers: usize, links: usize) -> Outcome<()> {
         let mut world = World::new(servers, links, loss)?;
         world.run(Duration::from_secs(3))?;
         // The tree finds its form.
-        world.edits(200, Duration::from_millis(20), Duration::from_secs(2))?;
+        world.edits(400, Duration::from_millis(10), Duration::from_secs(2))?;
         world.changes.clear();
         world.forget_traffic();
         let from = world.now;

@@ -306,10 +306,10 @@ fn deliver(
             }
         };
         for peer in peers {
-            if let Some((_, outbox)) = links.get_mut(&peer) {
-                if !outbox.send(frame.clone()) {
-                    missed.insert(peer);
-                }
+            if let Some((_, outbox)) = links.get_mut(&peer)
+                && !outbox.send(frame.clone())
+            {
+                missed.insert(peer);
             }
         }
     }

@@ -44,7 +44,9 @@ const GATHERED: usize = 16_384;
 /// What is waited for a peer whose round-trip time is not known.
 const UNKNOWN: Duration = Duration::from_millis(100);
 /// The share of duplicates to first receptions above which a server prunes, in percent.
-const REDUNDANT: u64 = 110;
+const REDUNDANT: u64 = 100;
+/// A server prunes at most one link in so many first receptions.
+const MEASURED: u64 = 16;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -177,10 +179,17 @@ impl Plumtree {
         let eager = self.links.values().filter(|link| link.is_eager).count();
         let Some(link) = self.links.get_mut(&from) else { return Vec::new() };
         link.useless(count);
-        if !redundant || eager <= view::KEPT || !link.is_eager || !link.is_poor() {
+        if !redundant
+            || self.firsts < MEASURED
+            || eager <= view::KEPT
+            || !link.is_eager
+            || !link.is_poor()
+        {
             return Vec::new();
         }
         link.set_eager(false);
+        // What it saves has to show before another is pruned.
+        (self.firsts, self.duplicates) = (0, 0);
         self.stale.get_or_insert(now);
         vec![Output::Send(from, Message::Prune)]
     }

@@ -14,7 +14,7 @@ pub(super) const KEPT: usize = 2;
 /// How many farther peers get news where it begins.
 const SEEDS: usize = 16;
 /// How many near peers and how many farther ones hear each name.
-const NEAR_LISTENERS: usize = 3;
+const NEAR_LISTENERS: usize = 5;
 const FAR_LISTENERS: usize = 1;
 /// Links come and go together: so long is waited before eager peers are chosen anew.
 pub(super) const SETTLE: Duration = Duration::from_millis(100);
