@@ -28,7 +28,7 @@ const BATCH: usize = 32;
 const TICK: Duration = Duration::from_millis(100);
 
 /// Takes what is to be sent to one peer. It never blocks: what does not fit is left out, and
-/// reconciliation brings it later.
+/// reconciliation brings it after the next [`Replica::probe`].
 pub trait Outbox: Send {
     /// Queues one frame.
     fn send(&mut self, frame: Bytes);
