@@ -1,6 +1,12 @@
 //! Inputs to begin with, made by the code that writes such bytes: what a fuzzer would take days to find.
 
-use std::{collections::VecDeque, fs, io, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fs, io,
+    net::SocketAddr,
+    path::Path,
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -139,46 +145,52 @@ fn messages() -> Vec<Vec<u8>> {
     with_frames(messages.iter().map(encoded).collect())
 }
 
-/// What two servers say to the one that [`crate::listener`] is, while they find each other and one of
-/// them calls it down.
+/// What two servers say to the one that [`crate::listener`] is, while they find each other, lose what
+/// goes one way between two of them, and call it down: some of each message.
 fn datagrams() -> Vec<Vec<u8>> {
+    let root = Root { count: 12, sum: [1, 2, 3, 4] };
     let mut servers = [1, 2, 3].map(|n| Membership::new(server(n), 1, [n as u8; 32]));
-    let mut waiting = VecDeque::new();
-    let mut seeds = Vec::new();
-    let mut give = |waiting: &mut VecDeque<_>, n: usize, input: Input, now: u64| {
-        let outputs = servers[n].handle(Duration::from_millis(now), input);
-        waiting.extend(outputs.into_iter().map(|output| (server(n as u128 + 1), output)));
+    let mut seeds: BTreeMap<u8, BTreeSet<Vec<u8>>> = BTreeMap::new();
+    let mut give = |n: usize, input: Input, now: u64, lost: Option<(u128, u128)>| {
+        let now = Duration::from_millis(now);
+        let sent = |from, outputs: Vec<_>| outputs.into_iter().map(move |output| (from, output));
+        let mut waiting: VecDeque<_> =
+            sent(server(n as u128), servers[n - 1].handle(now, input)).collect();
         while let Some((from, output)) = waiting.pop_front() {
             let Output::Send(to, packet) = output else { continue };
-            if to == server(1) {
-                let root = Root { count: 12, sum: [1, 2, 3, 4] };
-                seeds.push(membership::encode(root, &packet).to_vec());
+            if lost.is_some_and(|(a, b)| (server(a), server(b)) == (from, to)) {
+                continue;
             }
-            let at = usize::try_from(to.0.as_u128() - 1).expect("three servers");
-            let now = Duration::from_millis(now);
-            let outputs = servers[at].receive(now, from, &packet).unwrap_or_default();
-            waiting.extend(outputs.into_iter().map(|output| (to, output)));
+            if to == server(1) {
+                seeds
+                    .entry(packet[MESSAGE])
+                    .or_default()
+                    .insert(membership::encode(root, &packet).to_vec());
+            }
+            let at = usize::try_from(to.0.as_u128()).expect("three servers");
+            let outputs = servers[at - 1].receive(now, from, &packet).unwrap_or_default();
+            waiting.extend(sent(to, outputs));
         }
     };
     let all = [1, 2, 3].map(server);
-    for n in 0..3 {
-        give(&mut waiting, n, Input::Belong(all.into()), 0);
-        for peer in all.into_iter().filter(|peer| *peer != server(n as u128 + 1)) {
-            give(&mut waiting, n, Input::Linked { peer, run: 1 }, 0);
+    (1..4).for_each(|n| give(n, Input::Belong(all.into()), 0, None));
+    for n in [2, 1, 3] {
+        for peer in all.into_iter().filter(|peer| *peer != server(n as u128)) {
+            give(n, Input::Linked { peer, run: 1 }, 0, None);
         }
     }
-    for step in 0..40 {
-        if step == 20 {
-            let unreached = Input::Unreached { peer: server(1), run: 1 };
-            give(&mut waiting, 1, unreached, step * 100);
-        }
-        (0..3).for_each(|n| give(&mut waiting, n, Input::Due, step * 100));
+    for step in 0..160 {
+        let lost = [(2, 3), (1, 3), (2, 1), (3, 1)][step / 40];
+        (1..4).for_each(|n| give(n, Input::Due, step as u64 * 100, Some(lost)));
     }
-    seeds.sort();
-    seeds.dedup();
-    seeds.truncate(60);
-    seeds
+    give(2, Input::Unreached { peer: server(1), run: 1 }, 16_000, None);
+    (1..40).for_each(|step| give(1, Input::Due, 16_000 + step * 100, None));
+    assert_eq!(seeds.len(), 10, "a message is missing");
+    seeds.into_values().flat_map(|seeds| seeds.into_iter().take(6)).collect()
 }
+
+/// Where a packet has its message: behind two names and an incarnation.
+const MESSAGE: usize = 58;
 
 fn agent_frames() -> Vec<Vec<u8>> {
     let size = TerminalSize { columns: 80, rows: 24 };

@@ -7,7 +7,7 @@
 //!
 //! foca finds a dead server within some ten seconds. What is quicker comes from outside: the network
 //! notices a lost connection, looks again, asks another server, and says [`Input::Unreached`]. Whoever
-//! is wrongly called down hears of it, and returns under a higher [name](name::Name).
+//! is wrongly called down hears of it, and returns under a higher name.
 //!
 //! `now` is time since any fixed moment, the same for all calls.
 

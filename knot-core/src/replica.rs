@@ -451,6 +451,17 @@ impl Replica {
         answer.await.map_err(|_| CommitError::Stopped.into())
     }
 
+    /// Tells a linked peer what is held here, as one fingerprint: where the two differ they reconcile,
+    /// and where not they say no more. For links that may have missed something; [`crate::net`] does
+    /// the same with the probes of membership.
+    ///
+    /// # Errors
+    /// The replica has been stopped.
+    pub async fn probe(&self, peer: ServerId) -> Result<(), CommitError> {
+        let command = service::Command::Input(Input::Probe(peer));
+        self.inputs.send(command).await.map_err(|_| CommitError::Stopped)
+    }
+
     /// Waits until a linked peer holds exactly what is held here, as a server does that has just
     /// joined: until then it may not have heard of what everybody else knows.
     ///
@@ -461,12 +472,14 @@ impl Replica {
             let mut looks = tokio::time::interval(EQUAL_LOOK);
             for look in 1_u32.. {
                 looks.tick().await;
+                if look % EQUAL_ASK == 0 {
+                    self.probe(peer).await.map_err(|_| Behind)?;
+                }
                 let (reply, answer) = oneshot::channel();
                 let reply = Box::new(move |equals| {
                     reply.send(equals).ok();
                 });
-                let ask = look % EQUAL_ASK == 0;
-                self.send(Input::Equals { peer, ask, reply }).await.map_err(|_| Behind)?;
+                self.send(Input::Equals { peer, reply }).await.map_err(|_| Behind)?;
                 if answer.await.map_err(|_| Behind)? {
                     return Ok(());
                 }

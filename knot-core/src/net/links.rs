@@ -161,8 +161,12 @@ impl Links {
 
     fn set_linked(&self, peer: ServerId, linked: bool) {
         self.reach.send_if_modified(|reach| {
-            let new = Reach { linked: false, up: false, since: Millis::now() };
-            change(reach.entry(peer).or_insert(new), |reach| reach.linked = linked)
+            // One that is linked before its document has come. The forgotten stay so.
+            if linked {
+                let new = Reach { linked: false, up: false, since: Millis::now() };
+                reach.entry(peer).or_insert(new);
+            }
+            reach.get_mut(&peer).is_some_and(|reach| change(reach, |reach| reach.linked = linked))
         });
         self.turn(peer).notify_waiters();
     }

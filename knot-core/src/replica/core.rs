@@ -58,9 +58,10 @@ pub(crate) enum Input {
     Load { doc: DocId, reply: Box<dyn FnOnce(Result<Stored, StoreError>) + Send> },
     /// Whether all of these changes are held, or the document is dead.
     Holds { doc: DocId, heads: Vec<ChangeHash>, reply: Box<dyn FnOnce(bool) + Send> },
-    /// Whether a linked peer was last heard to hold exactly what is held here; and if not so,
-    /// perhaps ask it.
-    Equals { peer: ServerId, ask: bool, reply: Box<dyn FnOnce(bool) + Send> },
+    /// Whether a linked peer was last heard to hold exactly what is held here.
+    Equals { peer: ServerId, reply: Box<dyn FnOnce(bool) + Send> },
+    /// Tell a linked peer what is held here.
+    Probe(ServerId),
     /// A peer is linked.
     PeerUp(ServerId),
     /// The link to a peer is gone.
@@ -307,13 +308,10 @@ impl Core {
             Input::Present { subject, value } => self.present(subject, value, effects),
             Input::Load { doc, reply } => reply(self.store.load(doc, true)),
             Input::Holds { doc, heads, reply } => reply(self.holds(doc, &heads)),
-            Input::Equals { peer, ask, reply } => {
-                let equal = self.engine.equals(peer);
-                if ask && !equal {
-                    let asked = self.engine.ask(peer).into_iter().collect();
-                    self.engine_outputs(asked, effects);
-                }
-                reply(equal);
+            Input::Equals { peer, reply } => reply(self.engine.equals(peer)),
+            Input::Probe(peer) => {
+                let asked = self.engine.ask(peer).into_iter().collect();
+                self.engine_outputs(asked, effects);
             }
             Input::PeerUp(peer) => self.peer_up(now, peer, effects),
             Input::PeerDown(peer) => self.peer_down(now, peer, effects),

@@ -37,7 +37,7 @@ const TICK: Duration = Duration::from_millis(100);
 const MEASURE: Duration = Duration::from_secs(2);
 
 /// Takes what is to be sent to one peer. It never blocks: what does not fit is left out, and
-/// reconciliation brings it later.
+/// reconciliation brings it after the next [`Replica::probe`].
 pub trait Outbox: Send {
     /// Queues one frame. Returns whether there was room for it.
     fn send(&mut self, frame: Bytes) -> bool;

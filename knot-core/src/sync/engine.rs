@@ -73,7 +73,7 @@ pub enum Output {
 struct Peer {
     /// The newest root heard.
     root: Option<Root>,
-    /// Whether no walk has begun for it yet.
+    /// Whether it has differed since it was heard, and no walk has begun for it yet.
     fresh: bool,
     /// The own root that it was last sent in a message of its own.
     told: Option<Root>,
@@ -290,7 +290,9 @@ impl Engine {
     fn walk_if_differing(&mut self, now: Duration, id: ServerId) -> Vec<Output> {
         let (mine, me) = (self.wire_root(), self.me);
         let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
-        let differs = peer.fresh && peer.root.is_some_and(|root| root != mine);
+        // What was equal once is no reason to walk when only this root has moved on.
+        peer.fresh &= peer.root.is_some_and(|root| root != mine);
+        let differs = peer.fresh;
         let last = peer.last_news.max(self.spreading);
         let quiet = last.is_none_or(|at| now >= at + QUIET);
         if !differs || quiet {
