@@ -269,6 +269,11 @@ impl Author {
 #[serde(from = "serde_bytes_32::Bytes", into = "serde_bytes_32::Bytes")]
 pub struct ChangeHash(pub [u8; 32]);
 
+impl ChangeHash {
+    /// The hash that no change has. Whoever asks for it of a document asks for its grave.
+    pub const DEAD: Self = Self([0; 32]);
+}
+
 impl fmt::Display for ChangeHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

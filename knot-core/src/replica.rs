@@ -5,6 +5,7 @@
 //! never waits for another server. What peers send arrives the same way: stored first, then shown.
 
 mod core;
+mod durable;
 mod index;
 mod service;
 mod token;
@@ -13,6 +14,7 @@ mod watch;
 use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+pub use durable::DurableError;
 use serde::{Serialize, de::DeserializeOwned};
 pub use service::{Link, Outbox, Service};
 pub use token::{MAX_DOCUMENTS, Token, Unreadable};
@@ -132,7 +134,7 @@ impl<E> Deref for Doc<E> {
 pub struct Committed<E> {
     /// The document.
     pub id: Id<E>,
-    /// Its heads with the edit in them.
+    /// Its heads with the edit in them; [`ChangeHash::DEAD`] alone where it was deleted.
     pub heads: Vec<ChangeHash>,
 }
 
@@ -292,13 +294,19 @@ impl Replica {
         Ok(Committed { id, heads })
     }
 
-    /// Deletes a document, for good. One that is dead already is no error.
+    /// Deletes a document, for good, and returns once its grave is durable here. One that is dead
+    /// already is no error.
     ///
     /// # Errors
     /// The document is unknown, or the grave could not be committed.
-    pub async fn delete<E: Entity>(&self, id: Id<E>, author: Author) -> Result<(), EditError> {
+    pub async fn delete<E: Entity>(
+        &self,
+        id: Id<E>,
+        author: Author,
+    ) -> Result<Committed<E>, EditError> {
         let delete = |reply| Input::Delete { doc: id.into(), author, time: Millis::now(), reply };
-        self.ask(delete).await.map(drop)
+        self.ask(delete).await?;
+        Ok(Committed { id, heads: vec![ChangeHash::DEAD] })
     }
 
     /// Writes this server's record about a subject, which replaces the one before.

@@ -9,5 +9,5 @@ mod message;
 mod tree;
 
 pub use engine::{Engine, Input, Output};
-pub use message::{Answer, Bucket, DocChanges, Message, Node, Want};
+pub use message::{Answer, Bucket, DocChanges, Heads, Message, Node, Want};
 pub use tree::{Fingerprint, ItemKey, Prefix, Tree, dead_digest, heads_digest, record_digest};

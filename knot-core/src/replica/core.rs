@@ -5,6 +5,7 @@
 //! so that the simulator drives exactly what a server runs.
 
 mod batch;
+mod holding;
 mod library;
 #[cfg(feature = "sim")]
 mod look;
@@ -19,6 +20,8 @@ use std::{
 
 use batch::Batch;
 pub(crate) use batch::{EditFn, Reply};
+pub(crate) use holding::HeldReply;
+use holding::Holding;
 use library::{Item, Library};
 use pending::Pending;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -34,7 +37,7 @@ use crate::{
     schema::Schema,
     store::{Error as StoreError, Grave, Record, Store},
     sync::{
-        Answer, Engine, Input as EngineInput, Message, Output as EngineOutput, dead_digest,
+        Answer, Engine, Heads, Input as EngineInput, Message, Output as EngineOutput, dead_digest,
         heads_digest, record_digest,
     },
     wire,
@@ -52,6 +55,8 @@ pub(crate) enum Input {
     Present { subject: DocId, value: Option<bytes::Bytes> },
     /// Whether all of these changes are held, or the document is dead.
     Holds { doc: DocId, heads: Vec<ChangeHash>, reply: Box<dyn FnOnce(bool) + Send> },
+    /// Wait until so many servers hold an edit, this one counted.
+    DurableOn { edit: Heads, servers: usize, bound: Duration, reply: HeldReply },
     /// Whether a linked peer was last heard to hold exactly what is held here.
     Equals { peer: ServerId, reply: Box<dyn FnOnce(bool) + Send> },
     /// A peer is linked.
@@ -103,6 +108,7 @@ pub(crate) struct Core {
     library: Library,
     engine: Engine,
     pending: Pending,
+    holding: Holding,
     /// Graves that a failed commit may have written: they go into the next one.
     unsure: BTreeMap<DocId, Grave>,
     rng: StdRng,
@@ -130,6 +136,7 @@ impl Core {
             library: Library::default(),
             engine: Engine::new(me),
             pending: Pending::default(),
+            holding: Holding::default(),
             unsure: BTreeMap::new(),
             rng: StdRng::from_seed(seed),
             run: contents.run,
@@ -215,6 +222,7 @@ impl Core {
         for input in others {
             self.take(now, input, &mut effects);
         }
+        self.answer_put_off(&mut effects);
         self.library.trim();
         effects
     }
@@ -223,6 +231,9 @@ impl Core {
         match input {
             Input::Present { subject, value } => self.present(subject, value, effects),
             Input::Holds { doc, heads, reply } => reply(self.holds(doc, &heads)),
+            Input::DurableOn { edit, servers, bound, reply } => {
+                self.wait_until_held(now, edit, servers, bound, reply, effects);
+            }
             Input::Equals { peer, reply } => reply(self.engine.equals(peer)),
             Input::PeerUp(peer) => self.peer_up(now, peer, effects),
             Input::PeerDown(peer) => self.peer_down(now, peer, effects),
@@ -231,10 +242,17 @@ impl Core {
                 effects.sends.extend(answers.map(|message| (vec![peer], message)));
             }
             Input::Message(peer, Message::Presence(records)) => self.hear_presence(peer, records),
+            Input::Message(peer, Message::AskHeld(edits)) => {
+                self.asked_held(now, peer, edits, effects);
+            }
+            Input::Message(peer, Message::Held(edits)) => self.heard_held(peer, edits),
             Input::Message(peer, walk) => {
                 self.engine_input(now, EngineInput::Message(peer, walk), effects);
             }
-            Input::Tick => self.engine_input(now, EngineInput::Tick, effects),
+            Input::Tick => {
+                self.engine_input(now, EngineInput::Tick, effects);
+                self.holding_tick(now, effects);
+            }
             Input::Edit { .. } | Input::Delete { .. } | Input::Observe { .. } => {}
         }
     }
@@ -245,11 +263,13 @@ impl Core {
             index.presence.values().filter(|one| one.server == self.me).cloned().collect()
         });
         effects.sends.push((vec![peer], Message::Presence(own)));
+        self.holder_up(peer, effects);
     }
 
     /// A peer that is not linked observes nothing that we could rely on.
     fn peer_down(&mut self, now: Duration, peer: ServerId, effects: &mut Effects) {
         self.engine_input(now, EngineInput::PeerDown(peer), effects);
+        self.holder_down(peer);
         let mut changed = BTreeSet::new();
         self.write(|index| {
             index.presence.retain(|(subject, server), _| {
@@ -340,6 +360,7 @@ impl Core {
         for (record, _) in batch.records.values() {
             self.put_item(Item::of(record), record_digest(record));
         }
+        self.holding.committed(batch.entries.keys().chain(batch.graves.keys()));
         self.shown.watches.tell(&changed);
         self.send_news(now, batch, effects);
     }

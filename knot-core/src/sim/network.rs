@@ -81,6 +81,8 @@ fn name(message: &Message) -> &'static str {
         Message::Pulled { .. } => "Pulled",
         Message::News(_) => "News",
         Message::Presence(_) => "Presence",
+        Message::AskHeld(_) => "AskHeld",
+        Message::Held(_) => "Held",
     }
 }
 

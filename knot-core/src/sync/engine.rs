@@ -189,6 +189,7 @@ impl Engine {
                 if more.is_empty() { vec![self.send_root(id)] } else { more }
             }
             Message::Pull(_) | Message::News(_) | Message::Presence(_) => Vec::new(),
+            Message::AskHeld(_) | Message::Held(_) => Vec::new(),
         }
     }
 

@@ -54,6 +54,6 @@ impl Core {
 
     /// Whether everything that waits is within its bounds.
     pub(crate) fn is_bounded(&self) -> bool {
-        self.pending.is_bounded()
+        self.pending.is_bounded() && self.holding.is_bounded()
     }
 }
