@@ -4,6 +4,7 @@
 //! Reads come from memory and show what is committed. An edit returns when it is durable here; it
 //! never waits for another server. What peers send arrives the same way: stored first, then shown.
 
+mod changes;
 mod core;
 mod durable;
 mod index;
@@ -14,6 +15,7 @@ mod watch;
 use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+pub use changes::{Changes, Event};
 pub use durable::DurableError;
 use serde::{Serialize, de::DeserializeOwned};
 pub use service::{Link, Outbox, Service};
@@ -363,8 +365,8 @@ impl Replica {
         })
     }
 
-    /// A stream of what changes from now on, in documents of these kinds and in what is observed of
-    /// them; of all kinds where none is named.
+    /// A stream that says *which* documents of these kinds change from now on, and of which
+    /// something is observed; of all kinds where none is named. [`Replica::watch_all`] is typed.
     pub fn watch(&self, kinds: &[Kind]) -> Watch {
         self.shown.watch(kinds)
     }

@@ -236,7 +236,7 @@ fn burn(world: &mut World, empty: &[Backup], which: &[usize]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whoever is lost after it was said, the others have it.
     #[test]

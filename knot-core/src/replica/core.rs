@@ -97,6 +97,11 @@ impl Shown {
     pub(super) fn watch(&self, kinds: &[Kind]) -> Watch {
         self.watches.watch(kinds)
     }
+
+    /// A watch of the documents of one kind, and of nothing that is observed of them.
+    pub(super) fn watch_documents(&self, kind: Kind) -> Watch {
+        self.watches.watch_documents(kind)
+    }
 }
 
 /// The state of a replica; see the module.

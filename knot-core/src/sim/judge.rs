@@ -293,6 +293,10 @@ impl Judge {
         for ((subject, server), values) in &mut self.observed {
             if *server == me {
                 values.insert(with.records.get(&(*subject, me)).cloned().flatten());
+                // Another server may have heard no later word of it than any that it ever said.
+                let said =
+                    self.recorded.range((*subject, me, 0, 0)..=(*subject, me, u64::MAX, u64::MAX));
+                values.extend(said.flat_map(|(_, said)| said.iter().cloned()));
             }
         }
         if let Some(holdings) = self.holdings.get_mut(at) {
