@@ -77,6 +77,8 @@ pub mod generation;
 pub mod id;
 #[cfg(feature = "replica")]
 pub mod model;
+#[cfg(feature = "replica")]
+pub mod names;
 pub mod net;
 #[cfg(feature = "replica")]
 pub mod replica;

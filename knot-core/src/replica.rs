@@ -8,11 +8,19 @@ mod changes;
 mod core;
 mod durable;
 mod index;
+mod recent;
 mod service;
 mod token;
+mod undelete;
 mod watch;
 
-use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::Deref,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 pub use changes::{Changes, Event};
@@ -21,6 +29,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use service::{Link, Outbox, Service};
 pub use token::{MAX_DOCUMENTS, Token, Unreadable};
 use tokio::sync::{mpsc, oneshot};
+pub use undelete::UndeleteError;
 pub use watch::{Changed, Watch};
 
 #[cfg(feature = "sim")]
@@ -159,6 +168,8 @@ pub struct Behind;
 pub struct Replica {
     me: ServerId,
     run: u64,
+    /// When the replica's own time began.
+    began: Instant,
     shown: Arc<Shown>,
     inputs: mpsc::Sender<service::Command>,
 }
@@ -174,7 +185,7 @@ impl Replica {
     /// A handle to read a simulated core with; what is asked of it answers that it has stopped.
     pub(crate) fn reader(me: ServerId, run: u64, shown: Arc<Shown>) -> Self {
         let (inputs, _) = mpsc::channel(1);
-        Self { me, run, shown, inputs }
+        Self { me, run, began: Instant::now(), shown, inputs }
     }
 }
 

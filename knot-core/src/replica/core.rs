@@ -149,6 +149,7 @@ impl Core {
             number: 0,
         };
         let mut index = Index::default();
+        contents.recent.into_iter().for_each(|doc| index.recent.note(Duration::ZERO, doc));
         for grave in contents.graves {
             index.graves.insert(grave.doc, grave);
             core.put_item(Item::Document(grave.doc), dead_digest());
@@ -341,6 +342,9 @@ impl Core {
     fn publish(&mut self, now: Duration, batch: &Batch, effects: &mut Effects) {
         let mut changed = BTreeSet::new();
         self.write(|index| {
+            for doc in batch.graves.keys().chain(batch.entries.keys()) {
+                index.recent.note(now, *doc);
+            }
             for grave in batch.graves.values() {
                 index.bury(*grave);
                 changed.insert(Changed::Document(grave.doc));

@@ -67,17 +67,18 @@ impl Service {
         let mut seed = [0; 32];
         rand::rng().fill_bytes(&mut seed);
         let core = Core::open(me, schema, store, seed)?;
+        let began = Instant::now();
         let (run_number, shown) = (core.run(), core.shown());
         let (inputs, queue) = mpsc::channel(QUEUE);
         let ticker = tokio::spawn(tick(inputs.downgrade()));
         let thread = thread::Builder::new()
             .name("knot-replica".to_owned())
-            .spawn(move || run(core, queue))
+            .spawn(move || run(core, began, queue))
             .map_err(|source| StoreError::Failed {
                 what: "starting its thread",
                 source: source.into(),
             })?;
-        let replica = Replica { me, run: run_number, shown, inputs };
+        let replica = Replica { me, run: run_number, began, shown, inputs };
         Ok((Self { replica: replica.clone(), thread, ticker }, replica))
     }
 
@@ -141,8 +142,7 @@ impl Link {
 }
 
 /// The replica's thread.
-fn run(mut core: Core, mut queue: mpsc::Receiver<Command>) {
-    let began = Instant::now();
+fn run(mut core: Core, began: Instant, mut queue: mpsc::Receiver<Command>) {
     let mut links: BTreeMap<ServerId, (u64, Box<dyn Outbox>)> = BTreeMap::new();
     let mut stopped = None;
     while let Some(first) = queue.blocking_recv() {

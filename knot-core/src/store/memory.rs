@@ -1,10 +1,10 @@
 //! A store in memory: for embedders that need no disk, and for simulations of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::{Contents, Error, Grave, Record, Store, StoredDocument, Transaction};
+use super::{Contents, Error, Grave, RECENT, Record, Store, StoredDocument, Transaction};
 use crate::id::{DocId, ServerId};
 
 /// Keeps everything that was committed, for as long as it lives.
@@ -14,6 +14,7 @@ pub struct MemoryStore {
     changes: BTreeMap<DocId, BTreeMap<u32, Bytes>>,
     graves: BTreeMap<DocId, Grave>,
     records: BTreeMap<(DocId, ServerId), Record>,
+    recent: VecDeque<DocId>,
     run: u64,
 }
 
@@ -31,6 +32,7 @@ impl Store for MemoryStore {
             documents: self.documents.values().cloned().collect(),
             graves: self.graves.values().copied().collect(),
             records: self.records.values().cloned().collect(),
+            recent: self.recent.iter().copied().collect(),
             run: self.run,
         })
     }
@@ -44,6 +46,9 @@ impl Store for MemoryStore {
         for (doc, number, bytes) in &transaction.changes {
             self.changes.entry(*doc).or_default().insert(*number, bytes.clone());
         }
+        self.recent.extend(transaction.touched());
+        let excess = self.recent.len().saturating_sub(RECENT.into());
+        self.recent.drain(..excess);
         for document in &transaction.documents {
             self.documents.insert(document.doc, document.clone());
         }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, pa
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::{Contents, Error, Grave, Record, Store, StoredDocument, Transaction};
+use super::{Contents, Error, Grave, RECENT, Record, Store, StoredDocument, Transaction};
 use crate::{
     id::{DocId, Kind},
     wire,
@@ -50,6 +50,12 @@ const TABLES: &str = "
         sum    BLOB NOT NULL,
         PRIMARY KEY (kind, uuid, server)
     ) WITHOUT ROWID;
+    CREATE TABLE recent (
+        slot INTEGER PRIMARY KEY,
+        n    INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        uuid BLOB NOT NULL
+    );
     CREATE TABLE runs (run INTEGER NOT NULL);
     INSERT INTO runs VALUES (0);
 ";
@@ -58,6 +64,8 @@ const TABLES: &str = "
 #[derive(Debug)]
 pub struct SqliteStore {
     connection: Connection,
+    /// The number of the next document that is written or buried.
+    touched: i64,
 }
 
 impl SqliteStore {
@@ -86,7 +94,7 @@ impl SqliteStore {
             )
             .map_err(in_use)?;
         connection.set_prepared_statement_cache_capacity(32);
-        let mut store = Self { connection };
+        let mut store = Self { connection, touched: 0 };
         store.prepare()?;
         Ok(store)
     }
@@ -147,6 +155,19 @@ impl SqliteStore {
         Ok(bodies)
     }
 
+    /// A ring of the documents that were written last, the newest last.
+    fn recent(&mut self) -> Result<Vec<DocId>, rusqlite::Error> {
+        let mut query = self.connection.prepare("SELECT n, kind, uuid FROM recent ORDER BY n")?;
+        let mut rows = query.query([])?;
+        let (mut recent, mut touched) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            touched = row.get::<_, i64>(0)? + 1;
+            recent.extend(doc_id(row.get(1)?, row.get(2)?));
+        }
+        self.touched = touched;
+        Ok(recent)
+    }
+
     fn next_run(&self) -> Result<u64, rusqlite::Error> {
         self.connection.execute("UPDATE runs SET run = run + 1", [])?;
         let run: i64 = self.connection.query_row("SELECT run FROM runs", [], |row| row.get(0))?;
@@ -176,7 +197,16 @@ impl SqliteStore {
         for record in &transaction.records {
             put_record(&tx, record)?;
         }
-        Ok(tx.commit()?)
+        let mut touched = self.touched;
+        for doc in transaction.touched() {
+            let slot = touched % i64::from(RECENT);
+            tx.prepare_cached("INSERT OR REPLACE INTO recent VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![slot, touched, doc.kind.as_str(), doc.uuid.as_bytes()])?;
+            touched += 1;
+        }
+        tx.commit()?;
+        self.touched = touched;
+        Ok(())
     }
 }
 
@@ -186,6 +216,7 @@ impl Store for SqliteStore {
             documents: self.documents().map_err(failed("reading documents"))?,
             graves: self.bodies::<Grave>("graves").map_err(failed("reading graves"))?,
             records: self.bodies::<Record>("records").map_err(failed("reading records"))?,
+            recent: self.recent().map_err(failed("reading what was written last"))?,
             run: self.next_run().map_err(failed("counting runs"))?,
         })
     }
