@@ -37,6 +37,17 @@ pub enum Life {
     Dead,
 }
 
+/// What a name is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// To show it: of several that share a name, the oldest answers.
+    Reading,
+    /// To use it, such as to open a terminal in it: of several living that share a name, none does.
+    Using,
+    /// To change it: of several that share a name, or did until lately, none answers.
+    Writing,
+}
+
 /// A name does not say what is to be changed. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unclear {
@@ -93,11 +104,37 @@ impl<S: Ord + Clone> Names<S> {
 
     /// Whether something living answers to a name, so that nothing new should get it.
     pub fn is_taken(&self, scope: &S, name: &str) -> bool {
-        self.to_read(scope, name).is_some()
+        self.answer(scope, name).is_some()
     }
 
-    /// What is shown to somebody who asks for a name.
-    pub fn to_read(&self, scope: &S, name: &str) -> Option<Uuid> {
+    /// What somebody means by a name.
+    ///
+    /// # Errors
+    /// Nothing living has the name, or it does not say enough for the purpose.
+    pub fn find(&self, scope: &S, name: &str, purpose: For) -> Result<Uuid, Unclear> {
+        let id = self.answer(scope, name).ok_or_else(|| Unclear::Nobody(name.to_owned()))?;
+        let meant = self.meant(scope, name, purpose);
+        if meant.iter().all(|other| *other == id) { Ok(id) } else { several(name, meant) }
+    }
+
+    /// What somebody means by a name who may mean a thing of any scope.
+    ///
+    /// # Errors
+    /// As [`Names::find`]; several scopes with the name say too little for any purpose.
+    pub fn find_anywhere(&self, name: &str, purpose: For) -> Result<Uuid, Unclear> {
+        let answers = self.answers.keys().filter_map(|scope| self.answer(scope, name));
+        let living: BTreeSet<_> = answers.collect();
+        let Some(first) = living.first().copied() else {
+            return Err(Unclear::Nobody(name.to_owned()));
+        };
+        let scopes = self.stored.keys();
+        let meant: BTreeSet<_> =
+            scopes.flat_map(|scope| self.meant(scope, name, purpose)).chain(living).collect();
+        if meant.len() == 1 { Ok(first) } else { several(name, meant) }
+    }
+
+    /// What answers to a name.
+    fn answer(&self, scope: &S, name: &str) -> Option<Uuid> {
         let shown = self.answers.get(scope).and_then(|answers| answers.get(name));
         if let Some(id) = shown {
             return Some(*id);
@@ -108,37 +145,17 @@ impl<S: Ord + Clone> Names<S> {
         living.next().is_none().then_some(id)
     }
 
-    /// What somebody means who wants to change, through a name, one thing.
-    ///
-    /// # Errors
-    /// Nothing living has the name, or more than one living or recently dead thing has had it.
-    pub fn to_write(&self, scope: &S, name: &str) -> Result<Uuid, Unclear> {
-        let id = self.to_read(scope, name).ok_or_else(|| Unclear::Nobody(name.to_owned()))?;
-        let ids = self.have_had(scope, name);
-        if ids.iter().all(|other| *other == id) {
-            return Ok(id);
+    /// Everything that somebody may mean by a name.
+    fn meant(&self, scope: &S, name: &str, purpose: For) -> BTreeSet<Uuid> {
+        match purpose {
+            For::Reading => self.answer(scope, name).into_iter().collect(),
+            For::Using => {
+                let mut ids = self.have_had(scope, name);
+                ids.retain(|id| self.shown.contains_key(id));
+                ids
+            }
+            For::Writing => self.have_had(scope, name),
         }
-        Err(Unclear::Several { name: name.to_owned(), ids: ids.into_iter().collect() })
-    }
-
-    /// What somebody means who only wants to use one thing, such as to open a terminal in it: what
-    /// is dead cannot be meant.
-    ///
-    /// # Errors
-    /// Nothing living has the name, or more than one living thing has had it.
-    pub fn to_use(&self, scope: &S, name: &str) -> Result<Uuid, Unclear> {
-        let id = self.to_read(scope, name).ok_or_else(|| Unclear::Nobody(name.to_owned()))?;
-        let mut ids = self.have_had(scope, name);
-        ids.retain(|other| self.shown.contains_key(other));
-        if ids.iter().all(|other| *other == id) {
-            return Ok(id);
-        }
-        Err(Unclear::Several { name: name.to_owned(), ids: ids.into_iter().collect() })
-    }
-
-    /// The scopes in which something living answers to a name.
-    pub fn scopes(&self, name: &str) -> impl Iterator<Item = &S> {
-        self.answers.keys().filter(move |scope| self.is_taken(scope, name))
     }
 
     /// Every id that has, or has had, a name: stored, or derived from the one stored.
@@ -178,6 +195,10 @@ fn derive(things: Vec<(Uuid, String)>) -> BTreeMap<String, Uuid> {
         answers.insert(free.unwrap_or_else(|| format!("{name}-{digits}-{digits}")), id);
     }
     answers
+}
+
+fn several(name: &str, ids: BTreeSet<Uuid>) -> Result<Uuid, Unclear> {
+    Err(Unclear::Several { name: name.to_owned(), ids: ids.into_iter().collect() })
 }
 
 fn list(ids: &[Uuid]) -> String {

@@ -22,12 +22,12 @@ fn several(name: &str, ids: &[u128]) -> Result<Uuid, Unclear> {
 fn the_older_keeps_the_name_and_the_younger_gets_digits() {
     let names = Names::new([living(0xabcd_ef01, "web"), living(1, "web"), living(2, "api")]);
     assert_eq!((names.of(id(1)), names.of(id(0xabcd_ef01))), (Some("web"), Some("web-ef01")));
-    assert_eq!(names.to_read(&0, "web"), Some(id(1)));
-    assert_eq!(names.to_write(&0, "web"), several("web", &[1, 0xabcd_ef01]));
-    assert_eq!(names.to_write(&0, "web-ef01"), Ok(id(0xabcd_ef01)));
-    assert_eq!(names.to_write(&0, "api"), Ok(id(2)));
-    assert_eq!(names.to_write(&0, "db"), Err(Unclear::Nobody("db".to_owned())));
-    assert_eq!(names.to_read(&1, "web"), None, "another scope");
+    assert_eq!(names.find(&0, "web", For::Reading).ok(), Some(id(1)));
+    assert_eq!(names.find(&0, "web", For::Writing), several("web", &[1, 0xabcd_ef01]));
+    assert_eq!(names.find(&0, "web-ef01", For::Writing), Ok(id(0xabcd_ef01)));
+    assert_eq!(names.find(&0, "api", For::Writing), Ok(id(2)));
+    assert_eq!(names.find(&0, "db", For::Writing), Err(Unclear::Nobody("db".to_owned())));
+    assert_eq!(names.find(&1, "web", For::Reading).ok(), None, "another scope");
 }
 
 #[test]
@@ -37,8 +37,8 @@ fn a_derived_name_that_is_taken_gets_more_digits() {
     assert_eq!(names.of(id(0x2_1234)), Some("web-21234"));
     let names = Names::new([living(1, "web"), living(0x1_1234, "web"), living(3, "web-1234")]);
     assert_eq!(names.of(id(0x1_1234)), Some("web-11234"));
-    assert_eq!(names.to_read(&0, "web-1234"), Some(id(3)));
-    assert_eq!(names.to_write(&0, "web-1234"), several("web-1234", &[3, 0x1_1234]));
+    assert_eq!(names.find(&0, "web-1234", For::Reading).ok(), Some(id(3)));
+    assert_eq!(names.find(&0, "web-1234", For::Writing), several("web-1234", &[3, 0x1_1234]));
 }
 
 /// Schedule name-retry.
@@ -49,16 +49,37 @@ fn name_retry() {
     assert_eq!(clash.of(id(2)), Some("dev-0002"));
     let after = Names::new([Named { life: Life::Dead, ..older }, younger]);
     assert_eq!(after.of(id(2)), Some("dev"));
-    assert_eq!(after.to_write(&0, "dev"), several("dev", &[1, 2]), "the retry of DELETE dev");
-    assert_eq!(after.to_use(&0, "dev"), Ok(id(2)));
+    assert_eq!(
+        after.find(&0, "dev", For::Writing),
+        several("dev", &[1, 2]),
+        "the retry of DELETE dev"
+    );
+    assert_eq!(after.find(&0, "dev", For::Using), Ok(id(2)));
     // What it was called while both lived still means it.
-    assert_eq!(after.to_write(&0, "dev-0002"), Ok(id(2)));
+    assert_eq!(after.find(&0, "dev-0002", For::Writing), Ok(id(2)));
+}
+
+#[test]
+fn a_name_in_several_scopes_says_too_little() {
+    let other = |id, name, life| Named { scope: 1, ..named(id, name, life) };
+    let one = |two| Names::new([living(1, "dev"), living(3, "api"), two]);
+    let both = one(other(2, "dev", Life::Living));
+    for purpose in [For::Reading, For::Using, For::Writing] {
+        assert_eq!(both.find_anywhere("dev", purpose), several("dev", &[1, 2]));
+        assert_eq!(both.find_anywhere("api", purpose), Ok(id(3)));
+    }
+    let dead = one(other(2, "dev", Life::Dead));
+    assert_eq!(dead.find_anywhere("dev", For::Reading), Ok(id(1)));
+    assert_eq!(dead.find_anywhere("dev", For::Using), Ok(id(1)));
+    assert_eq!(dead.find_anywhere("dev", For::Writing), several("dev", &[1, 2]));
+    assert_eq!(dead.find(&0, "dev", For::Writing), Ok(id(1)));
+    assert_eq!(dead.find_anywhere("db", For::Reading), Err(Unclear::Nobody("db".to_owned())));
 }
 
 #[test]
 fn a_name_that_only_the_dead_had_means_nothing() {
     let names = Names::new([named(1, "dev", Life::Dead), named(2, "dev", Life::Dead)]);
-    assert_eq!(names.to_write(&0, "dev"), Err(Unclear::Nobody("dev".to_owned())));
+    assert_eq!(names.find(&0, "dev", For::Writing), Err(Unclear::Nobody("dev".to_owned())));
     assert!(!names.is_taken(&0, "dev"));
 }
 
@@ -100,7 +121,7 @@ proptest! {
                 continue;
             }
             let shown = shown.unwrap();
-            prop_assert_eq!(names.to_read(&one.scope, shown), Some(one.id));
+            prop_assert_eq!(names.find(&one.scope, shown, For::Reading).ok(), Some(one.id));
             let oldest = things
                 .iter()
                 .filter(|other| other.life == Life::Living && other.scope == one.scope)
@@ -137,7 +158,7 @@ proptest! {
             one.scope == 0 && (one.name == name || derived)
         };
         let ids: Vec<_> = things.iter().filter(|one| had(one)).map(|one| one.id).collect();
-        match names.to_write(&0, name) {
+        match names.find(&0, name, For::Writing) {
             Ok(id) => prop_assert_eq!(ids, vec![id]),
             Err(Unclear::Several { ids: refused, .. }) => {
                 prop_assert!(refused.len() > 1);
