@@ -22,7 +22,7 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    fn new(text: &str, what: &'static str) -> Self {
+    pub(crate) fn new(text: &str, what: &'static str) -> Self {
         Self { text: text.chars().take(80).collect(), what }
     }
 }

@@ -64,7 +64,9 @@
 //! # Features
 //!
 //! - `replica` (default): documents, store and replication. Without it there are only the wire
-//!   format, keys and TLS, and the protocol of agents.
+//!   format, ids, and the protocol of agents.
+//! - `net` (default): keys, TLS and QUIC; with `replica`, also links between servers. A program with
+//!   a transport of its own switches it off.
 //! - `sim`: a virtual clock, network and disk to test convergence with.
 
 #![forbid(unsafe_code)]
