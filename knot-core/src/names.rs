@@ -8,7 +8,7 @@
 //! Whoever wants to change something names an id. A name will do where only one living or recently
 //! dead id has had it: otherwise the retry of a request that deleted the older would hit the younger.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use uuid::Uuid;
 
@@ -181,10 +181,11 @@ fn derive(things: Vec<(Uuid, String)>) -> BTreeMap<String, Uuid> {
     let mut answers = BTreeMap::new();
     let mut younger = Vec::new();
     for (id, name) in things {
-        if answers.contains_key(&name) {
-            younger.push((id, name));
-        } else {
-            answers.insert(name, id);
+        match answers.entry(name) {
+            Entry::Vacant(free) => {
+                free.insert(id);
+            }
+            Entry::Occupied(taken) => younger.push((id, taken.key().clone())),
         }
     }
     for (id, name) in younger {

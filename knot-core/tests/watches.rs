@@ -1,6 +1,6 @@
 //! A watcher that folds what it is told ends with what a list shows, and sees nothing go back.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "support/wires.rs"]
 mod wires;
