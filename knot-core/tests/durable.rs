@@ -217,6 +217,43 @@ fn false_durable_link_went() {
     world.settle().unwrap();
 }
 
+/// Schedule false-durable: what was said before the link went is not counted after it has come again.
+#[test]
+fn false_durable_peer_lost_its_disk() {
+    let mut world = linked(3);
+    let empty = world.backup(1).unwrap();
+    world.fill_disk(2);
+    let ticket = world.ask_durable(0, write(1, "a"), 3, BOUND * 2);
+    world.run(SECOND / 2).unwrap();
+    assert_eq!(read(&world, 1, 1).as_deref(), Some("a"));
+    world.restore(1, empty).unwrap();
+    world.fill_disk(1);
+    // The others learn that its link went.
+    world.run(SECOND * 2).unwrap();
+    assert_eq!(world.outcome(ticket), Outcome::Waiting);
+    world.crash(2);
+    world.start(2).unwrap();
+    let said = outcome(&mut world, ticket);
+    assert!(kept_here(&said, "not yet on 3: 2 servers"), "{said:?}");
+    assert_eq!((read(&world, 1, 1), read(&world, 2, 1).as_deref()), (None, Some("a")));
+    world.settle().unwrap();
+}
+
+#[test]
+fn a_question_that_overtook_its_edit_is_answered_with_the_commit() {
+    let schema = Schema::new().with::<Deed>().with::<Server>();
+    let network = Network { delay: 1..=100, carriage: Carriage::Loose { loss: 0, twice: 0 } };
+    let mut world = World::new(5, 2, schema, network).unwrap();
+    world.run(SECOND).unwrap();
+    for n in 0..50 {
+        let before = world.now();
+        let ticket = world.ask_durable(0, write(n, "a"), 2, BOUND);
+        assert_eq!(outcome(&mut world, ticket), Outcome::Done);
+        let took = world.now() - before;
+        assert!(took < Duration::from_millis(400), "{took:?}: it was asked again");
+    }
+}
+
 #[test]
 fn a_link_that_comes_in_time_counts() {
     let mut world = linked(3);
