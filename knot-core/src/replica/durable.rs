@@ -41,6 +41,9 @@ impl Replica {
     /// commit, holds all that the edit depends on (or knows the document to be dead), is linked and
     /// has not been removed from the cluster. A deletion is held once its grave is.
     ///
+    /// An answer counts until it is noticed that the link it came by is gone: what its sender loses
+    /// after it has answered, nobody can know.
+    ///
     /// ```
     /// # use std::time::Duration;
     /// # use knot_core::{id::{Author, Id}, model::Template, replica::{DurableError, EditError, Replica}};
