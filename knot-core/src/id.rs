@@ -22,7 +22,7 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    fn new(text: &str, what: &'static str) -> Self {
+    pub(crate) fn new(text: &str, what: &'static str) -> Self {
         Self { text: text.chars().take(80).collect(), what }
     }
 }
@@ -268,6 +268,11 @@ impl Author {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "serde_bytes_32::Bytes", into = "serde_bytes_32::Bytes")]
 pub struct ChangeHash(pub [u8; 32]);
+
+impl ChangeHash {
+    /// The hash that no change has. Whoever asks for it of a document asks for its grave.
+    pub const DEAD: Self = Self([0; 32]);
+}
 
 impl fmt::Display for ChangeHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

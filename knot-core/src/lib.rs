@@ -10,7 +10,8 @@
 //! What this crate does *not* care about:
 //!
 //! - **Agreement.** Nothing waits for a majority, a leader or another server. What needs one answer
-//!   at one moment, such as a lock or a unique name, cannot be had here.
+//!   at one moment, such as a lock or a unique name, cannot be had here; [`names`] says how to live
+//!   without the latter.
 //! - **Clocks.** Times are kept for people. No order, winner or deletion follows from one.
 //! - **Transport.** A link takes frames and gives frames: [`Outbox`](replica::Outbox). QUIC with keys
 //!   judged by data is in [`net`], to be used or not.
@@ -19,9 +20,11 @@
 //!   Documents of unknown kinds, and unknown fields, are kept and passed on.
 //!
 //! ```
+//! use std::time::Duration;
+//!
 //! use knot_core::{
 //!     id::{Author, ServerId},
-//!     replica::Service,
+//!     replica::{DurableError, Event, Service},
 //!     schema::Schema,
 //!     store::memory::MemoryStore,
 //! };
@@ -54,17 +57,30 @@
 //!     let read = replica.get(task.id).ok_or("it was deleted meanwhile")?;
 //!     assert_eq!(read.title, "write the front page");
 //!     assert!(read.people.contains("anna"));
+//!
+//!     // What is there, and a stream of what changes after that, here or elsewhere.
+//!     let (tasks, mut changes) = replica.watch_all::<Task>();
+//!     assert_eq!(tasks.len(), 1);
+//!     let deleted = replica.delete(task.id, Author::Server(me)).await?;
+//!     assert!(matches!(changes.next().await, Event::Deleted(_)));
+//!
+//!     // It is on disk here. Whether it is on a second server too can be asked; it stands anyhow.
+//!     let on_two = replica.durable_on(&deleted, 2, Duration::from_secs(1)).await;
+//!     assert_eq!(on_two, Err(DurableError::TooFew { wanted: 2, linked: 1 }));
 //!     service.stop().await;
 //!     Ok(())
 //! }
 //! ```
 //!
-//! The chapter on embedding in knot's book goes on from here: watches, conflicts, links.
+//! The chapter on embedding in knot's book goes on from here: conflicts, links, simulation. The
+//! programs in `examples/` show each.
 //!
 //! # Features
 //!
 //! - `replica` (default): documents, store and replication. Without it there are only the wire
-//!   format, keys and TLS, and the protocol of agents.
+//!   format, ids, and the protocol of agents.
+//! - `net` (default): keys, TLS and QUIC; with `replica`, also links between servers. A program with
+//!   a transport of its own switches it off.
 //! - `sim`: a virtual clock, network and disk to test convergence with.
 
 #![forbid(unsafe_code)]
@@ -79,6 +95,8 @@ pub mod id;
 pub mod membership;
 #[cfg(feature = "replica")]
 pub mod model;
+#[cfg(feature = "replica")]
+pub mod names;
 pub mod net;
 #[cfg(feature = "replica")]
 pub mod replica;

@@ -1,34 +1,40 @@
-//! The network: keys and TLS, and (with feature `replica`) the links between servers and to agents.
+//! The network, with feature `net`: keys and TLS, and (with feature `replica` too) the links between
+//! servers and to agents. Without it there is only [`PublicKey`], which documents carry.
 
-#[cfg(feature = "replica")]
+#[cfg(all(feature = "net", feature = "replica"))]
 mod agents;
-#[cfg(feature = "replica")]
+#[cfg(all(feature = "net", feature = "replica"))]
 mod dial;
-#[cfg(feature = "replica")]
+#[cfg(all(feature = "net", feature = "replica"))]
 mod directory;
-#[cfg(feature = "replica")]
+#[cfg(all(feature = "net", feature = "replica"))]
 pub mod identity;
-#[cfg(feature = "replica")]
+#[cfg(all(feature = "net", feature = "replica"))]
 pub mod join;
+#[cfg(feature = "net")]
 pub mod keys;
-#[cfg(feature = "replica")]
+#[cfg(all(feature = "net", feature = "replica"))]
 mod links;
-#[cfg(feature = "replica")]
+#[cfg(all(feature = "net", feature = "replica"))]
 mod peer;
-#[cfg(feature = "replica")]
+mod public_key;
+#[cfg(all(feature = "net", feature = "replica"))]
 mod service;
-#[cfg(feature = "replica")]
+#[cfg(all(feature = "net", feature = "replica"))]
 mod socket;
-#[cfg(feature = "replica")]
+#[cfg(all(feature = "net", feature = "replica"))]
 mod swim;
+#[cfg(feature = "net")]
 pub mod tls;
 
-#[cfg(feature = "replica")]
+#[cfg(all(feature = "net", feature = "replica"))]
 pub use agents::{AgentPresence, Agents, OpenError};
-pub use keys::{Authority, KeyPair, PublicKey};
-#[cfg(feature = "replica")]
+#[cfg(feature = "net")]
+pub use keys::{Authority, KeyPair};
+#[cfg(all(feature = "net", feature = "replica"))]
 pub use links::{Links, Reach};
-#[cfg(feature = "replica")]
+pub use public_key::PublicKey;
+#[cfg(all(feature = "net", feature = "replica"))]
 pub use service::{Error, Net, Service, bind, server_addresses};
-#[cfg(feature = "replica")]
+#[cfg(all(feature = "net", feature = "replica"))]
 pub use socket::Socket;

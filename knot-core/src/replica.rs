@@ -4,12 +4,16 @@
 //! Reads come from memory and show what is committed. An edit returns when it is durable here; it
 //! never waits for another server. What peers send arrives the same way: stored first, then shown.
 
+mod changes;
 mod core;
+mod durable;
 mod history;
 mod import;
 mod index;
+mod recent;
 mod service;
 mod token;
+mod undelete;
 mod watch;
 
 #[cfg(feature = "sim")]
@@ -22,12 +26,18 @@ use std::{
 };
 
 use bytes::Bytes;
+pub use changes::{Changes, Event};
+pub use durable::DurableError;
 pub use history::HistoryError;
 pub use import::{ImportError, Imported};
 use serde::{Serialize, de::DeserializeOwned};
 pub use service::{Driver, Link, Outbox, Service};
 pub use token::{MAX_DOCUMENTS, Token, Unreadable};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+pub use undelete::UndeleteError;
 pub use watch::{Changed, Watch};
 
 #[cfg(feature = "sim")]
@@ -147,7 +157,7 @@ impl<E> Deref for Doc<E> {
 pub struct Committed<E> {
     /// The document.
     pub id: Id<E>,
-    /// Its heads with the edit in them.
+    /// Its heads with the edit in them; [`ChangeHash::DEAD`] alone where it was deleted.
     pub heads: Vec<ChangeHash>,
 }
 
@@ -171,6 +181,8 @@ pub struct Replica {
     me: ServerId,
     run: u64,
     schema: Arc<Schema>,
+    /// When the replica's own time began.
+    began: Instant,
     shown: Arc<Shown>,
     inputs: mpsc::Sender<service::Command>,
 }
@@ -186,7 +198,7 @@ impl Replica {
     /// A handle to read a simulated core with; what is asked of it answers that it has stopped.
     pub(crate) fn reader(me: ServerId, run: u64, schema: Schema, shown: Arc<Shown>) -> Self {
         let (inputs, _) = mpsc::channel(1);
-        Self { me, run, schema: schema.into(), shown, inputs }
+        Self { me, run, schema: schema.into(), began: Instant::now(), shown, inputs }
     }
 
     /// The heads of every document, the graves and the records: what is held.
@@ -354,13 +366,19 @@ impl Replica {
         Ok(Committed { id, heads })
     }
 
-    /// Deletes a document, for good. One that is dead already is no error.
+    /// Deletes a document, for good, and returns once its grave is durable here. One that is dead
+    /// already is no error.
     ///
     /// # Errors
     /// The document is unknown, or the grave could not be committed.
-    pub async fn delete<E: Entity>(&self, id: Id<E>, author: Author) -> Result<(), EditError> {
+    pub async fn delete<E: Entity>(
+        &self,
+        id: Id<E>,
+        author: Author,
+    ) -> Result<Committed<E>, EditError> {
         let delete = |reply| Input::Delete { doc: id.into(), author, time: Millis::now(), reply };
-        self.ask(delete).await.map(drop)
+        self.ask(delete).await?;
+        Ok(Committed { id, heads: vec![ChangeHash::DEAD] })
     }
 
     /// Writes this server's record about a subject, which replaces the one before.
@@ -417,8 +435,8 @@ impl Replica {
         })
     }
 
-    /// A stream of what changes from now on, in documents of these kinds and in what is observed of
-    /// them; of all kinds where none is named.
+    /// A stream that says *which* documents of these kinds change from now on, and of which
+    /// something is observed; of all kinds where none is named. [`Replica::watch_all`] is typed.
     pub fn watch(&self, kinds: &[Kind]) -> Watch {
         self.shown.watch(kinds)
     }

@@ -73,6 +73,9 @@ pub struct Contents {
     pub graves: Vec<Grave>,
     /// Every stored record.
     pub records: Vec<Record>,
+    /// Documents that were committed or buried last, the newest last; some 256 will do. Each may
+    /// stand there more than once.
+    pub recent: Vec<DocId>,
     /// The number of this run: one more than at the last open.
     pub run: u64,
 }
@@ -96,7 +99,16 @@ pub struct Transaction {
     pub purges: Vec<DocId>,
 }
 
+/// How many of the last committed documents a store tells of when it is opened.
+const RECENT: u16 = 256;
+
 impl Transaction {
+    /// The documents that it writes or buries.
+    fn touched(&self) -> impl Iterator<Item = DocId> {
+        let written = self.documents.iter().map(|document| document.doc);
+        written.chain(self.graves.iter().map(|(grave, _)| grave.doc))
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()

@@ -11,7 +11,7 @@ pub mod plumtree;
 mod tree;
 
 pub use engine::{Engine, Input, Output};
-pub use message::{Answer, DocChanges, Message, Want};
+pub use message::{Answer, DocChanges, Heads, Message, Want};
 pub use packed::{Buckets, Items, Nodes};
 pub use tree::{
     Fingerprint, ItemKey, Prefix, Tree, dead_digest, heads_digest, record_digest, short_digest,

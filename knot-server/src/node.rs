@@ -235,7 +235,8 @@ impl Node {
                 "`{name}` is this server: remove it through another server of the cluster"
             ));
         }
-        self.replica.delete(server.id(), self.author()).await.map_err(|error| error.to_string())
+        let deleted = self.replica.delete(server.id(), self.author()).await;
+        deleted.map(drop).map_err(|error| error.to_string())
     }
 
     async fn sign_in(&self, name: &str) -> Result<Reply, String> {

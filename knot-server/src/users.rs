@@ -3,6 +3,7 @@
 use knot_core::{
     id::{Author, Id},
     model::User,
+    names::{For, Life, Named, Names},
     replica::{Committed, Doc, EditError, Replica},
 };
 
@@ -78,9 +79,18 @@ pub async fn set_password(
     Ok(edit.await?)
 }
 
-/// The user of this name; where two servers made one each, the older.
+/// The user of this name; where two servers made one each, the older. The other has the last digits
+/// of its id behind its name; see [`knot_core::names`].
 pub fn find(replica: &Replica, name: &str) -> Option<Doc<User>> {
-    replica.list::<User>().into_iter().find(|user| user.name == name)
+    let users = replica.list::<User>();
+    let named = users.iter().map(|user| Named {
+        id: user.id().uuid(),
+        scope: (),
+        name: user.name.clone(),
+        life: Life::Living,
+    });
+    let id = Names::new(named).find(&(), name, For::Reading).ok()?;
+    users.into_iter().find(|user| user.id().uuid() == id)
 }
 
 fn check_name(name: &str) -> Result<(), Error> {

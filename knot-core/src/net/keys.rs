@@ -1,6 +1,6 @@
 //! Ed25519 keys, the certificates that carry them through TLS, and the name a key is known by.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, PKCS_ED25519};
@@ -8,8 +8,9 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
     server::ParsedCertificate,
 };
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+pub use super::public_key::PublicKey;
 
 /// PKCS#8 version 1 of an Ed25519 key (RFC 8410, section 7) up to the 32 bytes of its seed.
 const PKCS8_PREFIX: [u8; 16] =
@@ -28,66 +29,13 @@ pub enum Error {
     /// The bytes are no X.509 certificate.
     #[error("this is no X.509 certificate")]
     NotACertificate(#[source] rustls::Error),
-    /// The text is not 64 hexadecimal digits.
-    #[error("`{0}` is no key: 64 hexadecimal digits are wanted")]
-    Name(String),
 }
-
-/// What a public key is known by: the SHA-256 of its SubjectPublicKeyInfo (RFC 5280).
-///
-/// The default, all zeros, is the hash of no known key.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
     /// The key that a certificate carries. The certificate's other content is not looked at.
     pub fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Self, Error> {
         let parsed = ParsedCertificate::try_from(certificate).map_err(Error::NotACertificate)?;
-        Ok(Self(Sha256::digest(parsed.subject_public_key_info()).into()))
-    }
-}
-
-impl fmt::Display for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublicKey({self})")
-    }
-}
-
-impl From<PublicKey> for String {
-    fn from(key: PublicKey) -> Self {
-        key.to_string()
-    }
-}
-
-impl TryFrom<String> for PublicKey {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
-    }
-}
-
-impl FromStr for PublicKey {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let error = || Error::Name(text.to_owned());
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(error());
-        }
-        let mut key = [0; 32];
-        for (at, byte) in key.iter_mut().enumerate() {
-            let digits = text.get(2 * at..2 * at + 2).ok_or_else(error)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| error())?;
-        }
-        Ok(Self(key))
+        Ok(Self::of_hash(Sha256::digest(parsed.subject_public_key_info()).into()))
     }
 }
 
@@ -134,7 +82,7 @@ impl KeyPair {
     /// What the public half is known by.
     pub fn public(&self) -> PublicKey {
         use rcgen::PublicKeyData as _;
-        PublicKey(Sha256::digest(self.0.subject_public_key_info()).into())
+        PublicKey::of_hash(Sha256::digest(self.0.subject_public_key_info()).into())
     }
 
     /// A certificate for this key that this key has signed: an envelope for TLS, proof of nothing.

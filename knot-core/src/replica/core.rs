@@ -6,6 +6,7 @@
 
 mod batch;
 mod gossip;
+mod holding;
 mod library;
 #[cfg(feature = "sim")]
 mod look;
@@ -20,6 +21,8 @@ use std::{
 
 use batch::Batch;
 pub(crate) use batch::{EditFn, Reply};
+pub(crate) use holding::HeldReply;
+use holding::Holding;
 use library::{Item, Library};
 use pending::Pending;
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -36,7 +39,7 @@ use crate::{
     schema::Schema,
     store::{Error as StoreError, Grave, Record, Remains, Store, StoredDocument, Transaction},
     sync::{
-        Answer, Engine, Fingerprint, Input as EngineInput, Message, Output as EngineOutput,
+        Answer, Engine, Fingerprint, Heads, Input as EngineInput, Message, Output as EngineOutput,
         dead_digest, heads_digest, plumtree::Plumtree, record_digest,
     },
     wire,
@@ -58,6 +61,8 @@ pub(crate) enum Input {
     Load { doc: DocId, reply: Box<dyn FnOnce(Result<Stored, StoreError>) + Send> },
     /// Whether all of these changes are held, or the document is dead.
     Holds { doc: DocId, heads: Vec<ChangeHash>, reply: Box<dyn FnOnce(bool) + Send> },
+    /// Wait until so many servers hold an edit, this one counted.
+    DurableOn { edit: Heads, servers: usize, bound: Duration, reply: HeldReply },
     /// Whether a linked peer was last heard to hold exactly what is held here.
     Equals { peer: ServerId, reply: Box<dyn FnOnce(bool) + Send> },
     /// Tell a linked peer what is held here.
@@ -112,6 +117,11 @@ impl Shown {
     pub(super) fn watch(&self, kinds: &[Kind]) -> Watch {
         self.watches.watch(kinds)
     }
+
+    /// A watch of the documents of one kind, and of nothing that is observed of them.
+    pub(super) fn watch_documents(&self, kind: Kind) -> Watch {
+        self.watches.watch_documents(kind)
+    }
 }
 
 /// The state of a replica; see the module.
@@ -124,6 +134,7 @@ pub(crate) struct Core {
     engine: Engine,
     gossip: Plumtree,
     pending: Pending,
+    holding: Holding,
     /// Graves that a failed commit may have written: they go into the next one.
     unsure: BTreeMap<DocId, Grave>,
     rng: StdRng,
@@ -168,6 +179,7 @@ impl Core {
             engine: Engine::new(me),
             gossip,
             pending: Pending::default(),
+            holding: Holding::default(),
             unsure: BTreeMap::new(),
             rng,
             run: contents.run,
@@ -178,6 +190,7 @@ impl Core {
             scrubbed: (Duration::ZERO, None),
         };
         let mut index = Index::default();
+        contents.recent.into_iter().for_each(|doc| index.recent.note(Duration::ZERO, doc));
         for grave in contents.graves {
             index.graves.insert(grave.doc, grave);
             core.put_item(Item::Document(grave.doc), dead_digest());
@@ -283,6 +296,7 @@ impl Core {
         for input in others {
             self.take(now, input, &mut effects);
         }
+        self.answer_put_off(&mut effects);
         self.library.trim();
         if idle {
             if let Err(error) = self.store.maintain() {
@@ -308,6 +322,9 @@ impl Core {
             Input::Present { subject, value } => self.present(subject, value, effects),
             Input::Load { doc, reply } => reply(self.store.load(doc, true)),
             Input::Holds { doc, heads, reply } => reply(self.holds(doc, &heads)),
+            Input::DurableOn { edit, servers, bound, reply } => {
+                self.wait_until_held(now, edit, servers, bound, reply, effects);
+            }
             Input::Equals { peer, reply } => reply(self.engine.equals(peer)),
             Input::Probe(peer) => {
                 let asked = self.engine.ask(peer).into_iter().collect();
@@ -325,6 +342,10 @@ impl Core {
             Input::Message(peer, Message::Prune) => self.gossip.prune(now, peer),
             Input::RoundTrip(peer, time) => self.gossip.round_trip(now, peer, time),
             Input::Missed(peer) => self.engine_input(now, EngineInput::Missed(peer), effects),
+            Input::Message(peer, Message::AskHeld(edits)) => {
+                self.asked_held(now, peer, edits, effects);
+            }
+            Input::Message(peer, Message::Held(edits)) => self.heard_held(peer, edits),
             Input::Message(peer, walk) => {
                 self.engine_input(now, EngineInput::Message(peer, walk), effects);
             }
@@ -333,6 +354,7 @@ impl Core {
                 let outputs = self.gossip.tick(now);
                 self.gossip_outputs(now, outputs, effects);
                 self.engine_input(now, EngineInput::Tick, effects);
+                self.holding_tick(now, effects);
             }
             Input::Edit { .. }
             | Input::Delete { .. }
@@ -348,12 +370,14 @@ impl Core {
             index.presence.values().filter(|one| one.server == self.me).cloned().collect()
         });
         effects.sends.push((vec![peer], Message::Presence(own)));
+        self.holder_up(peer, effects);
     }
 
     /// A peer that is not linked observes nothing that we could rely on.
     fn peer_down(&mut self, now: Duration, peer: ServerId, effects: &mut Effects) {
         self.gossip.peer_down(now, peer);
         self.engine_input(now, EngineInput::PeerDown(peer), effects);
+        self.holder_down(peer);
         let mut changed = BTreeSet::new();
         self.write(|index| {
             index.presence.retain(|(subject, server), _| {
@@ -423,6 +447,9 @@ impl Core {
             for doc in &batch.purges {
                 index.purge(doc);
             }
+            for doc in batch.graves.keys().chain(batch.entries.keys()) {
+                index.recent.note(now, *doc);
+            }
             for grave in batch.graves.values() {
                 index.bury(*grave, self.wall);
                 changed.insert(Changed::Document(grave.doc));
@@ -448,6 +475,7 @@ impl Core {
             self.put_item(Item::of(record), record_digest(record));
         }
         self.show_root();
+        self.holding.committed(batch.entries.keys().chain(batch.graves.keys()));
         self.shown.watches.tell(&changed);
         self.send_news(now, batch, effects);
         self.pass_on(now, batch, effects);

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use super::recent::Recent;
 use crate::{
     clock::Millis,
     doc::View,
@@ -54,6 +55,7 @@ pub(super) struct Index {
     pub(super) graves: HashMap<DocId, Grave>,
     pub(super) records: Records,
     pub(super) presence: Records,
+    pub(super) recent: Recent,
 }
 
 impl Index {

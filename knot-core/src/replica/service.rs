@@ -106,8 +106,10 @@ pub struct Driver {
     core: Core,
     queue: mpsc::Receiver<Command>,
     links: BTreeMap<ServerId, (u64, Box<dyn Outbox>)>,
-    /// When the first turn began, and the ticks since.
-    clock: Option<(Instant, Interval)>,
+    /// When the replica's own time began.
+    began: Instant,
+    /// From the first turn on.
+    ticks: Option<Interval>,
     /// When the core wants to be told the time, if that is sooner than the next tick.
     wake: Option<Duration>,
     /// When the links' round-trip times were last looked at.
@@ -137,19 +139,20 @@ impl Driver {
     ) -> Result<(Self, Replica), StoreError> {
         let layering = Layering::default();
         let core = Core::open(me, schema.clone(), store, seed, Millis::now(), layering)?;
-        let (run, shown) = (core.run(), core.shown());
+        let (run, shown, began) = (core.run(), core.shown(), Instant::now());
         let (inputs, queue) = mpsc::channel(QUEUE);
         let driver = Self {
             core,
             queue,
             links: BTreeMap::new(),
-            clock: None,
+            began,
+            ticks: None,
             wake: None,
             measured: Duration::ZERO,
             missed: BTreeSet::new(),
             stopped: None,
         };
-        Ok((driver, Replica { me, run, schema: schema.into(), shown, inputs }))
+        Ok((driver, Replica { me, run, schema: schema.into(), began, shown, inputs }))
     }
 
     /// Takes turns until the replica is stopped or no handle to it is left.
@@ -167,8 +170,8 @@ impl Driver {
     ///
     /// Must be called within a tokio runtime that has its timers enabled.
     pub async fn turn(&mut self) -> bool {
-        let (began, ticks) = self.clock.get_or_insert_with(|| (Instant::now(), ticks()));
-        let wake = *began + self.wake.unwrap_or_default();
+        let ticks = self.ticks.get_or_insert_with(ticks);
+        let wake = self.began + self.wake.unwrap_or_default();
         // A full queue must not keep the time from passing, and nothing here is up to chance.
         let first = tokio::select! {
             biased;
@@ -181,7 +184,7 @@ impl Driver {
                 None => return false,
             },
         };
-        let now = began.elapsed();
+        let now = self.began.elapsed();
         let mut inputs: Vec<_> =
             std::mem::take(&mut self.missed).into_iter().map(Input::Missed).collect();
         if now >= self.measured + MEASURE {

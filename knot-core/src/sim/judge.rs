@@ -15,7 +15,7 @@ use crate::{
     id::{ChangeHash, DocId, ServerId},
     schema::{Rule, Scalar, Schema},
     store::{Grave, Record, Transaction},
-    sync::Message,
+    sync::{Heads, Message},
 };
 
 /// The number of something that was asked of a server.
@@ -34,6 +34,8 @@ struct Asked {
     acknowledged: bool,
     /// The only disks that held it are gone: nobody can be asked to have it.
     excused: bool,
+    /// The servers that ever had it on disk.
+    reached: BTreeSet<usize>,
 }
 
 /// What one disk holds.
@@ -56,6 +58,10 @@ pub(super) struct Judge {
     recorded: BTreeMap<(DocId, ServerId, u64, u64), BTreeSet<Option<Bytes>>>,
     /// What each server's record about a subject may be in the end.
     observed: BTreeMap<(DocId, ServerId), BTreeSet<Option<Bytes>>>,
+    /// Servers that ever had the grave of a document on disk.
+    buried: BTreeMap<DocId, BTreeSet<usize>>,
+    /// On how many servers an edit is waited to be.
+    waited: BTreeMap<Number, (DocId, usize)>,
     /// Documents with changes that no server of the world made.
     foreign: BTreeSet<DocId>,
 }
@@ -73,6 +79,8 @@ impl Judge {
             deletes: BTreeSet::new(),
             recorded: BTreeMap::new(),
             observed: BTreeMap::new(),
+            buried: BTreeMap::new(),
+            waited: BTreeMap::new(),
             foreign: BTreeSet::new(),
         }
     }
@@ -108,6 +116,29 @@ impl Judge {
         Ok(())
     }
 
+    /// A server waits until so many servers hold an edit, or know the document to be dead.
+    pub(super) fn waits_for(&mut self, number: Number, doc: DocId, servers: usize) {
+        self.waited.insert(number, (doc, servers));
+    }
+
+    /// A server was told that as many servers as it asked for hold an edit: then it was, at some
+    /// time, on as many disks, so the loss of all but one of them does not lose it.
+    pub(super) fn said_durable(&self, number: Number) -> Result<(), Failure> {
+        let Some((doc, servers)) = self.waited.get(&number) else { return Ok(()) };
+        let asked = self.asked.get(&number);
+        // An edit that changed nothing is there wherever what it found is.
+        if asked.is_some_and(|asked| asked.seen.is_none() && asked.idle) {
+            return Ok(());
+        }
+        let mut disks = asked.map(|asked| asked.reached.clone()).unwrap_or_default();
+        disks.extend(self.buried.get(doc).into_iter().flatten());
+        if disks.len() >= *servers {
+            return Ok(());
+        }
+        let what = format!("edit {number} was said to be on {servers} servers, it is on {disks:?}");
+        Err(Failure::new(what))
+    }
+
     pub(super) fn deleted(&mut self, doc: DocId) {
         self.deletes.insert(doc);
     }
@@ -130,6 +161,7 @@ impl Judge {
         let Some(holdings) = self.holdings.get_mut(at) else { return Ok(()) };
         for (Grave { doc, .. }, _) in &transaction.graves {
             holdings.graves.insert(*doc);
+            self.buried.entry(*doc).or_default().insert(at);
             holdings.edits.remove(doc);
             holdings.hashes.remove(doc);
         }
@@ -171,6 +203,9 @@ impl Judge {
                 asked.puts = puts;
                 asked.seen = Some(seen);
             }
+        }
+        if let Some(asked) = self.asked.get_mut(&number) {
+            asked.reached.insert(at);
         }
         let holdings = self.holdings.get_mut(at);
         if let Some(held) = holdings.and_then(|holdings| holdings.edits.get_mut(&doc)) {
@@ -233,6 +268,17 @@ impl Judge {
                     None => Ok(()),
                 }
             }
+            Message::Held(edits) => {
+                let held = |edit: &&Heads| {
+                    let hashes = holdings.hashes.get(&edit.doc);
+                    let holds = |hash| hashes.is_some_and(|hashes| hashes.contains(hash));
+                    holdings.graves.contains(&edit.doc) || edit.heads.iter().all(holds)
+                };
+                match edits.iter().find(|edit| !held(edit)) {
+                    Some(edit) => early(format!("that {edit:?} is held")),
+                    None => Ok(()),
+                }
+            }
             _ => Ok(()),
         }
     }
@@ -247,6 +293,10 @@ impl Judge {
         for ((subject, server), values) in &mut self.observed {
             if *server == me {
                 values.insert(with.records.get(&(*subject, me)).cloned().flatten());
+                // Another server may have heard no later word of it than any that it ever said.
+                let said =
+                    self.recorded.range((*subject, me, 0, 0)..=(*subject, me, u64::MAX, u64::MAX));
+                values.extend(said.flat_map(|(_, said)| said.iter().cloned()));
             }
         }
         if let Some(holdings) = self.holdings.get_mut(at) {

@@ -84,6 +84,8 @@ fn name(message: &Message) -> &'static str {
         Message::Graft(_) => "Graft",
         Message::Prune => "Prune",
         Message::Presence(_) => "Presence",
+        Message::AskHeld(_) => "AskHeld",
+        Message::Held(_) => "Held",
     }
 }
 

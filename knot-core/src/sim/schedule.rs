@@ -7,6 +7,9 @@ use proptest::prelude::*;
 use super::{Carriage, Failure, Fault, Network, Operation, Traffic, World};
 use crate::doc::Layering;
 
+/// How long a schedule waits until enough servers hold an edit.
+const DURABLE: Duration = Duration::from_secs(5);
+
 /// What happens in a world, in order.
 #[derive(Clone, Debug)]
 pub struct Schedule<O> {
@@ -29,6 +32,8 @@ pub struct Schedule<O> {
 pub enum Step<O> {
     /// A server is asked to do this.
     Ask(usize, O),
+    /// A server is asked to do this, and told once so many servers hold it.
+    AskDurable(usize, O, usize),
     /// So many milliseconds pass.
     Wait(u64),
     /// Servers whose bits are equal see each other, the others do not.
@@ -89,6 +94,8 @@ fn step<O: Operation>() -> impl Strategy<Value = Step<O>> {
     let fault = prop_oneof![Just(Fault::Fails), Just(Fault::InDoubt)];
     prop_oneof![
         40 => (at(), O::strategy()).prop_map(|(at, operation)| Step::Ask(at, operation)),
+        8 => (at(), O::strategy(), 1_usize..=5)
+            .prop_map(|(at, operation, servers)| Step::AskDurable(at, operation, servers)),
         16 => prop_oneof![4 => 0_u64..100, 2 => 100_u64..2_000, 1 => 2_000_u64..15_000]
             .prop_map(Step::Wait),
         3 => (1_u8..31).prop_map(Step::Cut),
@@ -129,6 +136,9 @@ pub fn run<O: Operation>(schedule: &Schedule<O>) -> Result<Report, Failure> {
         match step {
             Step::Ask(at, operation) => {
                 world.ask(at % count, operation.action());
+            }
+            Step::AskDurable(at, operation, servers) => {
+                world.ask_durable(at % count, operation.action(), *servers, DURABLE);
             }
             Step::Wait(millis) => world.run(Duration::from_millis(*millis))?,
             Step::Cut(bits) => {

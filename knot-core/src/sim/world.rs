@@ -25,7 +25,7 @@ use super::{
 use crate::{
     clock::Millis,
     doc::Layering,
-    id::{Author, DocId, ServerId},
+    id::{Author, ChangeHash, DocId, ServerId},
     replica::{Core, CoreInput as Input, EditFn, Replica},
     schema::{Scalar, Schema},
     store::memory::MemoryStore,
@@ -61,7 +61,9 @@ pub struct Backup {
     holdings: Holdings,
 }
 
-type Answers = Arc<Mutex<Vec<(Number, Result<(), String>)>>>;
+type Answers = Arc<Mutex<Vec<(Number, Result<Vec<ChangeHash>, String>)>>>;
+/// What became of waiting until other servers hold an edit.
+type Holders = Arc<Mutex<Vec<(Number, Result<(), String>)>>>;
 /// What edits put, as the servers come to them: the document, the puts, and whether all that was
 /// there already.
 type Made = Arc<Mutex<Vec<(Number, DocId, BTreeMap<String, Scalar>, bool)>>>;
@@ -97,6 +99,8 @@ struct Server {
     /// Observations that were not answered.
     observing: BTreeMap<Number, (DocId, Option<bytes::Bytes>)>,
     deleting: BTreeMap<Number, DocId>,
+    /// Edits that are to be on so many servers, each within so long.
+    durable: BTreeMap<Number, (DocId, usize, Duration)>,
 }
 
 /// Servers with virtual clocks, disks and links. Everything in it follows from its seed.
@@ -110,6 +114,7 @@ pub struct World {
     links: Links,
     judge: Judge,
     answers: Answers,
+    holders: Holders,
     made: Made,
     outcomes: BTreeMap<Number, Outcome>,
     asked: Number,
@@ -163,6 +168,7 @@ impl World {
             layering,
             links: Links::new(network),
             answers: Arc::default(),
+            holders: Arc::default(),
             made: Arc::default(),
             outcomes: BTreeMap::new(),
             asked: 0,
@@ -186,6 +192,7 @@ impl World {
                 wake: None,
                 observing: BTreeMap::new(),
                 deleting: BTreeMap::new(),
+                durable: BTreeMap::new(),
             });
             world.start(at)?;
         }
@@ -261,7 +268,7 @@ impl World {
         let answers = Arc::clone(&self.answers);
         let author = Author::Server(server.id);
         let reply = Box::new(move |outcome: Result<_, crate::replica::EditError>| {
-            let outcome = outcome.map(drop).map_err(|error| error.to_string());
+            let outcome = outcome.map_err(|error| error.to_string());
             answers.lock().unwrap_or_else(PoisonError::into_inner).push((number, outcome));
         });
         let input = match action.0 {
@@ -282,6 +289,26 @@ impl World {
         };
         self.outcomes.insert(number, Outcome::Waiting);
         self.give(at, input);
+        ticket
+    }
+
+    /// Asks something of a server, and to be told once `servers` servers hold it, as
+    /// [`durable_on`](Replica::durable_on) does. An observation is not waited for.
+    pub fn ask_durable(
+        &mut self,
+        at: usize,
+        action: Action,
+        servers: usize,
+        bound: Duration,
+    ) -> Ticket {
+        let doc = match &action.0 {
+            What::Edit { doc, .. } | What::Delete(doc) => Some(*doc),
+            What::Observe(..) => None,
+        };
+        let ticket = self.ask(at, action);
+        if let Some(server) = self.servers.get_mut(at).filter(|server| server.core.is_some()) {
+            server.durable.extend(doc.map(|doc| (ticket.0, (doc, servers, bound))));
+        }
         ticket
     }
 

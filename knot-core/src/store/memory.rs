@@ -1,10 +1,10 @@
 //! A store in memory: for embedders that need no disk, and for simulations of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::{Contents, Error, Grave, Record, Remains, Store, StoredDocument, Transaction};
+use super::{Contents, Error, Grave, RECENT, Record, Remains, Store, StoredDocument, Transaction};
 use crate::{
     clock::Millis,
     doc::{Compaction, Stored, StoredChange},
@@ -19,6 +19,7 @@ pub struct MemoryStore {
     histories: BTreeMap<DocId, History>,
     graves: BTreeMap<DocId, Grave>,
     records: BTreeMap<(DocId, ServerId), Record>,
+    recent: VecDeque<DocId>,
     run: u64,
 }
 
@@ -62,6 +63,7 @@ impl Store for MemoryStore {
             remains: self.remains.values().cloned().collect(),
             graves: self.graves.values().copied().collect(),
             records: self.records.values().cloned().collect(),
+            recent: self.recent.iter().copied().collect(),
             run: self.run,
         })
     }
@@ -91,6 +93,9 @@ impl Store for MemoryStore {
             let history = self.histories.entry(*doc).or_default();
             history.changes.insert(change.number, change.clone());
         }
+        self.recent.extend(transaction.touched());
+        let excess = self.recent.len().saturating_sub(RECENT.into());
+        self.recent.drain(..excess);
         for document in &transaction.documents {
             self.documents.insert(document.doc, document.clone());
         }

@@ -83,12 +83,14 @@ const TABLES: &str = "
         sum    BLOB NOT NULL,
         PRIMARY KEY (kind, uuid, server)
     ) WITHOUT ROWID;
+    CREATE TABLE recent (body BLOB NOT NULL, sum BLOB NOT NULL);
     CREATE TABLE runs (run INTEGER NOT NULL);
     INSERT INTO runs VALUES (0);
 ";
 
 /// What a database of format 1 lacks.
 const FROM_1: &str = "
+    CREATE TABLE recent (body BLOB NOT NULL, sum BLOB NOT NULL);
     ALTER TABLE documents ADD COLUMN dead INTEGER;
     ALTER TABLE changes ADD COLUMN layer INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE tail (

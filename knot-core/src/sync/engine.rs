@@ -269,7 +269,9 @@ impl Engine {
             | Message::IHave(_)
             | Message::Graft(_)
             | Message::Prune
-            | Message::Presence(_) => Vec::new(),
+            | Message::Presence(_)
+            | Message::AskHeld(_)
+            | Message::Held(_) => Vec::new(),
         }
     }
 

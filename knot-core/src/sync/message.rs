@@ -53,6 +53,19 @@ pub enum Message {
     News(Answer),
     /// What the sender observes now and nobody stores.
     Presence(Vec<Record>),
+    /// Asks to be told once the receiver holds these edits with all they depend on.
+    AskHeld(Vec<Heads>),
+    /// The sender holds these edits: they are committed there.
+    Held(Vec<Heads>),
+}
+
+/// An edit: its document, and the heads that the edit left.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Heads {
+    /// The document.
+    pub doc: DocId,
+    /// The heads; [`ChangeHash::DEAD`] alone for a deletion.
+    pub heads: Vec<ChangeHash>,
 }
 
 /// One item asked for.

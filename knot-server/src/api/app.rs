@@ -15,10 +15,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    auth::{Keys, Limiter, Passwords},
-    causality::Recent,
-};
+use super::auth::{Keys, Limiter, Passwords};
 
 /// What comes from a space's agent in one session.
 pub type AgentReader = Box<dyn AsyncRead + Send + Unpin>;
@@ -117,7 +114,6 @@ pub struct Inner {
     pub drain: CancellationToken,
     pub passwords: Passwords,
     pub(super) limiter: Limiter,
-    pub(super) recent: Recent,
     /// Held while a name is looked for and given: of two at once here, one gets it.
     pub(super) names: Mutex<()>,
     /// The terminals and commands that run through this server.
@@ -144,7 +140,6 @@ impl App {
     pub fn new(parts: Parts) -> Self {
         let Parts { replica, keys, name, https, reach, cluster, drain } = parts;
         Self(Arc::new(Inner {
-            recent: Recent::follow(&replica),
             replica,
             keys,
             name,

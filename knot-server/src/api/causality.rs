@@ -1,11 +1,7 @@
 //! Causality tokens: an answer says what it shows, and a server that is asked with it answers when
 //! it holds as much, or says that it is behind.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use axum::{
     http::{HeaderMap, HeaderValue, header},
@@ -13,11 +9,9 @@ use axum::{
 };
 use knot_core::{
     id::{ChangeHash, DocId, Id},
-    replica::{MAX_DOCUMENTS, Replica, Token},
+    replica::{Replica, Token},
     schema::Entity,
 };
-use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     caller::cookie,
@@ -71,7 +65,7 @@ pub(super) async fn catch_up(replica: &Replica, seen: &Token) -> Result<(), Prob
 /// change has.
 pub(super) fn of_dead(doc: DocId) -> Token {
     let mut token = Token::new();
-    token.add(doc, &[ChangeHash([0; 32])]);
+    token.add(doc, &[ChangeHash::DEAD]);
     token
 }
 
@@ -142,57 +136,8 @@ fn seen_cookie(token: &Token, https: bool) -> String {
     )
 }
 
-/// The documents that changed here last, and when.
-#[derive(Debug)]
-pub(super) struct Recent {
-    changed: Arc<Mutex<VecDeque<(Instant, DocId)>>>,
-    _follower: AbortOnDropHandle<()>,
-}
-
-impl Recent {
-    /// Follows a replica for as long as the value lives.
-    pub(super) fn follow(replica: &Replica) -> Self {
-        let changed = Arc::new(Mutex::new(VecDeque::new()));
-        let mut watch = replica.watch(&[]);
-        let kept = Arc::clone(&changed);
-        let follower = tokio::spawn(async move {
-            loop {
-                if let knot_core::replica::Changed::Document(doc) = watch.next().await {
-                    keep(&kept, doc, Instant::now());
-                }
-            }
-        });
-        Self { changed, _follower: AbortOnDropHandle::new(follower) }
-    }
-
-    /// A token for the documents of `E` that changed last, of those that `wanted` names.
-    pub(super) fn token<E: Entity>(
-        &self,
-        replica: &Replica,
-        wanted: impl Fn(Id<E>) -> bool,
-    ) -> Token {
-        let now = Instant::now();
-        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut token = Token::new();
-        for (at, doc) in changed {
-            let id = Id::<E>::from_uuid(doc.uuid);
-            if doc.kind != E::KIND || now.duration_since(at) > NEW {
-                continue;
-            }
-            match replica.get(id) {
-                Some(read) if wanted(id) => token.extend(&of_read(&read)),
-                None if replica.grave(id).is_some() => token.extend(&of_dead(doc)),
-                _ => {}
-            }
-        }
-        token
-    }
-}
-
-fn keep(changed: &Mutex<VecDeque<(Instant, DocId)>>, doc: DocId, now: Instant) {
-    let mut changed = changed.lock().unwrap_or_else(PoisonError::into_inner);
-    changed.retain(|(_, other)| *other != doc);
-    changed.push_back((now, doc));
-    let excess = changed.len().saturating_sub(MAX_DOCUMENTS);
-    changed.drain(..excess);
+/// A token for what a list shows: the documents of `E` that changed here last, of those that `wanted`
+/// names, and those that died.
+pub(super) fn recent<E: Entity>(replica: &Replica, wanted: impl Fn(Id<E>) -> bool) -> Token {
+    replica.recent(NEW, wanted)
 }

@@ -32,7 +32,7 @@ use super::{
     problem::{Code, Problem},
     servers, templates,
     types::{SpaceDeleted, TemplateDeleted},
-    world::World,
+    world::{World, server_names},
 };
 
 /// How often a silent stream says that it is alive, and looks whether its caller still may listen.
@@ -175,11 +175,12 @@ impl Follower {
                 self.tell(subject, "space", &space);
             }
         }
+        let names = server_names(&app);
         for server in servers::all(&app) {
             let subject = Subject::Server(server.id().uuid());
             there.insert(subject);
             if scope.covers(subject) {
-                self.tell(subject, "server", &servers::show(&app, &server));
+                self.tell(subject, "server", &servers::show(&app, &server, &names));
             }
         }
         if matches!(scope, Scope::All) {

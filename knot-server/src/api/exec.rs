@@ -21,6 +21,7 @@ use futures_util::{
 };
 use knot_core::{
     agent::{self, Exit, FromAgent, MAX_CHUNK, ToAgent},
+    names::For,
     wire::{self, MAX_AGENT_FRAME},
 };
 use tokio::{
@@ -35,7 +36,7 @@ use super::{
     caller::{Caller, Key, Wanted, host, same_origin},
     problem::{Code, Problem},
     types::exec::{ClientMessage, ERROR_OUTPUT, Ended, OUTPUT, Open, ServerMessage},
-    world::{For, World},
+    world::World,
 };
 
 /// The largest message that is taken from a client, in bytes.
@@ -69,7 +70,7 @@ pub(super) async fn exec(
     Key(key): Key,
     Upgrade(upgrade): Upgrade,
 ) -> Result<Response, Problem> {
-    let space = World::new(&app).find(&caller, &key, For::Writing)?.id();
+    let space = World::new(&app).find(&caller, &key, For::Using)?.id();
     if app.drain.is_cancelled() {
         return Err(Problem::new(Code::Draining, DRAINING));
     }

@@ -8,16 +8,17 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
+use knot_core::names::For;
 use serde::Deserialize;
 
 use super::{
     app::App,
     caller::{Caller, Key, without_seen},
-    causality::of_read,
+    causality::{of_read, recent},
     permit::{self, Action},
     problem::{Code, Problem},
     servers, templates, types,
-    world::{For, World, find_template, template_names},
+    world::{World, find_template, server_names, template_names},
 };
 use crate::pages::{
     Chrome, Conflict, ConflictingValue, ErrorPage, LocalPath, SavedTemplate, ServerRow,
@@ -138,7 +139,7 @@ async fn spaces(State(app): State<App>, visitor: Visitor) -> Response {
         .collect();
     choices.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let spaces = shown.into_iter().map(row).collect();
-    let token = app.recent.token(&app.replica, |id| {
+    let token = recent(&app.replica, |id| {
         world.space(id).is_some_and(|space| permit::space(&caller, space))
     });
     let page = html(&SpacesPage { chrome, spaces, templates: choices });
@@ -147,7 +148,7 @@ async fn spaces(State(app): State<App>, visitor: Visitor) -> Response {
 
 async fn terminal(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Response {
     let world = World::new(&app);
-    match world.find(&visitor.caller, &key, For::Writing) {
+    match world.find(&visitor.caller, &key, For::Using) {
         Ok(space) => html(&TerminalPage {
             id: space.id().to_string(),
             name: world.space_name(space).to_owned(),
@@ -176,7 +177,7 @@ async fn templates_page(State(app): State<App>, visitor: Visitor) -> Response {
     rows.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let may_edit = permit::may_write_templates(&visitor.caller);
     let page = html(&TemplatesPage { chrome: visitor.chrome, templates: rows, may_edit });
-    let token = app.recent.token::<knot_core::model::Template>(&app.replica, |_| true);
+    let token = recent::<knot_core::model::Template>(&app.replica, |_| true);
     visitor.caller.answer(page, &token).into_response()
 }
 
@@ -215,9 +216,10 @@ async fn template(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Re
 }
 
 async fn servers_page(State(app): State<App>, visitor: Visitor) -> Response {
+    let names = server_names(&app);
     let mut rows: Vec<_> = servers::all(&app)
         .iter()
-        .map(|server| servers::show(&app, server))
+        .map(|server| servers::show(&app, server, &names))
         .map(|server| ServerRow {
             id: server.id,
             name: server.name,

@@ -4,6 +4,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use knot_core::{
     id::ServerId,
     model::{self, ServerStatus},
+    names::Names,
     replica::Doc,
 };
 
@@ -11,20 +12,21 @@ use super::{
     app::{App, Reachability},
     body::Body,
     caller::{Caller, Key},
-    causality::{Answer, of_dead},
+    causality::{Answer, of_dead, recent},
     names,
     permit::{self, Action},
     problem::{Code, Problem},
     types::{Invitation, Invite, Server, ServerState, Servers},
-    world::find_server,
+    world::{find_server, server_names},
 };
 
 /// Lists the servers of the cluster, as this one hears them.
 #[utoipa::path(get, path = "/servers", tag = "servers", responses((status = 200, body = Servers)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Servers>> {
-    let mut servers: Vec<_> = all(&app).iter().map(|server| show(&app, server)).collect();
+    let names = server_names(&app);
+    let mut servers: Vec<_> = all(&app).iter().map(|server| show(&app, server, &names)).collect();
     servers.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    let token = app.recent.token::<model::Server>(&app.replica, |_| true);
+    let token = recent::<model::Server>(&app.replica, |_| true);
     caller.answer(Json(Servers { servers }), &token)
 }
 
@@ -41,8 +43,7 @@ pub(super) async fn invite(
     permit::check(&caller, Action::InviteServer)?;
     names::check(&wanted.name)?;
     let _turn = app.names.lock().await;
-    let taken = app.replica.list::<model::Server>().iter().any(|server| server.name == wanted.name);
-    if taken {
+    if server_names(&app).is_taken(&(), &wanted.name) {
         return Err(Problem::new(
             Code::NameTaken,
             format!(
@@ -55,7 +56,7 @@ pub(super) async fn invite(
         tracing::error!(%error, "no join token could be made");
         Problem::internal()
     })?;
-    let shown = app.recent.token::<model::Server>(&app.replica, |_| true);
+    let shown = recent::<model::Server>(&app.replica, |_| true);
     Ok(caller.answer((StatusCode::CREATED, Json(Invitation { token })), &shown))
 }
 
@@ -91,13 +92,13 @@ pub(super) fn all(app: &App) -> Vec<Doc<model::Server>> {
 }
 
 /// A server as the API shows it.
-pub(super) fn show(app: &App, server: &Doc<model::Server>) -> Server {
+pub(super) fn show(app: &App, server: &Doc<model::Server>, names: &Names<()>) -> Server {
     let id = ServerId(server.id().uuid());
     let status: Option<ServerStatus> = app.replica.observed(server.id(), id);
     let filled = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     Server {
         id: id.to_string(),
-        name: server.name.clone(),
+        name: names.of(server.id().uuid()).unwrap_or_default().to_owned(),
         zone: filled(&server.zone),
         quic: filled(&server.quic),
         http: filled(&server.http),

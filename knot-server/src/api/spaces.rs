@@ -9,6 +9,7 @@ use knot_core::{
     clock::Millis,
     id::ChangeHash,
     model::{self, Desired, Observed, Placement, SpaceStatus, Template},
+    names::For,
     replica::{Committed, Doc, Token},
 };
 
@@ -16,11 +17,11 @@ use super::{
     app::App,
     body::Body,
     caller::{Caller, Key},
-    causality::{Answer, of_dead, of_read},
+    causality::{Answer, of_dead, of_read, recent},
     names,
     problem::{Code, Problem},
     types::{CreateSpace, Space, Spaces},
-    world::{For, World, find_template, template_deleted},
+    world::{World, find_template, template_deleted},
 };
 
 type Shown = Result<Answer<(StatusCode, Json<Space>)>, Problem>;
@@ -31,7 +32,7 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<
     let world = World::new(&app);
     let mut spaces: Vec<_> = world.spaces_of(&caller).map(|space| world.show(space)).collect();
     spaces.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    let token = app.recent.token(&app.replica, |id| {
+    let token = recent(&app.replica, |id| {
         world.space(id).is_some_and(|space| super::permit::space(&caller, space))
     });
     caller.answer(Json(Spaces { spaces }), &token)
@@ -49,7 +50,7 @@ pub(super) async fn create(
 ) -> Shown {
     names::check(&wanted.name)?;
     let _turn = app.names.lock().await;
-    let template = find_template(&app, &wanted.template, For::Writing)?;
+    let template = find_template(&app, &wanted.template, For::Using)?;
     let server = {
         let world = World::new(&app);
         if world.is_taken(caller.user, &wanted.name) {

@@ -10,6 +10,7 @@ use axum::{
 };
 use knot_core::{
     model::{self, Space},
+    names::{For, Names, Unclear},
     replica::{Committed, Doc, Token},
     schema::Edit,
 };
@@ -18,12 +19,12 @@ use super::{
     app::App,
     body::Yaml,
     caller::{Caller, Key},
-    causality::{Answer, of_dead, of_read},
-    names::{Meaning, Names, ambiguous},
+    causality::{Answer, of_dead, of_read, recent},
+    names::unclear,
     permit::{self, Action},
     problem::{Code, Problem},
     types::{AppliedTemplate, ApplyOutcome, Template, Templates},
-    world::{For, conflicts, find_template, template_names},
+    world::{conflicts, find_template, template_names},
 };
 
 /// The most spaces that a refusal names.
@@ -36,7 +37,7 @@ const NAMED: usize = 5;
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Templates>> {
     let mut templates = all(&app);
     templates.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    let token = app.recent.token::<model::Template>(&app.replica, |_| true);
+    let token = recent::<model::Template>(&app.replica, |_| true);
     caller.answer(Json(Templates { templates }), &token)
 }
 
@@ -55,10 +56,10 @@ pub(super) async fn apply(
     let wanted = file::parse(&text)?;
     let _turn = app.names.lock().await;
     let (templates, names) = template_names(&app);
-    let before = match names.meaning(&wanted.name) {
-        Meaning::Nobody => None,
-        Meaning::One(id) => templates.iter().find(|template| template.id().uuid() == id),
-        Meaning::Shared(_, ids) => return Err(ambiguous("template", &wanted.name, &ids)),
+    let before = match names.find(&(), &wanted.name, For::Writing) {
+        Ok(id) => templates.iter().find(|template| template.id().uuid() == id),
+        Err(Unclear::Nobody(_)) => None,
+        Err(several) => return Err(unclear("template", &several)),
     };
     let author = caller.author();
     let write = move |edit: &mut Edit<'_, model::Template>| {
@@ -152,7 +153,7 @@ pub(super) fn all(app: &App) -> Vec<Template> {
 
 /// The file of a template, under the name that it is shown with.
 pub(crate) fn source(app: &App, template: &Doc<model::Template>) -> Result<String, Problem> {
-    let name = template_names(app).1.of(template.id().uuid()).to_owned();
+    let name = template_names(app).1.of(template.id().uuid()).unwrap_or_default().to_owned();
     let named = model::Template { name, ..(**template).clone() };
     file::write(&named).map_err(|error| {
         tracing::error!(template = %template.id(), %error, "a template could not be written as a file");
@@ -161,11 +162,11 @@ pub(crate) fn source(app: &App, template: &Doc<model::Template>) -> Result<Strin
 }
 
 /// A template as the API shows it.
-pub(super) fn show(app: &App, doc: &Doc<model::Template>, names: &Names) -> Template {
+pub(super) fn show(app: &App, doc: &Doc<model::Template>, names: &Names<()>) -> Template {
     let filled = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     Template {
         id: doc.id().to_string(),
-        name: names.of(doc.id().uuid()).to_owned(),
+        name: names.of(doc.id().uuid()).unwrap_or_default().to_owned(),
         description: doc.description.clone(),
         platform: doc.platform.clone(),
         image: doc.image.clone(),

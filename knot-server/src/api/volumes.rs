@@ -6,7 +6,7 @@ use knot_core::model::{self, VolumeStatus};
 use super::{
     app::App,
     caller::Caller,
-    causality::Answer,
+    causality::{Answer, recent},
     permit,
     types::{Volume, Volumes},
     world::{World, server_id},
@@ -47,7 +47,7 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<
         })
         .collect();
     volumes.sort_by(|a, b| (&a.space, &a.name, &a.id).cmp(&(&b.space, &b.name, &b.id)));
-    let token = app.recent.token::<model::Volume>(&app.replica, |id| {
+    let token = recent::<model::Volume>(&app.replica, |id| {
         volumes.iter().any(|volume| volume.id == id.to_string())
     });
     caller.answer(Json(Volumes { volumes }), &token)

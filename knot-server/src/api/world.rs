@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use knot_core::{
     id::{Author, Id, ServerId},
     model::{self, Server, SpaceStatus, Template, User},
+    names::{For, Names, Unclear},
     replica::Doc,
     schema::{Entity, Scalar},
 };
@@ -13,7 +14,7 @@ use uuid::Uuid;
 use super::{
     app::{App, Reachability},
     caller::Caller,
-    names::{Meaning, Names, ambiguous},
+    names::{self, unclear},
     permit,
     problem::{Code, Problem},
     spaces::show::{Facts, show},
@@ -24,32 +25,15 @@ use super::{
 pub(super) struct World<'a> {
     app: &'a App,
     spaces: BTreeMap<Uuid, Doc<model::Space>>,
-    names: BTreeMap<Id<User>, Names>,
-    templates: Names,
-}
-
-/// What a name is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum For {
-    /// To show it: of several that share a name, the oldest answers.
-    Reading,
-    /// To change it: of several that share a name, none answers.
-    Writing,
+    names: Names<Id<User>>,
+    templates: Names<()>,
 }
 
 impl<'a> World<'a> {
     pub(super) fn new(app: &'a App) -> Self {
-        let spaces: BTreeMap<_, _> = app
-            .replica
-            .list::<model::Space>()
-            .into_iter()
-            .map(|doc| (doc.id().uuid(), doc))
-            .collect();
-        let mut of_owner: BTreeMap<Id<User>, Vec<(Uuid, &str)>> = BTreeMap::new();
-        for (id, space) in &spaces {
-            of_owner.entry(space.owner).or_default().push((*id, &space.name));
-        }
-        let names = of_owner.into_iter().map(|(owner, all)| (owner, Names::new(all))).collect();
+        let spaces = app.replica.list::<model::Space>();
+        let names = names::of(&app.replica, &spaces, |space| (space.owner, &space.name));
+        let spaces = spaces.into_iter().map(|doc| (doc.id().uuid(), doc)).collect();
         Self { app, names, templates: template_names(app).1, spaces }
     }
 
@@ -60,47 +44,27 @@ impl<'a> World<'a> {
 
     /// What one owner's spaces are called.
     pub(super) fn is_taken(&self, owner: Id<User>, name: &str) -> bool {
-        self.names.get(&owner).is_some_and(|names| names.is_taken(name))
+        self.names.is_taken(&owner, name)
     }
 
-    /// The space that a caller means by a name or an id.
+    /// The space that a caller means by a name or an id: one of its own or, for an admin who has none
+    /// of that name, anybody's.
     pub(super) fn find(
         &self,
         caller: &Caller,
         key: &str,
         purpose: For,
     ) -> Result<&Doc<model::Space>, Problem> {
-        let nothing = || Problem::not_found("space", key);
-        let seen = |id: Uuid| {
-            self.spaces.get(&id).filter(|space| permit::space(caller, space)).ok_or_else(nothing)
-        };
-        if let Ok(id) = Uuid::parse_str(key) {
-            return seen(id);
-        }
-        let meaning =
-            |owner| self.names.get(&owner).map_or(Meaning::Nobody, |names| names.meaning(key));
-        match meaning(caller.user) {
-            Meaning::One(id) => seen(id),
-            Meaning::Shared(id, _) if purpose == For::Reading => seen(id),
-            Meaning::Shared(_, ids) => Err(ambiguous("space", key, &ids)),
-            Meaning::Nobody if caller.admin => {
-                let mut all = Vec::new();
-                for names in self.names.values() {
-                    match names.meaning(key) {
-                        Meaning::One(id) => all.push(id),
-                        Meaning::Shared(id, _) if purpose == For::Reading => all.push(id),
-                        Meaning::Shared(_, ids) => all.extend(ids),
-                        Meaning::Nobody => {}
-                    }
-                }
-                match all.as_slice() {
-                    [] => Err(nothing()),
-                    [one] => seen(*one),
-                    several => Err(ambiguous("space", key, several)),
-                }
+        let id = match Uuid::parse_str(key) {
+            Ok(id) => id,
+            Err(_) => match self.names.find(&caller.user, key, purpose) {
+                Err(Unclear::Nobody(_)) if caller.admin => self.names.find_anywhere(key, purpose),
+                found => found,
             }
-            Meaning::Nobody => Err(nothing()),
-        }
+            .map_err(|error| unclear("space", &error))?,
+        };
+        let space = self.spaces.get(&id).filter(|space| permit::space(caller, space));
+        space.ok_or_else(|| Problem::not_found("space", key))
     }
 
     /// A space that was deleted and that its home has not taken down yet, as the API shows it.
@@ -137,11 +101,11 @@ impl<'a> World<'a> {
         show(Facts {
             id: doc.id(),
             space,
-            name: self.names.get(&space.owner).map_or("", |names| names.of(doc.id().uuid())),
+            name: self.space_name(doc),
             owner: owner.as_ref().map(|owner| owner.name.as_str()),
-            template: template
-                .as_ref()
-                .map(|template| (&**template, self.templates.of(template.id().uuid()))),
+            template: template.as_ref().map(|template| {
+                (&**template, self.templates.of(template.id().uuid()).unwrap_or_default())
+            }),
             home: home.as_ref().map(|home| home.name.as_str()),
             reachability: self.app.reachability(space.placement.server),
             status: status.as_ref(),
@@ -151,7 +115,7 @@ impl<'a> World<'a> {
 
     /// The name of a space.
     pub(super) fn space_name(&self, space: &Doc<model::Space>) -> &str {
-        self.names.get(&space.owner).map_or("", |names| names.of(space.id().uuid()))
+        self.names.of(space.id().uuid()).unwrap_or_default()
     }
 
     /// A space by its id.
@@ -166,41 +130,40 @@ impl<'a> World<'a> {
 }
 
 /// All templates, and what they are called.
-pub(super) fn template_names(app: &App) -> (Vec<Doc<Template>>, Names) {
+pub(super) fn template_names(app: &App) -> (Vec<Doc<Template>>, Names<()>) {
     let templates = app.replica.list::<Template>();
-    let names = Names::new(templates.iter().map(|doc| (doc.id().uuid(), doc.name.as_str())));
+    let names = names::of(&app.replica, &templates, |template| ((), &template.name));
     (templates, names)
 }
 
 /// The template that a name or an id means.
 pub(super) fn find_template(app: &App, key: &str, purpose: For) -> Result<Doc<Template>, Problem> {
-    let nothing = || Problem::not_found("template", key);
     let id = match Uuid::parse_str(key) {
         Ok(id) => id,
-        Err(_) => match template_names(app).1.meaning(key) {
-            Meaning::One(id) => id,
-            Meaning::Shared(id, _) if purpose == For::Reading => id,
-            Meaning::Shared(_, ids) => return Err(ambiguous("template", key, &ids)),
-            Meaning::Nobody => return Err(nothing()),
-        },
+        Err(_) => {
+            let found = template_names(app).1.find(&(), key, purpose);
+            found.map_err(|error| unclear("template", &error))?
+        }
     };
-    app.replica.get(Id::from_uuid(id)).ok_or_else(nothing)
+    app.replica.get(Id::from_uuid(id)).ok_or_else(|| Problem::not_found("template", key))
 }
 
-/// The server that a name or an id means.
+/// What servers and invitations are called.
+pub(super) fn server_names(app: &App) -> Names<()> {
+    let servers = app.replica.list::<Server>();
+    names::of(&app.replica, &servers, |server| ((), &server.name))
+}
+
+/// The server that a name or an id means, to change it.
 pub(super) fn find_server(app: &App, key: &str) -> Result<Doc<Server>, Problem> {
-    let nothing = || Problem::not_found("server", key);
-    if let Ok(id) = Uuid::parse_str(key) {
-        return app.replica.get(Id::from_uuid(id)).ok_or_else(nothing);
-    }
-    let mut named: Vec<_> =
-        app.replica.list::<Server>().into_iter().filter(|server| server.name == key).collect();
-    let ids: Vec<_> = named.iter().map(|server| server.id().uuid()).collect();
-    match (named.pop(), named.is_empty()) {
-        (None, _) => Err(nothing()),
-        (Some(one), true) => Ok(one),
-        (Some(_), false) => Err(ambiguous("server", key, &ids)),
-    }
+    let id = match Uuid::parse_str(key) {
+        Ok(id) => id,
+        Err(_) => {
+            let found = server_names(app).find(&(), key, For::Writing);
+            found.map_err(|error| unclear("server", &error))?
+        }
+    };
+    app.replica.get(Id::from_uuid(id)).ok_or_else(|| Problem::not_found("server", key))
 }
 
 /// The document of a server.

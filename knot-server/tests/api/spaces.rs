@@ -249,8 +249,15 @@ async fn one_name_given_in_two_partitions_stays_usable() {
         assert!(refused["detail"].as_str().unwrap().contains(id), "{refused}");
     }
     root.post(&format!("/spaces/{older}/start"), json!(null)).await.ok();
-    root.delete(&format!("/spaces/{derived}")).await.ok();
-    root.post("/spaces/web/stop", json!(null)).await.ok();
+    // The older goes, and the request is tried again: it must not hit the younger.
+    root.delete(&format!("/spaces/{older}")).await.ok();
+    assert_eq!(root.get("/spaces/web").await.ok()["id"], younger, "it has the name to itself");
+    let refused = root.delete("/spaces/web").await.problem("ambiguous_name");
+    for id in [&older, &younger] {
+        assert!(refused["detail"].as_str().unwrap().contains(id), "{refused}");
+    }
+    root.post(&format!("/spaces/{derived}/stop"), json!(null)).await.ok();
+    root.delete(&format!("/spaces/{younger}")).await.ok();
 }
 
 #[tokio::test]

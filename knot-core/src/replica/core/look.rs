@@ -54,6 +54,9 @@ impl Core {
 
     /// Whether everything that waits is within its bounds.
     pub(crate) fn is_bounded(&self) -> bool {
-        self.pending.is_bounded() && self.engine.is_bounded() && self.read(Index::is_bounded)
+        self.pending.is_bounded()
+            && self.engine.is_bounded()
+            && self.holding.is_bounded()
+            && self.read(Index::is_bounded)
     }
 }

@@ -1,17 +1,22 @@
 //! What happens in a world, and what each server does about it.
 
-use std::{collections::BTreeSet, mem, time::Duration};
+use std::{
+    collections::BTreeSet,
+    mem,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use rand::RngExt as _;
 
 use super::{Event, Outcome, PROBE, TICK, World, take};
 use crate::{
     clock::Millis,
-    id::ServerId,
+    id::{ChangeHash, ServerId},
     membership::Root,
     replica::{CoreInput as Input, Effects},
     sim::{Failure, invariants, judge::Number, network::Pair},
-    sync::Message,
+    sync::{Heads, Message},
 };
 
 /// The most inputs that share a commit, as in the service.
@@ -130,6 +135,9 @@ impl World {
         for (number, outcome) in take(&self.answers) {
             self.answered(at, id, number, outcome)?;
         }
+        for (number, outcome) in take(&self.holders) {
+            self.held(number, outcome)?;
+        }
         if let Some(server) = self.servers.get(at)
             && let Some(core) = &server.core
         {
@@ -155,13 +163,14 @@ impl World {
         at: usize,
         id: ServerId,
         number: Number,
-        outcome: Result<(), String>,
+        outcome: Result<Vec<ChangeHash>, String>,
     ) -> Result<(), Failure> {
         let Some(server) = self.servers.get_mut(at) else { return Ok(()) };
         let (observing, deleting) =
             (server.observing.remove(&number), server.deleting.remove(&number));
+        let durable = server.durable.remove(&number);
         let outcome = match outcome {
-            Ok(()) => {
+            Ok(heads) => {
                 self.judge.acknowledged(number)?;
                 if let Some(doc) = deleting {
                     self.judge.deleted(doc);
@@ -174,6 +183,40 @@ impl World {
                         self.judge.perhaps_observed(subject, id, value);
                     }
                 }
+                if let Some((doc, servers, bound)) = durable {
+                    let heads = if deleting.is_some() { vec![ChangeHash::DEAD] } else { heads };
+                    self.wait_until_held(at, number, Heads { doc, heads }, servers, bound);
+                    return Ok(());
+                }
+                Outcome::Done
+            }
+            Err(reason) => Outcome::Failed(reason),
+        };
+        self.outcomes.insert(number, outcome);
+        Ok(())
+    }
+
+    fn wait_until_held(
+        &mut self,
+        at: usize,
+        number: Number,
+        edit: Heads,
+        servers: usize,
+        bound: Duration,
+    ) {
+        self.judge.waits_for(number, edit.doc, servers);
+        let holders = Arc::clone(&self.holders);
+        let reply = Box::new(move |outcome: Result<(), crate::replica::DurableError>| {
+            let outcome = outcome.map_err(|error| error.to_string());
+            holders.lock().unwrap_or_else(PoisonError::into_inner).push((number, outcome));
+        });
+        self.give(at, Input::DurableOn { edit, servers, bound, reply });
+    }
+
+    fn held(&mut self, number: Number, outcome: Result<(), String>) -> Result<(), Failure> {
+        let outcome = match outcome {
+            Ok(()) => {
+                self.judge.said_durable(number)?;
                 Outcome::Done
             }
             Err(reason) => Outcome::Failed(reason),

@@ -45,6 +45,7 @@ impl World {
         server.wake = None;
         server.observing.clear();
         server.deleting.clear();
+        server.durable.clear();
         server.disk.mend();
         self.links.forget(at);
         for peer in (0..self.servers.len()).filter(|peer| *peer != at) {

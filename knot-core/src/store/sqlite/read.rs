@@ -27,6 +27,7 @@ pub(super) fn contents(
     let mut contents = Contents {
         graves: bodies::<Grave>(connection, "graves")?,
         records: bodies::<Record>(connection, "records")?,
+        recent: tail.recent(),
         run,
         ..Contents::default()
     };
@@ -63,6 +64,11 @@ fn document(row: &Row<'_>, doc: DocId, stale: bool) -> Result<StoredDocument, ru
     }
     tracing::error!(%doc, "a stored view is damaged and will be rebuilt");
     Ok(unread)
+}
+
+/// The documents that had been written last when the tail was last sorted in.
+pub(super) fn recent(connection: &Connection) -> Result<Vec<DocId>, rusqlite::Error> {
+    Ok(bodies::<Vec<DocId>>(connection, "recent")?.pop().unwrap_or_default())
 }
 
 /// The bodies of a table; damaged ones are named and left out.

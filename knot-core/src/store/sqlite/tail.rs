@@ -4,19 +4,19 @@
 //! A document is in the tail if changes of it are. The row of such a document may be older than its
 //! changes: after a crash its view is made anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use rusqlite::{Connection, params};
 
 use super::{
-    doc_id,
+    doc_id, read,
     write::{self, Failure},
 };
 use crate::{
     doc::{Stored, StoredChange},
     id::DocId,
-    store::{StoredDocument, Transaction},
+    store::{RECENT, StoredDocument, Transaction},
 };
 
 /// With so many changes the tail is sorted in with the next commit: a start makes as many views at
@@ -30,6 +30,8 @@ pub(super) struct Tail {
     changes: HashMap<DocId, Vec<StoredChange>>,
     /// What is to be written of documents with changes in the tail, and of some others.
     documents: HashMap<DocId, StoredDocument>,
+    /// The documents that were written last, the newest last.
+    recent: VecDeque<DocId>,
     count: usize,
     bytes: usize,
     /// A commit has failed, and nobody knows what of it is on the disk.
@@ -42,10 +44,11 @@ impl Tail {
         let mut query = connection
             .prepare_cached("SELECT kind, uuid, number, layer, bytes FROM tail ORDER BY row")?;
         let mut rows = query.query([])?;
-        let mut tail = Self::default();
+        let mut tail = Self { recent: read::recent(connection)?.into(), ..Self::default() };
         while let Some(row) = rows.next()? {
             let Some(doc) = doc_id(row.get(0)?, row.get(1)?) else { continue };
             let bytes = Bytes::from(row.get::<_, Vec<u8>>(4)?);
+            tail.touch([doc]);
             tail.push(doc, StoredChange { number: row.get(2)?, layer: row.get(3)?, bytes });
         }
         Ok(tail)
@@ -55,6 +58,20 @@ impl Tail {
         self.count += 1;
         self.bytes += change.bytes.len();
         self.changes.entry(doc).or_default().push(change);
+    }
+
+    fn touch(&mut self, docs: impl IntoIterator<Item = DocId>) {
+        for doc in docs {
+            self.recent.retain(|other| *other != doc);
+            self.recent.push_back(doc);
+        }
+        let excess = self.recent.len().saturating_sub(RECENT.into());
+        self.recent.drain(..excess);
+    }
+
+    /// The documents that were written last, the newest last.
+    pub(super) fn recent(&self) -> Vec<DocId> {
+        self.recent.iter().copied().collect()
     }
 
     pub(super) fn doubt(&mut self) {
@@ -133,13 +150,15 @@ impl Tail {
             write::change(tx, doc, change)?;
         }
         tx.prepare_cached("DELETE FROM tail")?.execute([])?;
-        Ok(())
+        let recent = self.recent.iter().copied().chain(transaction.touched());
+        write::recent(tx, &recent.collect::<Vec<_>>())
     }
 
     /// A transaction is durable.
     pub(super) fn committed(&mut self, transaction: &Transaction, settled: bool) {
+        self.touch(transaction.touched());
         if settled {
-            *self = Self::default();
+            *self = Self { recent: std::mem::take(&mut self.recent), ..Self::default() };
             return;
         }
         for (doc, change) in &transaction.changes {

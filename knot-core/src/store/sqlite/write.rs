@@ -10,7 +10,7 @@ use crate::{
     clock::Millis,
     doc::{Compaction, StoredChange},
     id::DocId,
-    store::{Grave, Record, StoredDocument, Transaction},
+    store::{Grave, RECENT, Record, StoredDocument, Transaction},
     wire,
 };
 
@@ -73,6 +73,15 @@ pub(super) fn change(tx: &Connection, doc: &DocId, change: &StoredChange) -> Res
         change.layer,
         change.bytes.as_ref()
     ])?;
+    Ok(())
+}
+
+/// The documents that were written last; what is beyond the newest is not wanted.
+pub(super) fn recent(tx: &Connection, docs: &[DocId]) -> Result<(), Failure> {
+    let excess = docs.len().saturating_sub(RECENT.into());
+    let (body, sum) = body(&docs.get(excess..).unwrap_or_default())?;
+    tx.prepare_cached("DELETE FROM recent")?.execute([])?;
+    tx.prepare_cached("INSERT INTO recent VALUES (?1, ?2)")?.execute(params![body, sum])?;
     Ok(())
 }
 
