@@ -18,6 +18,20 @@ pub struct Reach {
     pub linked: bool,
     /// Since when, by this server's clock.
     pub since: Millis,
+    /// By how many milliseconds its clock was ahead of this server's when it was last linked;
+    /// negative where it was behind. The time its first frame took is in it.
+    pub ahead: i64,
+}
+
+/// A difference between two clocks that is reported: one minute, in milliseconds.
+pub const SKEW: u64 = 60_000;
+
+impl Reach {
+    /// Whether its clock or this server's is wrong by more than a minute: people and the expiry of
+    /// tokens see it, nothing else.
+    pub fn is_skewed(&self) -> bool {
+        self.ahead.unsigned_abs() > SKEW
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -80,9 +94,14 @@ impl Links {
             }
             there.connection.close(CLOSE_DUPLICATE, b"replaced by another link");
         }
+        let ahead = link.hello.now.0.saturating_sub(Millis::now().0);
         links.insert(peer, link);
         drop(links);
-        self.set_reach(peer, true);
+        self.set_reach(peer, true, Some(ahead));
+        if ahead.unsigned_abs() > SKEW {
+            tracing::warn!(%peer, ahead_ms = ahead, "the clocks of this server and a peer differ by \
+                more than a minute: see that both are synchronised");
+        }
         Ok(())
     }
 
@@ -93,7 +112,7 @@ impl Links {
         {
             links.remove(&peer);
             drop(links);
-            self.set_reach(peer, false);
+            self.set_reach(peer, false, None);
         }
     }
 
@@ -107,7 +126,7 @@ impl Links {
         self.reach.send_if_modified(|reach| {
             let news = !reach.contains_key(&peer);
             if news {
-                reach.insert(peer, Reach { linked: false, since: Millis::now() });
+                reach.insert(peer, Reach { linked: false, since: Millis::now(), ahead: 0 });
             }
             news
         });
@@ -118,11 +137,13 @@ impl Links {
         self.reach.send_if_modified(|reach| reach.remove(&peer).is_some());
     }
 
-    fn set_reach(&self, peer: ServerId, linked: bool) {
+    fn set_reach(&self, peer: ServerId, linked: bool, ahead: Option<i64>) {
         self.reach.send_if_modified(|reach| {
-            let changed = reach.get(&peer).is_none_or(|reach| reach.linked != linked);
+            let before = reach.get(&peer).copied();
+            let changed = before.is_none_or(|reach| reach.linked != linked);
             if changed {
-                reach.insert(peer, Reach { linked, since: Millis::now() });
+                let ahead = ahead.or(before.map(|reach| reach.ahead)).unwrap_or_default();
+                reach.insert(peer, Reach { linked, since: Millis::now(), ahead });
             }
             changed
         });

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
 
-use super::agents::Agents;
+use super::{agents::Agents, keys::PublicKey};
 use crate::{
+    clock::Millis,
     id::ServerId,
     replica::{Outbox, Replica},
     sync::Message,
@@ -40,13 +41,17 @@ pub(super) const CLOSE_REFUSED: VarInt = VarInt::from_u32(2);
 pub(super) const CLOSE_STOPPING: VarInt = VarInt::from_u32(3);
 
 /// The first frame each way on the first stream of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub(super) server: ServerId,
     /// The number of the server's run: raised at each start.
     pub(super) run: u64,
     /// Drawn by the process: tells a second live run of one server from the first.
     pub(super) process: Uuid,
+    /// The receiver's keys that the sender accepts: so it learns whether a new one is known.
+    pub(super) accepts: Vec<PublicKey>,
+    /// The sender's clock, to report one that is wrong. Decides nothing.
+    pub(super) now: Millis,
 }
 
 /// The first frame of every later stream, from the server that opens it.
@@ -54,7 +59,12 @@ pub(super) struct Hello {
 pub(super) enum Open {
     /// A session with the agent of this space, which is linked to the receiver.
     Relay(Uuid),
+    /// Which of the sender's keys does the receiver accept? Answered with a list of them.
+    Keys,
 }
+
+/// Tells which of the other end's keys are accepted here.
+pub(super) type Accepted = Arc<dyn Fn() -> Vec<PublicKey> + Send + Sync>;
 
 /// A link could not be made, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +122,7 @@ pub(super) async fn run(
     greeted: Greeted,
     replica: &Replica,
     agents: &Agents,
+    accepted: &Accepted,
 ) -> Result<(), Error> {
     let Greeted { hello, send, mut receive } = greeted;
     let (frames, queue) = mpsc::channel(QUEUE);
@@ -131,7 +142,7 @@ pub(super) async fn run(
     let result = tokio::select! {
         result = read => result,
         result = write(send, queue, &queued) => result,
-        result = serve(&connection, agents) => result,
+        result = serve(&connection, agents, accepted) => result,
     };
     link.close().await;
     result
@@ -149,16 +160,32 @@ async fn write(
     Ok(())
 }
 
+/// Asks the other end of a link which of this server's keys it accepts.
+pub(super) async fn ask_keys(connection: &Connection) -> Result<Vec<PublicKey>, Error> {
+    let asked = async {
+        let (mut send, mut receive) = connection.open_bi().await?;
+        wire::write_frame(&mut send, &Open::Keys, MAX_STRANGER_FRAME).await?;
+        send.finish().ok();
+        let keys = wire::read_frame(&mut receive, MAX_STRANGER_FRAME).await?;
+        keys.ok_or(Error::Handshake)
+    };
+    timeout(HANDSHAKE, asked).await.map_err(|_| Error::Slow)?
+}
+
 /// Takes the streams that the other end opens.
-async fn serve(connection: &Connection, agents: &Agents) -> Result<(), Error> {
+async fn serve(connection: &Connection, agents: &Agents, accepted: &Accepted) -> Result<(), Error> {
     loop {
-        let (send, mut receive) = connection.accept_bi().await?;
-        let agents = agents.clone();
+        let (mut send, mut receive) = connection.accept_bi().await?;
+        let (agents, accepted) = (agents.clone(), Arc::clone(accepted));
         // Bounded by the connection's limit of streams, and ends with the connection.
         tokio::spawn(async move {
             let open = timeout(HANDSHAKE, wire::read_frame(&mut receive, MAX_STRANGER_FRAME)).await;
             match open {
                 Ok(Ok(Some(Open::Relay(space)))) => agents.relay(space, send, receive).await,
+                Ok(Ok(Some(Open::Keys))) => {
+                    wire::write_frame(&mut send, &accepted(), MAX_STRANGER_FRAME).await.ok();
+                    send.finish().ok();
+                }
                 _ => tracing::debug!("a peer opened a stream and did not say what for"),
             }
         });

@@ -1,0 +1,55 @@
+//! Giving a server up: what follows for keys and sessions, and what its operator should look at.
+
+use super::{Keyring, SessionKeys};
+use crate::{
+    clock::Millis,
+    id::{Author, DocId, Id, ServerId},
+    model::Server,
+    replica::EditError,
+};
+
+/// What a removal has done, and what is left for people to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// The values that the removed server could open: documents and fields, for their owners to
+    /// change. Nothing that is sealed from now on is among them.
+    pub exposed: Vec<(DocId, String)>,
+    /// How many session keys were retired.
+    pub sessions_retired: usize,
+}
+
+/// Removes a server: buries its document, and makes a data key that it does not get. Where it was
+/// stolen, retires all session keys too, since it could sign itself a session with any of them.
+///
+/// # Errors
+/// What could not be written. The server is removed first: with an error, it may be removed and the
+/// rest left undone; asking again does the rest.
+pub async fn remove_server(
+    sessions: &SessionKeys,
+    server: Id<Server>,
+    stolen: bool,
+    author: Author,
+) -> Result<Removal, EditError> {
+    let keyring: &Keyring = sessions.keyring();
+    let openable = keyring.openable_by(server);
+    keyring.replica().delete(server, author).await?;
+    keyring.add_key(author).await?;
+    let sessions_retired = if stolen { sessions.replace_all(author).await? } else { 0 };
+    Ok(Removal { exposed: keyring.sealed_with(&openable), sessions_retired })
+}
+
+/// Of changes to documents, each with its author and time, those that a server made on its own
+/// account, the newest first: what to look through when it was stolen, and to revert where it is
+/// wrong. Times are for people: of two equal ones, the order given is kept.
+pub fn changes_by<T>(
+    server: ServerId,
+    changes: impl IntoIterator<Item = (DocId, Option<Author>, Millis, T)>,
+) -> Vec<(DocId, Millis, T)> {
+    let mut made: Vec<_> = changes
+        .into_iter()
+        .filter(|(_, author, ..)| *author == Some(Author::Server(server)))
+        .map(|(doc, _, time, what)| (doc, time, what))
+        .collect();
+    made.sort_by_key(|(_, time, _)| std::cmp::Reverse(*time));
+    made
+}
