@@ -3,6 +3,7 @@
 mod bridge;
 mod recover;
 mod setup;
+mod standing;
 
 use std::{
     io,
@@ -109,6 +110,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     let socket = net::bind(config.quic_listen)?;
     let net_service = net::Service::start(Arc::clone(&identity), replica.clone(), socket)?;
     let net = net_service.net();
+    let noting = standing::keep(&config.data, &net);
     let control = control::bind(&config.data)
         .map_err(|source| Error::Control { folder: config.data.clone(), source })?;
     introduce_itself(config, &identity, &replica).await?;
@@ -146,6 +148,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     controlling.await.ok();
     spaces.stop().await;
     net_service.stop().await;
+    noting.abort();
     replica_service.stop().await;
     Ok(())
 }

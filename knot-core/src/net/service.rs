@@ -11,6 +11,7 @@ use std::{
 
 use quinn::{Connection, Endpoint, Incoming, crypto::rustls::HandshakeData};
 use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -69,7 +70,8 @@ pub enum Error {
 }
 
 /// Whether a server belongs to its cluster, as far as it knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// It does.
     #[default]
@@ -224,6 +226,13 @@ impl Net {
     /// Whether this server belongs, as far as it knows; and why not.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.shared.standing.subscribe()
+    }
+
+    /// Takes it as said, from an earlier run, that this server does not belong any more.
+    pub fn remember(&self, standing: Standing) {
+        if standing != Standing::Belongs {
+            self.shared.expelled(standing);
+        }
     }
 
     /// Becomes true once this server is known not to belong to the cluster any more.

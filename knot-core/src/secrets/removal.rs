@@ -53,3 +53,26 @@ pub fn changes_by<T>(
     made.sort_by_key(|(_, time, _)| std::cmp::Reverse(*time));
     made
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::id::Kind;
+
+    #[test]
+    fn the_changes_of_one_server_are_listed_newest_first() {
+        let [stolen, other] = [1, 2].map(|n| ServerId(Uuid::from_u128(n)));
+        let doc = |n| DocId { kind: Kind::new("thing"), uuid: Uuid::from_u128(n) };
+        let changes = [
+            (doc(1), Some(Author::Server(stolen)), Millis(5), "first"),
+            (doc(1), Some(Author::Server(other)), Millis(6), "another server's"),
+            (doc(2), Some(Author::User(stolen.0)), Millis(7), "a user's"),
+            (doc(2), None, Millis(8), "nobody's"),
+            (doc(3), Some(Author::Server(stolen)), Millis(9), "last"),
+        ];
+        let listed = changes_by(stolen, changes);
+        assert_eq!(listed, [(doc(3), Millis(9), "last"), (doc(1), Millis(5), "first")]);
+    }
+}

@@ -199,7 +199,7 @@ pub(crate) async fn cluster<const N: usize>() -> [Node; N] {
             linked(node, peer).await;
         }
     }
-    nodes.try_into().unwrap_or_else(|_| unreachable!())
+    nodes.try_into().unwrap_or_else(|_| panic!("not as many as were asked for"))
 }
 
 /// Another server, which joins through `host` once that accepts the token.
