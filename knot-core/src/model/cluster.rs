@@ -30,6 +30,9 @@ crate::entity! {
         retired: Set<PublicKey>,
         /// What data keys are sealed for it with, by the `key` it joined with.
         sealing: Map<PublicKey, SealingKey>,
+        /// Set before it is removed, where somebody else may have what was on it: nothing that it
+        /// says later is believed.
+        stolen: Field<bool>,
         /// Where its peers reach it: `address:port`, UDP.
         quic: Field<String>,
         /// Where people reach it: a URL.

@@ -13,6 +13,7 @@ use super::{
     peer,
     service::{Error, Shared, Standing, endpoint},
     tls::{self, Accept, Verdict},
+    upkeep,
 };
 use crate::{model::Server, schema::Entity as _};
 
@@ -45,14 +46,18 @@ pub async fn who_answers(identity: &Identity, servers: &[Server]) -> Result<Vec<
     Ok(answered)
 }
 
-/// Asks the removed servers, for as long as this one belongs, whether they hold it to be removed.
+/// Asks the removed servers, while no other is left, whether they hold this one to be removed too.
+///
+/// While another belongs, that one says so, and no removed server is believed: it could end the
+/// cluster by saying so to each. One that was stolen is not believed at all.
 pub(super) async fn ask_the_removed(shared: Shared) {
     let mut graves = shared.replica.watch(&[Server::KIND]);
     let mut wait = ROUNDS.0;
     while !*shared.removed.borrow() {
         let mut removed = shared.replica.all_remains::<Server>();
         let known = removed.len();
-        removed.retain(|server| !server.accepted().is_empty());
+        let last = upkeep::peers(&shared).is_empty();
+        removed.retain(|server| last && !server.stolen && !server.accepted().is_empty());
         removed.sort_by_key(|server| {
             std::cmp::Reverse(shared.replica.grave(server.id()).map(|grave| grave.at))
         });

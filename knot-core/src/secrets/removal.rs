@@ -18,8 +18,8 @@ pub struct Removal {
     pub sessions_retired: usize,
 }
 
-/// Removes a server: buries its document, and makes a data key that it does not get. Where it was
-/// stolen, retires all session keys too, since it could sign itself a session with any of them.
+/// Removes a server: buries its document, and makes a data key that it does not get; an invitation
+/// that nobody has used is only taken back. Where the server was stolen, retires all session keys too, since it could sign itself a session with any of them.
 ///
 /// # Errors
 /// What could not be written. The server is removed first: with an error, it may be removed and the
@@ -32,7 +32,20 @@ pub async fn remove_server(
 ) -> Result<Removal, EditError> {
     let keyring: &Keyring = sessions.keyring();
     let openable = keyring.openable_by(server);
-    keyring.replica().delete(server, author).await?;
+    let replica = keyring.replica();
+    let document = replica.get(server).or_else(|| replica.remains(server));
+    let invitation = document.is_some_and(|server| server.key.is_none());
+    if stolen && replica.get(server).is_some() {
+        let mark = replica.edit(server, author, |server| {
+            server.set(Server::stolen, true);
+            Ok(())
+        });
+        mark.await?;
+    }
+    replica.delete(server, author).await?;
+    if invitation {
+        return Ok(Removal::default());
+    }
     keyring.add_key(author).await?;
     let sessions_retired = if stolen { sessions.replace_all(author).await? } else { 0 };
     Ok(Removal { exposed: keyring.sealed_with(&openable), sessions_retired })
