@@ -104,7 +104,7 @@ async fn an_old_key_is_not_dropped_while_a_server_does_not_know_the_new_one() {
 async fn token_twice() {
     let [a, b] = cluster().await;
     let token = invite(&a).await;
-    b.replica.wait_until_equal(a.identity.server, BOUND).await.unwrap();
+    a.replica.wait_until_equal(b.identity.server, BOUND).await.unwrap();
     let b = b.cut_off().await;
     let x = join_with(&a, &token, "x").await;
     let (a, x) = (a.cut_off().await, x.cut_off().await);

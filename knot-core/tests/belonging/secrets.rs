@@ -53,7 +53,7 @@ async fn rekey_against_edit() {
     reads(&b, id, "set in the dark").await;
     // The next edit takes the new key, wherever it is made; until then the value is under the old.
     assert_eq!(a.keyring().sealed_with(&[old].into()), [(id.into(), "secret".to_owned())]);
-    b.replica.wait_until_equal(a.identity.server, BOUND).await.unwrap();
+    a.replica.wait_until_equal(b.identity.server, BOUND).await.unwrap();
     assert_eq!(put(b.keyring(), &b.replica, id, "set again").await.key(), new);
     reads(&a, id, "set again").await;
     assert_eq!(a.keyring().sealed_with(&[old].into()), []);
@@ -67,7 +67,7 @@ async fn two_rekeys_at_once_leave_both_keys_and_one_newest() {
     let first = a.keyring().add_key(a.author()).await.unwrap().id;
     let second = keyring.add_key(b.author()).await.unwrap().id;
     let b = b.heal().await;
-    b.replica.wait_until_equal(a.identity.server, BOUND).await.unwrap();
+    a.replica.wait_until_equal(b.identity.server, BOUND).await.unwrap();
     // Both have the same number: the id decides.
     assert_eq!(a.keyring().newest_key(), Some(first.max(second)));
     assert_eq!(b.keyring().newest_key(), Some(first.max(second)));
@@ -79,7 +79,7 @@ async fn a_newcomer_opens_what_was_sealed_before_it_came_and_a_key_made_without_
     let id = note(&a.replica, a.author(), "a vault").await;
     put(a.keyring(), &a.replica, id, "from before").await;
     // A re-keys without having heard of the newcomer: whoever meets both shares the key.
-    b.replica.wait_until_equal(a.identity.server, BOUND).await.unwrap();
+    a.replica.wait_until_equal(b.identity.server, BOUND).await.unwrap();
     let a = a.cut_off().await;
     let token = invite(&b).await;
     let c = join_with(&b, &token, "three").await;
@@ -101,7 +101,7 @@ async fn stolen_session() {
     let id = note(&r.replica, r.author(), "a vault").await;
     a.has_heard_of("a vault").await;
     put(a.keyring(), &a.replica, id, "r could read this").await;
-    b.replica.wait_until_equal(a.identity.server, BOUND).await.unwrap();
+    a.replica.wait_until_equal(b.identity.server, BOUND).await.unwrap();
     // R has what it needs to sign, and A and B would take it.
     let signed_with = r.sessions().newest().unwrap();
     for node in [&a, &b] {
