@@ -425,7 +425,7 @@ impl World {
 
     fn send(&mut self, from: usize, to: usize, message: Message) -> Outcome<()> {
         let bytes = u64::try_from(wire::encode_frame(&message, wire::MAX_PEER_FRAME)?.len())?;
-        let (count, sum) = self.by_message.entry(kind(&message)).or_default();
+        let (count, sum) = self.by_message.entry(message.name()).or_default();
         (*count, *sum) = (*count + 1, *sum + bytes);
         let server = self.server(from)?;
         server.sent = (server.sent.0 + 1, server.sent.1 + bytes);
@@ -599,20 +599,4 @@ fn wants(keys: Vec<ItemKey>) -> Vec<Want> {
 fn name(record: &Record) -> NewsId {
     let key = ItemKey::record(record.subject, record.server);
     (key, short_digest(&record_digest(record)))
-}
-
-fn kind(message: &Message) -> &'static str {
-    match message {
-        Message::Root { .. } => "Root",
-        Message::Nodes(_) => "Nodes",
-        Message::Items(_) => "Items",
-        Message::Offer(_) => "Offer",
-        Message::Pull { .. } => "Pull",
-        Message::Pulled { .. } => "Pulled",
-        Message::News(_) => "News",
-        Message::IHave(_) => "IHave",
-        Message::Graft(_) => "Graft",
-        Message::Prune => "Prune",
-        Message::Presence(_) => "Presence",
-    }
 }

@@ -102,6 +102,8 @@ pub mod net;
 pub mod replica;
 #[cfg(feature = "replica")]
 pub mod schema;
+#[cfg(feature = "replica")]
+pub mod secrets;
 #[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(feature = "replica")]

@@ -7,7 +7,7 @@ mod space;
 mod template;
 mod user;
 
-pub use cluster::{Server, ServerStatus};
+pub use cluster::{DataKey, Server, ServerStatus, SessionKey};
 pub use space::{Desired, Observed, Placement, Space, SpaceStatus, Volume, VolumeStatus};
 pub use template::Template;
 pub use user::{Token, User};
@@ -17,7 +17,9 @@ use crate::schema::Schema;
 /// All of knot's document types.
 pub fn schema() -> Schema {
     Schema::new()
+        .with::<DataKey>()
         .with::<Server>()
+        .with::<SessionKey>()
         .with::<Space>()
         .with::<Template>()
         .with::<Token>()

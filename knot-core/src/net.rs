@@ -4,6 +4,8 @@
 #[cfg(all(feature = "net", feature = "replica"))]
 mod agents;
 #[cfg(all(feature = "net", feature = "replica"))]
+pub mod alone;
+#[cfg(all(feature = "net", feature = "replica"))]
 mod dial;
 #[cfg(all(feature = "net", feature = "replica"))]
 mod directory;
@@ -16,7 +18,11 @@ pub mod keys;
 #[cfg(all(feature = "net", feature = "replica"))]
 mod links;
 #[cfg(all(feature = "net", feature = "replica"))]
+mod own;
+#[cfg(all(feature = "net", feature = "replica"))]
 mod peer;
+#[cfg(all(feature = "net", feature = "replica"))]
+pub mod probe;
 mod public_key;
 #[cfg(all(feature = "net", feature = "replica"))]
 mod service;
@@ -26,15 +32,19 @@ mod socket;
 mod swim;
 #[cfg(feature = "net")]
 pub mod tls;
+#[cfg(all(feature = "net", feature = "replica"))]
+mod upkeep;
 
 #[cfg(all(feature = "net", feature = "replica"))]
 pub use agents::{AgentPresence, Agents, OpenError};
 #[cfg(feature = "net")]
 pub use keys::{Authority, KeyPair};
 #[cfg(all(feature = "net", feature = "replica"))]
-pub use links::{Links, Reach};
+pub use links::{Links, Reach, SKEW};
 pub use public_key::PublicKey;
 #[cfg(all(feature = "net", feature = "replica"))]
-pub use service::{Error, Net, Service, bind, server_addresses};
+pub use service::{Error, Net, Service, Standing, bind, server_addresses};
 #[cfg(all(feature = "net", feature = "replica"))]
 pub use socket::Socket;
+#[cfg(all(feature = "net", feature = "replica"))]
+pub use upkeep::RenewalError;

@@ -51,7 +51,7 @@ use crate::{
     clock::Millis,
     doc::{self, Conflict},
     id::{Author, ChangeHash, DocId, Id, Kind, ServerId},
-    schema::{Edit, Entity, Schema},
+    schema::{Edit, Entity, Fields, Schema},
     store::{Error as StoreError, Grave},
     sync::Fingerprint,
     wire,
@@ -280,6 +280,14 @@ impl Replica {
     /// All living documents of a type, by id.
     pub fn list<E: Entity>(&self) -> Vec<Doc<E>> {
         self.shown.read(|index| index.documents.range(ids::<E>()).filter_map(doc).collect())
+    }
+
+    /// Reads the fields of every living document, of unknown kinds too. Writers wait meanwhile: no
+    /// more than a look at each.
+    pub(crate) fn each_document(&self, mut look: impl FnMut(DocId, &Fields)) {
+        self.shown.read(|index| {
+            index.documents.iter().for_each(|(doc, entry)| look(*doc, &entry.view.fields));
+        });
     }
 
     /// The grave of a document that was deleted.

@@ -383,7 +383,7 @@ struct Impersonator {
 async fn impersonate(identity: &Identity, node: &Node) -> Impersonator {
     let endpoint = quinn::Endpoint::client(any_port()).unwrap();
     let accept = Accept::Known(Arc::new(|_| Verdict::Known));
-    let chain = identity.chain().unwrap();
+    let chain = identity.chain(&identity.key).unwrap();
     let config = tls::client_config(&identity.key, chain, accept, b"knot-peer/1").unwrap();
     let connection = endpoint.connect_with(config, node.address, "knot").unwrap().await.unwrap();
     let (mut send, mut receive) = connection.open_bi().await.unwrap();

@@ -23,9 +23,10 @@ use knot_core::{
     entity,
     id::{Author, Id, ServerId},
     model::{self, Server as ServerDocument},
-    net::{self, Authority, KeyPair, identity::Identity, identity::Secret},
+    net::{self, Authority, KeyPair, identity::Identity},
     replica::{self, Replica},
     schema::{Edit, Schema},
+    secrets::SealingKeyPair,
     store::sqlite::SqliteStore,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
@@ -161,9 +162,10 @@ impl World {
             .map(|_| Identity {
                 cluster,
                 server: ServerId(Uuid::now_v7()),
-                key: KeyPair::generate().unwrap(),
+                key: KeyPair::generate().unwrap().into(),
+                next: None,
+                sealing: SealingKeyPair::generate().into(),
                 authority: Authority::of_key(KeyPair::from_seed(&secret).unwrap()).unwrap(),
-                secret: Secret(secret),
             })
             .collect();
         let sockets: Vec<_> =

@@ -36,8 +36,22 @@ pub enum Request {
     Status,
     /// A token for one more server.
     JoinToken,
-    /// Remove the server of this name.
-    Remove(String),
+    /// Remove a server.
+    Remove {
+        /// Its name or id.
+        server: String,
+        /// Whether somebody else may have what was on it.
+        stolen: bool,
+    },
+    /// Give this server a new key.
+    RenewKey,
+    /// Drop the key that this server had before [`Request::RenewKey`].
+    DropOldKey {
+        /// Whether to do so though a server has not shown that it knows the new one.
+        whoever_knows: bool,
+    },
+    /// Make a new data key.
+    Rekey,
     /// Make sure that an admin of this name exists, and give it a new password.
     Admin(String),
     /// Sign-in link and API token of this user, for `knot-server dev`.
@@ -53,7 +67,21 @@ pub enum Reply {
     /// To [`Request::JoinToken`]: the token.
     JoinToken(String),
     /// To [`Request::Remove`].
-    Removed,
+    Removed {
+        /// The sealed values that it could open: `kind/id field`.
+        exposed: Vec<String>,
+        /// How many session keys were retired.
+        sessions_retired: usize,
+    },
+    /// To [`Request::RenewKey`] and [`Request::DropOldKey`]: the new key.
+    KeyRenewed(String),
+    /// To [`Request::Rekey`].
+    Rekeyed {
+        /// The new data key.
+        key: String,
+        /// The sealed values that older ones open: `kind/id field`.
+        sealed: Vec<String>,
+    },
     /// To [`Request::Admin`]: the new password.
     Admin(String),
     /// To [`Request::SignIn`].

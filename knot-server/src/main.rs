@@ -43,6 +43,9 @@ enum Command {
     Remove {
         /// Name or id of the server
         server: String,
+        /// Somebody else may have what was on it: end all sessions, too
+        #[arg(long)]
+        stolen: bool,
         /// Data folder of a server of the cluster, or of `knot-server dev`
         #[arg(long, env = "KNOT_DATA", value_name = "DIR")]
         data: Option<PathBuf>,
@@ -59,6 +62,30 @@ enum Command {
     Admin {
         /// Name of the account
         account: String,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Give this server a new key; the old one is used until each other server knows the new one
+    RenewKey {
+        /// Drop the old key: it opens no door any more
+        #[arg(long)]
+        drop_old: bool,
+        /// Drop it though a server has not shown that it knows the new one
+        #[arg(long, requires = "drop_old")]
+        whoever_knows: bool,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Make a new key for secrets; each secret takes it when it is next edited
+    Rekey(Flags),
+    /// Go on with this stopped server when no other is left
+    Recover {
+        /// Make it a server of its cluster again, alone, under a new id
+        #[arg(long, required = true)]
+        alone: bool,
+        /// Do so though another server answers, or may
+        #[arg(long)]
+        yes_others_are_gone: bool,
         #[command(flatten)]
         flags: Flags,
     },
@@ -123,7 +150,22 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Join { address, token, flags } => {
             join(&Config::load(&flags)?, &address, &token).await
         }
-        Command::Remove { server, data } => remove(server, data).await,
+        Command::Remove { server, stolen, data } => remove(server, stolen, data).await,
+        Command::RenewKey { drop_old: false, flags, .. } => {
+            let key = node::renew_key(&Config::load(&flags)?).await.map_err(Failure)?;
+            println!(
+                "The new key is {key}. The old one is in use until each other server knows it;"
+            );
+            println!("then drop it with `knot-server renew-key --drop-old`.");
+            Ok(())
+        }
+        Command::RenewKey { drop_old: true, whoever_knows, flags } => {
+            drop_old(&Config::load(&flags)?, whoever_knows).await
+        }
+        Command::Rekey(flags) => rekey(&Config::load(&flags)?).await,
+        Command::Recover { yes_others_are_gone, flags, .. } => {
+            recover(&Config::load(&flags)?, yes_others_are_gone).await
+        }
         Command::Run { flags, until_input_ends } => {
             let stop = stopped()?;
             if until_input_ends {
@@ -193,7 +235,7 @@ async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
     addresses.next().ok_or_else(wrong)
 }
 
-async fn remove(server: String, data: Option<PathBuf>) -> Result<(), Failure> {
+async fn remove(server: String, stolen: bool, data: Option<PathBuf>) -> Result<(), Failure> {
     let folders = dev::server_folders(data.as_deref());
     let folders = if folders.is_empty() {
         vec![Config::load(&Flags { data, ..Flags::default() })?.data]
@@ -202,9 +244,19 @@ async fn remove(server: String, data: Option<PathBuf>) -> Result<(), Failure> {
     };
     let mut last = unexpected();
     for folder in folders {
-        match control::ask(&folder, &Request::Remove(server.clone())).await {
-            Ok(Reply::Removed) => {
+        let request = Request::Remove { server: server.clone(), stolen };
+        match control::ask(&folder, &request).await {
+            Ok(Reply::Removed { exposed, sessions_retired }) => {
                 println!("{server} has been removed from the cluster.");
+                if stolen {
+                    println!(
+                        "{sessions_retired} session key(s) retired: everybody signs in again."
+                    );
+                    println!(
+                        "Look through what it changed on its own account, and revert what is wrong."
+                    );
+                }
+                list("It could open these secrets; have their owners change them:", &exposed);
                 return Ok(());
             }
             Ok(_) => last = unexpected(),
@@ -212,6 +264,50 @@ async fn remove(server: String, data: Option<PathBuf>) -> Result<(), Failure> {
         }
     }
     Err(last)
+}
+
+async fn drop_old(config: &Config, whoever_knows: bool) -> Result<(), Failure> {
+    match control::ask(&config.data, &Request::DropOldKey { whoever_knows }).await? {
+        Reply::KeyRenewed(key) => {
+            println!("The old key opens no door any more; the key is {key}.");
+            Ok(())
+        }
+        _ => Err(unexpected()),
+    }
+}
+
+async fn rekey(config: &Config) -> Result<(), Failure> {
+    match control::ask(&config.data, &Request::Rekey).await? {
+        Reply::Rekeyed { key, sealed } => {
+            println!("Data key {key} is the newest. Each secret takes it when it is next edited.");
+            list("Still under older keys:", &sealed);
+            Ok(())
+        }
+        _ => Err(unexpected()),
+    }
+}
+
+async fn recover(config: &Config, others_are_gone: bool) -> Result<(), Failure> {
+    let done = node::recover_alone(config, others_are_gone).await?;
+    println!("{} goes on alone as server {}; {} is no more.", config.name, done.now, done.before);
+    println!(
+        "The cluster, its documents and its accounts are as they were; secrets stay readable."
+    );
+    println!("There is a new data key, which no removed server has.");
+    if done.spaces > 0 {
+        println!("{} space(s) had {} as their home, and have none now.", done.spaces, done.before);
+    }
+    list("Not removed yet (remove them, unless they return):", &done.others);
+    println!("Start it with `knot-server run --data {}`", config.data.display());
+    Ok(())
+}
+
+fn list(heading: &str, items: &[String]) {
+    if items.is_empty() {
+        return;
+    }
+    println!("{heading}");
+    items.iter().for_each(|item| println!("  {item}"));
 }
 
 fn unexpected() -> Failure {

@@ -1,28 +1,38 @@
 //! A server: its database, its network, its spaces and its HTTP API, put together and taken apart.
 
 mod bridge;
+mod recover;
 mod setup;
+mod standing;
 
 use std::{
-    io, net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::Duration,
+    io,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use knot_core::{
     clock::Millis,
-    id::{Author, Id},
-    model::{self, Server, Token},
+    id::{Author, DocId, Id, ServerId},
+    model::{self, DataKey, Server, Token},
     net::{
         self, Net,
         identity::{self, Identity},
         join,
     },
-    replica::{self, EditError, Replica},
+    replica::{self, Doc, EditError, Replica},
+    secrets::{Removal, SessionKeys, remove_server},
     store::{self, sqlite::SqliteStore},
 };
 use rand::distr::{Alphanumeric, SampleString as _};
+pub use recover::{RecoverError, Recovered, recover_alone};
 pub use setup::{Founded, InitError, JoinError, init, join_cluster};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     agent_binary,
@@ -68,7 +78,7 @@ pub enum Error {
     #[error("the control socket in {folder} cannot be made: {source}")]
     Control {
         /// The data folder.
-        folder: std::path::PathBuf,
+        folder: PathBuf,
         /// Why.
         source: io::Error,
     },
@@ -84,6 +94,7 @@ pub struct Node {
     replica: Replica,
     net: Net,
     keys: auth::Keys,
+    data: PathBuf,
 }
 
 /// Runs the server of a data folder until `stop` is cancelled, then takes it down in order.
@@ -99,18 +110,20 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     let socket = net::bind(config.quic_listen)?;
     let net_service = net::Service::start(Arc::clone(&identity), replica.clone(), socket)?;
     let net = net_service.net();
+    let noting = standing::keep(&config.data, &net);
     let control = control::bind(&config.data)
         .map_err(|source| Error::Control { folder: config.data.clone(), source })?;
     introduce_itself(config, &identity, &replica).await?;
 
     let engines = Engines::new(drivers(config, &identity));
     let spaces = spaces::Service::start(config.spaces, replica.clone(), net.clone(), engines);
-    let keys = auth::Keys::new(&identity.secret.0);
+    let keys = auth::Keys::new(SessionKeys::new(net.keyring().clone()));
     let node = Node {
         identity: Arc::clone(&identity),
         replica: replica.clone(),
         net: net.clone(),
         keys: keys.clone(),
+        data: config.data.clone(),
     };
     let drain = CancellationToken::new();
     let app = App::new(api::Parts {
@@ -135,6 +148,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     controlling.await.ok();
     spaces.stop().await;
     net_service.stop().await;
+    noting.abort();
     replica_service.stop().await;
     Ok(())
 }
@@ -190,7 +204,15 @@ impl Node {
         match request {
             Request::Status => Ok(Reply::Status(self.status())),
             Request::JoinToken => self.join_token("", self.author()).await.map(Reply::JoinToken),
-            Request::Remove(name) => self.remove(&name).await.map(|()| Reply::Removed),
+            Request::Remove { server, stolen } => self.remove(&server, stolen).await,
+            Request::RenewKey => self.renew_key().await.map(Reply::KeyRenewed),
+            Request::DropOldKey { whoever_knows } => {
+                let finished = self.net.finish_renewal(&self.data, whoever_knows).await;
+                finished
+                    .map(|key| Reply::KeyRenewed(key.to_string()))
+                    .map_err(|error| error.to_string())
+            }
+            Request::Rekey => self.rekey().await,
             Request::Admin(name) => admin(&self.replica, &name).await.map(Reply::Admin),
             Request::SignIn(name) => self.sign_in(&name).await,
         }
@@ -219,7 +241,7 @@ impl Node {
         token.map(|token| token.to_string()).map_err(|error| error.to_string())
     }
 
-    async fn remove(&self, name: &str) -> Result<(), String> {
+    async fn remove(&self, name: &str, stolen: bool) -> Result<Reply, String> {
         let servers = self.replica.list::<Server>();
         let mut named =
             servers.iter().filter(|server| server.name == name || server.id().to_string() == name);
@@ -235,23 +257,47 @@ impl Node {
                 "`{name}` is this server: remove it through another server of the cluster"
             ));
         }
-        let deleted = self.replica.delete(server.id(), self.author()).await;
-        deleted.map(drop).map_err(|error| error.to_string())
+        let id = ServerId(server.id().uuid());
+        let removed = remove_server(self.keys.sessions(), server.id(), stolen, self.author()).await;
+        let Removal { exposed, sessions_retired } = removed.map_err(|error| error.to_string())?;
+        tracing::warn!(server = %id, name, stolen, "server removed");
+        Ok(Reply::Removed { exposed: values(&exposed), sessions_retired })
+    }
+
+    /// Writes a new key into the data folder, and takes it up.
+    async fn renew_key(&self) -> Result<String, String> {
+        let key = Identity::renew(&self.data).map_err(|error| error.to_string())?;
+        self.net.renew(&self.data).await.map_err(|error| error.to_string())?;
+        tracing::info!(%key, "this server has a new key");
+        Ok(key.to_string())
+    }
+
+    /// Makes a new data key; what the others opened is left as it is, and listed.
+    async fn rekey(&self) -> Result<Reply, String> {
+        let keyring = self.keys.keyring();
+        let before = self.replica.list::<DataKey>().iter().map(Doc::id).collect();
+        let sealed = keyring.sealed_with(&before);
+        let key = keyring.add_key(self.author()).await.map_err(|error| error.to_string())?.id;
+        tracing::info!(%key, "there is a new data key");
+        Ok(Reply::Rekeyed { key: key.to_string(), sealed: values(&sealed) })
     }
 
     async fn sign_in(&self, name: &str) -> Result<Reply, String> {
         let user = users::find(&self.replica, name)
             .ok_or_else(|| format!("no user is called `{name}`"))?;
-        let path = auth::sign_in_link(&self.keys, user.id(), user.epoch, LINK);
-        let (of, now) = (user.id(), Millis::now());
-        let created = self.replica.create::<Token, _>(self.author(), move |token| {
+        let no_key = |error: auth::NoKey| error.to_string();
+        let path = auth::sign_in_link(&self.keys, user.id(), user.epoch, LINK).map_err(no_key)?;
+        let (of, now, id) = (user.id(), Millis::now(), Id::from_uuid(Uuid::now_v7()));
+        let (text, hash) = auth::api_token(&self.keys, id, of).map_err(no_key)?;
+        let created = self.replica.put::<Token, _>(id, self.author(), move |token| {
             token.set(Token::name, "knot-server dev".to_owned());
             token.set(Token::user, of);
+            token.set(Token::hash, hash);
             token.set(Token::created, now);
             Ok(())
         });
-        let token = created.await.map_err(|error| error.to_string())?.id;
-        Ok(Reply::SignIn { path, token: auth::api_token(&self.keys, token, of) })
+        created.await.map_err(|error| error.to_string())?;
+        Ok(Reply::SignIn { path, token: text })
     }
 }
 
@@ -265,6 +311,27 @@ async fn admin(replica: &Replica, name: &str) -> Result<String, String> {
         .await
         .map_err(|error| error.to_string())?;
     Ok(password)
+}
+
+/// Gives the server of a data folder a new key: through the server that runs on it or, where none
+/// runs, in the folder, for when it starts. Returns the key.
+///
+/// # Errors
+/// An earlier renewal is not over, or the folder cannot be written.
+pub async fn renew_key(config: &Config) -> Result<String, String> {
+    match control::ask(&config.data, &Request::RenewKey).await {
+        Ok(Reply::KeyRenewed(key)) => Ok(key),
+        Ok(_) => Err("the server gave another answer: is it of another version?".to_owned()),
+        Err(control::Error::NotRunning(_)) => Identity::renew(&config.data)
+            .map(|key| key.to_string())
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Values of documents, for people: `kind/id field`.
+fn values(found: &[(DocId, String)]) -> Vec<String> {
+    found.iter().map(|(doc, field)| format!("{doc} {field}")).collect()
 }
 
 /// Makes sure that an admin exists on a data folder, through the server that runs on it or, where

@@ -79,6 +79,23 @@ pub async fn set_password(
     Ok(edit.await?)
 }
 
+/// Ends all sessions of a user, on every server, as each hears of it: whatever its clock says.
+///
+/// # Errors
+/// The user is unknown, or could not be written.
+pub async fn sign_out_everywhere(
+    replica: &Replica,
+    user: Id<User>,
+    author: Author,
+) -> Result<Committed<User>, EditError> {
+    let edit = replica.edit(user, author, move |edit| {
+        let epoch = edit.epoch.saturating_add(1);
+        edit.set(User::epoch, epoch);
+        Ok(())
+    });
+    edit.await
+}
+
 /// The user of this name; where two servers made one each, the older. The other has the last digits
 /// of its id behind its name; see [`knot_core::names`].
 pub fn find(replica: &Replica, name: &str) -> Option<Doc<User>> {

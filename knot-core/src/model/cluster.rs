@@ -1,25 +1,80 @@
-//! Who belongs to the cluster.
+//! Who belongs to the cluster, and the keys that its servers share.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::net::PublicKey;
+use crate::{
+    clock::Millis,
+    net::PublicKey,
+    secrets::{Sealed, SealingKey, Wrapped},
+};
 
 crate::entity! {
     /// A server of the cluster, or an invitation to become one: its key has yet to be filled in.
     /// Its grave is its removal.
-    pub struct Server("server", 1) {
+    pub struct Server("server", 2) {
         /// Its name, for people.
         name: Field<String>,
         /// The failure domain it stands in.
         zone: Field<String>,
         /// The key of the invitation: who holds it may fill in `key`, once.
         invitation: Field<Option<PublicKey>>,
-        /// The key the server joined with. Of two joins with one token, one key wins.
+        /// The key the server joined with. Of two joins with one token, one key wins; it stays here
+        /// when it has been retired, since it says who won.
         key: Field<Option<PublicKey>>,
+        /// The keys it has taken since, each with the `key` of the server that added it: what the
+        /// loser of a token adds counts for nothing.
+        keys: Map<PublicKey, PublicKey>,
+        /// The keys it presents no more. Nothing is ever taken out.
+        retired: Set<PublicKey>,
+        /// What data keys are sealed for it with, by the `key` it joined with.
+        sealing: Map<PublicKey, SealingKey>,
+        /// Set before it is removed, where somebody else may have what was on it: nothing that it
+        /// says later is believed.
+        stolen: Field<bool>,
         /// Where its peers reach it: `address:port`, UDP.
         quic: Field<String>,
         /// Where people reach it: a URL.
         http: Field<String>,
+    }
+}
+
+impl Server {
+    /// The keys that open a door to this server's peers: the one it joined with and those it added
+    /// since, but for the retired. None before it has joined.
+    pub fn accepted(&self) -> BTreeSet<PublicKey> {
+        let Some(joined) = self.key else { return BTreeSet::new() };
+        let added = self.keys.iter().filter(|(_, by)| **by == joined).map(|(key, _)| *key);
+        added.chain([joined]).filter(|key| !self.retired.contains(key)).collect()
+    }
+
+    /// The key that secrets are sealed for this server with, once it has joined.
+    pub fn sealing_key(&self) -> Option<SealingKey> {
+        self.sealing.get(&self.key?).copied()
+    }
+}
+
+crate::entity! {
+    /// A key that secrets in documents are sealed with. Which is the newest follows from `number`
+    /// and the id, never from a clock.
+    pub struct DataKey("data-key", 1) {
+        /// Larger than that of every data key its maker knew of.
+        number: Field<u64>,
+        /// When it was made, for people.
+        made: Field<Millis>,
+        /// The key itself, once for each server that may open it.
+        wrapped: Map<SealingKey, Wrapped>,
+    }
+}
+
+crate::entity! {
+    /// A key that sessions and tokens are signed with. Its grave ends all that it signed.
+    pub struct SessionKey("session-key", 1) {
+        /// Larger than that of every session key its maker knew of.
+        number: Field<u64>,
+        /// The 32 secret bytes.
+        key: Field<Sealed>,
     }
 }
 
@@ -30,4 +85,29 @@ pub struct ServerStatus {
     pub version: String,
     /// The platforms whose engine answers on it.
     pub platforms: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::KeyPair;
+
+    fn key(seed: u8) -> PublicKey {
+        KeyPair::from_seed(&[seed; 32]).unwrap().public()
+    }
+
+    #[test]
+    fn what_the_loser_of_a_token_added_opens_no_door() {
+        let (winner, renewed, losers) = (key(1), key(2), key(3));
+        let mut server = Server {
+            key: Some(winner),
+            keys: [(renewed, winner), (losers, key(4))].into(),
+            ..Server::default()
+        };
+        assert_eq!(server.accepted(), [winner, renewed].into());
+        server.retired.insert(winner);
+        assert_eq!(server.accepted(), [renewed].into());
+        server.key = None;
+        assert!(server.accepted().is_empty());
+    }
 }

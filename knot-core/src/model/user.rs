@@ -17,13 +17,15 @@ crate::entity! {
 }
 
 crate::entity! {
-    /// An API token. The secret is not in it: a token is signed with the cluster's key, and this
-    /// document names it, for people to see and to revoke.
-    pub struct Token("token", 1) {
+    /// An API token. The secret is not in it: a token is signed with a key of the cluster, and good
+    /// by that until this document has arrived; from then on by its hash.
+    pub struct Token("token", 2) {
         /// What it is for.
         name: Field<String>,
         /// Who it acts for.
         user: Field<Id<User>>,
+        /// The SHA-256 of its text.
+        hash: Field<String>,
         /// When it was made.
         created: Field<Millis>,
     }

@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     directory::Role,
     peer,
-    service::{HANDSHAKE, Shared, hello, run_link},
+    service::{HANDSHAKE, Shared, Standing, hello, run_link},
     tls::{self, Accept, Judge},
 };
 use crate::{
@@ -47,7 +47,9 @@ pub(super) fn dial_peers(
     let me = shared.identity.server;
     let own = Id::<Server>::from_uuid(me.0);
     if shared.replica.grave(own).is_some() {
-        shared.removed.send_replace(true);
+        shared.expelled(Standing::Removed);
+    } else if shared.replica.get(own).is_some_and(|server| superseded(shared, &server)) {
+        shared.expelled(Standing::Superseded);
     }
     let servers = shared.replica.list::<Server>();
     let mut wanted = BTreeMap::new();
@@ -72,6 +74,13 @@ pub(super) fn dial_peers(
         });
     }
     belong
+}
+
+/// Whether this server's own document says that another has joined in its place.
+fn superseded(shared: &Shared, server: &Server) -> bool {
+    let accepted = server.accepted();
+    let next_is_in = shared.own.next().is_some_and(|next| accepted.contains(&next));
+    !accepted.is_empty() && !accepted.contains(&shared.own.current()) && !next_is_in
 }
 
 /// Dials a peer whenever it is not linked, until told to stop.
@@ -143,17 +152,18 @@ async fn dial(
         Some(Role::Peer(server)) if server == id => tls::Verdict::Known,
         _ => tls::Verdict::Unknown,
     });
-    let (identity, chain) = (&shared.identity, shared.chain.clone());
-    let config = tls::client_config(&identity.key, chain, Accept::Known(judge), peer::ALPN)?;
+    let own = shared.own.for_peer(id);
+    let config = tls::client_config(&own.key, own.chain, Accept::Known(judge), peer::ALPN)?;
     let connecting = shared.endpoint.connect_with(config, address, "knot")?;
     let connection = timeout(HANDSHAKE, connecting).await.map_err(|_| DialError::Slow)??;
-    match peer::greet(&connection, hello(shared)).await {
+    match peer::greet(&connection, hello(shared, id)).await {
         Ok(greeted) if greeted.hello.server == id => Ok((connection, greeted)),
         Ok(greeted) => Err(peer::Error::Name(greeted.hello.server).into()),
         Err(error) => {
-            let removed = connection.close_reason().as_ref().is_some_and(tls::says_removed);
-            if removed && !shared.removed.send_replace(true) {
-                tracing::error!("this server has been removed from its cluster");
+            match connection.close_reason().as_ref().and_then(tls::says) {
+                Some(tls::Verdict::Removed) => shared.expelled(Standing::Removed),
+                Some(tls::Verdict::Superseded) => shared.expelled(Standing::Superseded),
+                _ => {}
             }
             Err(error.into())
         }

@@ -12,7 +12,8 @@ use crate::{
     generation::Generation,
     id::{DocId, Id, ServerId},
     model::{Observed, Server, Space, SpaceStatus},
-    replica::Replica,
+    replica::{Doc, Replica},
+    schema::FieldValue as _,
 };
 
 /// What the holder of a key may be.
@@ -39,8 +40,8 @@ pub(super) struct Directory(RwLock<Keys>);
 struct Keys {
     roles: HashMap<PublicKey, Role>,
     by_subject: HashMap<DocId, Vec<PublicKey>>,
-    /// Keys of servers that were removed while this process ran: those are told so.
-    removed: HashMap<PublicKey, ServerId>,
+    /// The keys of servers that belong no more, and why: those are told so.
+    expelled: HashMap<PublicKey, Verdict>,
 }
 
 impl Directory {
@@ -54,10 +55,30 @@ impl Directory {
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if keys.roles.contains_key(key) {
             Verdict::Known
-        } else if keys.removed.contains_key(key) {
-            Verdict::Removed
         } else {
-            Verdict::Unknown
+            keys.expelled.get(key).copied().unwrap_or(Verdict::Unknown)
+        }
+    }
+
+    /// The keys of a server that are accepted here.
+    pub(super) fn keys_of(&self, server: ServerId) -> Vec<PublicKey> {
+        let subject = DocId::from(Id::<Server>::from_uuid(server.0));
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let held = keys.by_subject.get(&subject).cloned().unwrap_or_default();
+        let peers = held.into_iter().filter(|key| keys.roles.get(key) == Some(&Role::Peer(server)));
+        peers.collect()
+    }
+
+    /// Reads everything that says who belongs, or no longer does.
+    pub(super) fn follow_all(&self, replica: &Replica) {
+        for space in replica.list::<Space>() {
+            self.follow(replica, space.id().into());
+        }
+        for server in replica.list::<Server>() {
+            self.follow(replica, server.id().into());
+        }
+        for server in replica.all_remains::<Server>() {
+            self.expel(all_keys(&server), Verdict::Removed);
         }
     }
 
@@ -71,8 +92,11 @@ impl Directory {
     pub(super) fn follow(&self, replica: &Replica, subject: DocId) -> bool {
         let roles = if subject == DocId::from(Id::<Server>::from_uuid(subject.uuid)) {
             let id = Id::<Server>::from_uuid(subject.uuid);
-            if replica.grave(id).is_some() {
-                self.remove(subject);
+            if let Some(remains) = replica.remains(id) {
+                self.expel(all_keys(&remains), Verdict::Removed);
+            }
+            if let Some(server) = replica.get(id) {
+                self.expel(losers(&server), Verdict::Superseded);
             }
             server_roles(replica, id)
         } else if subject == DocId::from(Id::<Space>::from_uuid(subject.uuid)) {
@@ -83,11 +107,9 @@ impl Directory {
         self.set(subject, roles)
     }
 
-    fn remove(&self, subject: DocId) {
+    fn expel(&self, lost: Vec<PublicKey>, why: Verdict) {
         let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for key in keys.by_subject.get(&subject).cloned().unwrap_or_default() {
-            keys.removed.insert(key, ServerId(subject.uuid));
-        }
+        keys.expelled.extend(lost.into_iter().map(|key| (key, why)));
     }
 
     fn set(&self, subject: DocId, roles: Vec<(PublicKey, Role)>) -> bool {
@@ -111,10 +133,32 @@ fn server_roles(replica: &Replica, id: Id<Server>) -> Vec<(PublicKey, Role)> {
     let Some(server) = replica.get(id) else { return Vec::new() };
     let id = ServerId(id.uuid());
     match (server.key, server.invitation) {
-        (Some(key), _) => vec![(key, Role::Peer(id))],
+        (Some(_), _) => server.accepted().into_iter().map(|key| (key, Role::Peer(id))).collect(),
         (None, Some(invitation)) => vec![(invitation, Role::Invitee(id))],
         (None, None) => Vec::new(),
     }
+}
+
+/// Every key that a server ever had.
+fn all_keys(server: &Doc<Server>) -> Vec<PublicKey> {
+    let mut keys = losers(server);
+    keys.extend(server.key);
+    keys.extend(server.keys.keys().copied());
+    keys
+}
+
+/// The keys of servers that used the token of this one too, and lost: those that they joined with,
+/// and those that they added since.
+fn losers(server: &Doc<Server>) -> Vec<PublicKey> {
+    let contenders = server.conflicts().filter(|(field, _)| *field == "key");
+    let joined: Vec<PublicKey> = contenders
+        .flat_map(|(_, conflict)| conflict)
+        .filter_map(|contender| PublicKey::from_scalar(&contender.value))
+        .filter(|key| Some(*key) != server.key)
+        .collect();
+    let added = server.keys.iter().filter(|(_, by)| joined.contains(by)).map(|(key, _)| *key);
+    let added: Vec<_> = added.collect();
+    [joined, added].concat()
 }
 
 /// The agent that the space's home names, while the home is still the one that the space is placed

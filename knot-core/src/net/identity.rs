@@ -1,17 +1,22 @@
-//! What a server keeps beside its database: who it is, and the cluster's authority and secret.
+//! What a server keeps beside its database: who it is, its keys, and the cluster's authority.
 
 use std::{
     fs, io,
     io::Write as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::keys::{self, Authority, KeyPair};
-use crate::{id::ServerId, wire};
+use super::keys::{self, Authority, KeyPair, PublicKey};
+use crate::{
+    id::ServerId,
+    secrets::{SealingKeyPair, WrapError},
+    wire,
+};
 
 /// The name of the file in the data folder.
 const FILE: &str = "identity";
@@ -41,6 +46,15 @@ pub enum Error {
     /// A key could not be made.
     #[error(transparent)]
     Key(#[from] keys::Error),
+    /// The sealing key cannot be read.
+    #[error(transparent)]
+    Sealing(#[from] WrapError),
+    /// A renewal was begun and is not over.
+    #[error(
+        "this server's new key {0} is not in use everywhere yet: finish with \
+         `knot-server renew-key --drop-old` before the next"
+    )]
+    Renewing(PublicKey),
 }
 
 /// Who a server is. Holds secrets: its `Debug` form shows none.
@@ -51,14 +65,16 @@ pub struct Identity {
     /// The server.
     pub server: ServerId,
     /// The server's key.
-    pub key: KeyPair,
+    pub key: Arc<KeyPair>,
+    /// The key that is to follow it, once every peer has shown that it knows it.
+    pub next: Option<Arc<KeyPair>>,
+    /// What data keys are sealed for this server with.
+    pub sealing: Arc<SealingKeyPair>,
     /// The cluster's certificate authority.
     pub authority: Authority,
-    /// What the cluster signs sessions and tokens with.
-    pub secret: Secret,
 }
 
-/// 32 secret bytes that all servers of a cluster share.
+/// 32 secret bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret(pub [u8; 32]);
 
@@ -74,9 +90,10 @@ struct Stored {
     cluster: Uuid,
     server: ServerId,
     key: String,
+    next: Option<String>,
+    sealing: String,
     authority_key: String,
     authority_certificate: Vec<u8>,
-    secret: Secret,
 }
 
 impl Identity {
@@ -88,18 +105,20 @@ impl Identity {
         Ok(Self {
             cluster: Uuid::now_v7(),
             server: ServerId(Uuid::now_v7()),
-            key: KeyPair::generate()?,
+            key: Arc::new(KeyPair::generate()?),
+            next: None,
+            sealing: Arc::new(SealingKeyPair::generate()),
             authority: Authority::generate()?,
-            secret: Secret(rand::random()),
         })
     }
 
-    /// The certificates that this server presents: its own, and the authority that signed it.
+    /// The certificates that this server presents one of its keys with: its own, and the authority
+    /// that signed it.
     ///
     /// # Errors
     /// The certificate could not be made.
-    pub fn chain(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
-        let own = self.authority.sign(&self.server.to_string(), &self.key)?;
+    pub fn chain(&self, key: &KeyPair) -> Result<Vec<CertificateDer<'static>>, Error> {
+        let own = self.authority.sign(&self.server.to_string(), key)?;
         Ok(vec![own, self.authority.certificate().clone()])
     }
 
@@ -127,9 +146,10 @@ impl Identity {
         Ok(Self {
             cluster: stored.cluster,
             server: stored.server,
-            key: KeyPair::from_base64(&stored.key)?,
+            key: Arc::new(KeyPair::from_base64(&stored.key)?),
+            next: stored.next.as_deref().map(KeyPair::from_base64).transpose()?.map(Arc::new),
+            sealing: Arc::new(SealingKeyPair::from_base64(&stored.sealing)?),
             authority: Authority::from_parts(authority_key, certificate),
-            secret: stored.secret,
         })
     }
 
@@ -141,13 +161,56 @@ impl Identity {
         if Self::exists(folder) {
             return Err(Error::Exists(folder.to_owned()));
         }
+        self.write(folder)
+    }
+
+    /// Gives the server of a data folder a new key, and writes both into the folder: the old one is
+    /// presented until each peer has shown that it knows the new. Neither a database nor another
+    /// server is needed; a running server is told with [`Net::renew`](super::Net::renew).
+    ///
+    /// # Errors
+    /// An earlier renewal is not over, or the identity cannot be read or written.
+    pub fn renew(folder: &Path) -> Result<PublicKey, Error> {
+        let mut identity = Self::load(folder)?;
+        if let Some(next) = &identity.next {
+            return Err(Error::Renewing(next.public()));
+        }
+        let next = KeyPair::generate()?;
+        let public = next.public();
+        identity.next = Some(Arc::new(next));
+        identity.write(folder)?;
+        Ok(public)
+    }
+
+    /// Ends a renewal in a data folder: the new key is the key, and the old one is forgotten.
+    ///
+    /// # Errors
+    /// The identity cannot be read or written.
+    pub fn drop_old(folder: &Path) -> Result<(), Error> {
+        let mut identity = Self::load(folder)?;
+        let Some(next) = identity.next.take() else { return Ok(()) };
+        identity.key = next;
+        identity.write(folder)
+    }
+
+    /// Writes another identity over that of a data folder: a server that goes on alone.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be written.
+    pub fn replace(&self, folder: &Path) -> Result<(), Error> {
+        Self::load(folder)?;
+        self.write(folder)
+    }
+
+    fn write(&self, folder: &Path) -> Result<(), Error> {
         let stored = Stored {
             cluster: self.cluster,
             server: self.server,
             key: self.key.to_base64(),
+            next: self.next.as_ref().map(|key| key.to_base64()),
+            sealing: self.sealing.to_base64().to_string(),
             authority_key: self.authority.key().to_base64(),
             authority_certificate: self.authority.certificate().to_vec(),
-            secret: self.secret,
         };
         let path = folder.join(FILE);
         let bytes = wire::encode(&stored).map_err(|_| Error::Damaged(path.clone()))?;
@@ -185,6 +248,23 @@ mod tests {
         let back = Identity::load(folder.path()).unwrap();
         assert_eq!((back.cluster, back.server), (identity.cluster, identity.server));
         assert_eq!(back.key.public(), identity.key.public());
+        assert_eq!(back.sealing.public(), identity.sealing.public());
         assert!(matches!(identity.save(folder.path()), Err(Error::Exists(_))));
+    }
+
+    #[test]
+    fn both_keys_are_kept_until_the_old_one_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity::generate().unwrap();
+        identity.save(folder.path()).unwrap();
+        let next = Identity::renew(folder.path()).unwrap();
+        let back = Identity::load(folder.path()).unwrap();
+        assert_eq!(back.key.public(), identity.key.public());
+        assert_eq!(back.next.unwrap().public(), next);
+        assert!(matches!(Identity::renew(folder.path()), Err(Error::Renewing(key)) if key == next));
+        Identity::drop_old(folder.path()).unwrap();
+        let back = Identity::load(folder.path()).unwrap();
+        assert_eq!(back.key.public(), next);
+        assert!(back.next.is_none());
     }
 }

@@ -16,22 +16,23 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use quinn::Connection;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 use uuid::Uuid;
 
 use super::{
     identity::{Identity, Secret},
     keys::{self, Authority, KeyPair, PublicKey},
     peer::CLOSE_REFUSED,
-    service::{self, Shared, document, server_addresses},
+    service::{self, Shared, server_addresses},
     socket::Socket,
     tls::{self, Accept},
 };
 use crate::{
     agent::ServerAddress,
-    id::{Author, ChangeHash, Id, ServerId},
+    id::{Author, Id, ServerId},
     model::Server,
     replica::{EditError, Replica, Token},
+    secrets::{SealingKey, SealingKeyPair},
     wire::{self, MAX_PEER_FRAME, MAX_STRANGER_FRAME},
 };
 
@@ -42,6 +43,8 @@ pub const ALPN: &[u8] = b"knot-join/1";
 const PREFIX: &str = "knot1.";
 /// How long each step of a join may take.
 const STEP: Duration = Duration::from_secs(10);
+/// How long another server may take to hold a newcomer's document, before it is left to the newcomer.
+const ELSEWHERE: Duration = Duration::from_secs(3);
 
 /// What a server needs to join a cluster. A secret: whoever holds it may join once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +101,7 @@ pub struct Newcomer {
 #[derive(Serialize, Deserialize)]
 struct Request {
     key: PublicKey,
+    sealing: SealingKey,
     newcomer: Newcomer,
 }
 
@@ -112,11 +116,10 @@ struct Admission {
     cluster: Uuid,
     authority_key: String,
     authority_certificate: Vec<u8>,
-    secret: Secret,
     /// The server that admitted: the first peer.
     host: ServerAddress,
-    /// The heads of the newcomer's document.
-    heads: Vec<ChangeHash>,
+    /// The newcomer's document, and the data keys that were wrapped for it.
+    token: Token,
 }
 
 /// What a newcomer has been given.
@@ -126,7 +129,8 @@ pub struct Joined {
     pub identity: Identity,
     /// Its first peer.
     pub host: ServerAddress,
-    /// To wait for: the newcomer's own document.
+    /// To wait for: the newcomer's own document, and the data keys for it. Once it holds them, two
+    /// servers do.
     pub token: Token,
 }
 
@@ -199,7 +203,8 @@ pub async fn join(
     token: &JoinToken,
     newcomer: Newcomer,
 ) -> Result<Joined, Error> {
-    let key = KeyPair::generate()?;
+    let key = Arc::new(KeyPair::generate()?);
+    let sealing = Arc::new(SealingKeyPair::generate());
     let invitation = KeyPair::from_seed(&token.secret.0)?;
     let chain = vec![invitation.self_signed("invitee")?];
     let accept = Accept::SignedBy(token.authority);
@@ -219,7 +224,7 @@ pub async fn join(
         Ok(Err(error)) => return Err(not_accepted(address, error)),
         Err(_) => return Err(Error::NoAnswer(address)),
     };
-    let request = Request { key: key.public(), newcomer };
+    let request = Request { key: key.public(), sealing: sealing.public(), newcomer };
     let admission = match timeout(STEP, ask(&connection, &request)).await {
         Ok(Some(Reply::Admitted(admission))) => *admission,
         Ok(Some(Reply::Refused(why))) => return Err(Error::Refused(why)),
@@ -235,18 +240,17 @@ pub async fn join(
     timeout(Duration::from_secs(1), endpoint.wait_idle()).await.ok();
     let authority_key = KeyPair::from_base64(&admission.authority_key)?;
     let certificate = CertificateDer::from(admission.authority_certificate);
-    let mut wait_for = Token::new();
-    wait_for.add(document(ServerId(token.server)), &admission.heads);
     Ok(Joined {
         identity: Identity {
             cluster: admission.cluster,
             server: ServerId(token.server),
             key,
+            next: None,
+            sealing,
             authority: Authority::from_parts(authority_key, certificate),
-            secret: admission.secret,
         },
         host: admission.host,
-        token: wait_for,
+        token: admission.token,
     })
 }
 
@@ -283,7 +287,7 @@ pub(super) async fn admit(shared: &Shared, connection: &Connection, id: ServerId
 }
 
 async fn fill_in(shared: &Shared, id: ServerId, request: Request) -> Result<Admission, String> {
-    let Request { key, newcomer } = request;
+    let Request { key, sealing, newcomer } = request;
     let replica = &shared.replica;
     let taken = replica
         .list::<Server>()
@@ -304,6 +308,7 @@ async fn fill_in(shared: &Shared, id: ServerId, request: Request) -> Result<Admi
                 return Err(EditError::Refused("another server has used this token".to_owned()));
             }
             server.set(Server::key, Some(key));
+            server.put(Server::sealing, &key, sealing);
             server.set(Server::name, newcomer.name);
             server.set(Server::zone, newcomer.zone);
             server.set(Server::quic, newcomer.quic);
@@ -313,6 +318,10 @@ async fn fill_in(shared: &Shared, id: ServerId, request: Request) -> Result<Admi
         .await
         .map_err(|error| error.to_string())?;
     tracing::info!(server = name, id = %id, "a server joins");
+    let shared_keys = shared.keyring.share(author).await;
+    let mut token = shared_keys.map_err(|error| error.to_string())?;
+    token.extend(&committed.token());
+    held_by_another(shared).await;
     let me = shared.identity.server.0;
     let host = server_addresses(replica).await.into_iter().find(|server| server.id == me);
     let identity: &Arc<Identity> = &shared.identity;
@@ -320,10 +329,25 @@ async fn fill_in(shared: &Shared, id: ServerId, request: Request) -> Result<Admi
         cluster: identity.cluster,
         authority_key: identity.authority.key().to_base64(),
         authority_certificate: identity.authority.certificate().to_vec(),
-        secret: identity.secret,
         host: host.ok_or("the server that was asked has no address that resolves")?,
-        heads: committed.heads,
+        token,
     })
+}
+
+/// Waits until one more server holds what this one does, where one is linked: so that a newcomer
+/// belongs though this server's disk dies at once. The newcomer itself is another still.
+async fn held_by_another(shared: &Shared) {
+    let reach = shared.links.watch().borrow().clone();
+    let mut waits = JoinSet::new();
+    for (peer, _) in reach.into_iter().filter(|(_, reach)| reach.linked) {
+        let replica = shared.replica.clone();
+        waits.spawn(async move { replica.wait_until_equal(peer, ELSEWHERE).await.is_ok() });
+    }
+    while let Some(held) = waits.join_next().await {
+        if held.unwrap_or(false) {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,20 @@ pub struct Reach {
     pub up: bool,
     /// Since when it can be reached or cannot, by this server's clock.
     pub since: Millis,
+    /// By how many milliseconds its clock was ahead of this server's when it was last linked;
+    /// negative where it was behind. The time its first frame took is in it.
+    pub ahead: i64,
+}
+
+/// A difference between two clocks that is reported: one minute, in milliseconds.
+pub const SKEW: u64 = 60_000;
+
+impl Reach {
+    /// Whether its clock or this server's is wrong by more than a minute: people and the expiry of
+    /// tokens see it, nothing else.
+    pub fn is_skewed(&self) -> bool {
+        self.ahead.unsigned_abs() > SKEW
+    }
 }
 
 impl Reach {
@@ -109,9 +123,14 @@ impl Links {
             }
             there.connection.close(CLOSE_DUPLICATE, b"replaced by another link");
         }
+        let ahead = link.hello.now.0.saturating_sub(Millis::now().0);
         links.insert(peer, link);
         drop(links);
-        self.set_linked(peer, true);
+        self.set_linked(peer, true, Some(ahead));
+        if ahead.unsigned_abs() > SKEW {
+            tracing::warn!(%peer, ahead_ms = ahead, "the clocks of this server and a peer differ by \
+                more than a minute: see that both are synchronised");
+        }
         Ok(())
     }
 
@@ -124,7 +143,7 @@ impl Links {
         if is_link {
             links.remove(&peer);
             drop(links);
-            self.set_linked(peer, false);
+            self.set_linked(peer, false, None);
         }
         is_link
     }
@@ -146,7 +165,10 @@ impl Links {
         self.reach.send_if_modified(|reach| {
             let news = !reach.contains_key(&peer);
             if news {
-                reach.insert(peer, Reach { linked: false, up: false, since: Millis::now() });
+                reach.insert(
+                    peer,
+                    Reach { linked: false, up: false, since: Millis::now(), ahead: 0 },
+                );
             }
             news
         });
@@ -159,14 +181,19 @@ impl Links {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
 
-    fn set_linked(&self, peer: ServerId, linked: bool) {
+    fn set_linked(&self, peer: ServerId, linked: bool, ahead: Option<i64>) {
         self.reach.send_if_modified(|reach| {
             // One that is linked before its document has come. The forgotten stay so.
             if linked {
-                let new = Reach { linked: false, up: false, since: Millis::now() };
+                let new = Reach { linked: false, up: false, since: Millis::now(), ahead: 0 };
                 reach.entry(peer).or_insert(new);
             }
-            reach.get_mut(&peer).is_some_and(|reach| change(reach, |reach| reach.linked = linked))
+            reach.get_mut(&peer).is_some_and(|reach| {
+                change(reach, |reach| {
+                    reach.linked = linked;
+                    reach.ahead = ahead.unwrap_or(reach.ahead);
+                })
+            })
         });
         self.turn(peer).notify_waiters();
     }

@@ -16,10 +16,12 @@ use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
 
 use super::{
+    keys::PublicKey,
     service::Shared,
     swim::{self, Swim},
 };
 use crate::{
+    clock::Millis,
     id::ServerId,
     membership::{self, Root},
     replica::{Link, Outbox, Replica},
@@ -45,13 +47,17 @@ pub(super) const CLOSE_REFUSED: VarInt = VarInt::from_u32(2);
 pub(super) const CLOSE_STOPPING: VarInt = VarInt::from_u32(3);
 
 /// The first frame each way on the first stream of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub(super) server: ServerId,
     /// The number of the server's run: raised at each start.
     pub(super) run: u64,
     /// Drawn by the process: tells a second live run of one server from the first.
     pub(super) process: Uuid,
+    /// The receiver's keys that the sender accepts: so it learns whether a new one is known.
+    pub(super) accepts: Vec<PublicKey>,
+    /// The sender's clock, to report one that is wrong. Decides nothing.
+    pub(super) now: Millis,
 }
 
 /// The first frame of every later stream, from the server that opens it.
@@ -63,6 +69,8 @@ pub(super) enum Open {
     Reach(ServerId),
     /// The question whether the receiver is there; the answer is `true`.
     Echo,
+    /// Which of the sender's keys does the receiver accept? Answered with a list of them.
+    Keys,
 }
 
 /// A link could not be made, or ended.
@@ -141,7 +149,7 @@ pub(super) async fn run(
         biased;
         result = write(send, queue, &load, &shared.replica) => result,
         result = read => result,
-        result = serve(&connection, shared) => result,
+        result = serve(&connection, hello.server, shared) => result,
         result = hear(&connection, hello.server, &link, &shared.swim) => result,
     };
     link.close().await;
@@ -175,11 +183,24 @@ async fn write(
     Ok(())
 }
 
+/// Asks the other end of a link which of this server's keys it accepts.
+pub(super) async fn ask_keys(connection: &Connection) -> Result<Vec<PublicKey>, Error> {
+    let asked = async {
+        let (mut send, mut receive) = connection.open_bi().await?;
+        wire::write_frame(&mut send, &Open::Keys, MAX_STRANGER_FRAME).await?;
+        send.finish().ok();
+        let keys = wire::read_frame(&mut receive, MAX_STRANGER_FRAME).await?;
+        keys.ok_or(Error::Handshake)
+    };
+    timeout(HANDSHAKE, asked).await.map_err(|_| Error::Slow)?
+}
+
 /// Takes the streams that the other end opens.
-async fn serve(connection: &Connection, shared: &Shared) -> Result<(), Error> {
+async fn serve(connection: &Connection, peer: ServerId, shared: &Shared) -> Result<(), Error> {
     loop {
         let (mut send, mut receive) = connection.accept_bi().await?;
         let (agents, links) = (shared.agents.clone(), shared.links.clone());
+        let directory = Arc::clone(&shared.directory);
         // Bounded by the connection's limit of streams, and ends with the connection.
         tokio::spawn(async move {
             let open = timeout(HANDSHAKE, wire::read_frame(&mut receive, MAX_STRANGER_FRAME)).await;
@@ -191,6 +212,11 @@ async fn serve(connection: &Connection, shared: &Shared) -> Result<(), Error> {
                 }
                 Ok(Ok(Some(Open::Echo))) => {
                     wire::write_frame(&mut send, &true, MAX_STRANGER_FRAME).await.ok();
+                }
+                Ok(Ok(Some(Open::Keys))) => {
+                    let accepted = directory.keys_of(peer);
+                    wire::write_frame(&mut send, &accepted, MAX_STRANGER_FRAME).await.ok();
+                    send.finish().ok();
                 }
                 _ => tracing::debug!("a peer opened a stream and did not say what for"),
             }

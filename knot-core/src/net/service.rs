@@ -4,12 +4,14 @@ use std::{
     collections::BTreeMap,
     io,
     net::{SocketAddr, UdpSocket},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use quinn::{Connection, Endpoint, Incoming, crypto::rustls::HandshakeData};
 use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -26,17 +28,22 @@ use super::{
     join,
     keys::PublicKey,
     links::{Link, Links, Refused},
+    own::{OwnKeys, Presented},
     peer::{self, CLOSE_DUPLICATE, CLOSE_REFUSED, CLOSE_STOPPING, Hello},
+    probe,
     socket::Socket,
     swim::{self, Swim},
     tls::{self, Judge},
+    upkeep::{self, RenewalError},
 };
 use crate::{
     agent::{self, ServerAddress},
-    id::{DocId, Id, ServerId},
+    clock::Millis,
+    id::ServerId,
     model::{Server, Space},
     replica::{Changed, Replica},
     schema::Entity as _,
+    secrets::Keyring,
 };
 
 /// The most handshakes at a time: each costs a few kilobytes for somebody who has proven nothing.
@@ -64,6 +71,20 @@ pub enum Error {
     Identity(#[from] identity::Error),
 }
 
+/// Whether a server belongs to its cluster, as far as it knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It does.
+    #[default]
+    Belongs,
+    /// It has been removed.
+    Removed,
+    /// Its join token was used by another server too, which belongs in its place; or its key was
+    /// retired.
+    Superseded,
+}
+
 /// What a handle and all tasks of the network share.
 #[derive(Clone)]
 pub(super) struct Shared {
@@ -74,12 +95,14 @@ pub(super) struct Shared {
     /// Decides how dialling is spread in time.
     pub(super) seed: u64,
     pub(super) endpoint: Endpoint,
-    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) own: Arc<OwnKeys>,
+    pub(super) keyring: Keyring,
     pub(super) directory: Arc<Directory>,
     pub(super) links: Links,
     pub(super) agents: Agents,
     pub(super) swim: Swim,
     pub(super) removed: Arc<watch::Sender<bool>>,
+    pub(super) standing: Arc<watch::Sender<Standing>>,
     pub(super) stop: CancellationToken,
 }
 
@@ -122,18 +145,14 @@ impl Service {
     ) -> Result<Self, Error> {
         let socket = socket.into();
         let directory = Arc::new(Directory::default());
-        let judge: Judge = {
-            let directory = Arc::clone(&directory);
-            Arc::new(move |key| directory.verdict(key))
-        };
-        let chain = identity.chain()?;
-        let protocols = [peer::ALPN, agent::ALPN, join::ALPN];
-        let config = tls::server_config(&identity.key, chain.clone(), judge, &protocols)?;
+        let own = Arc::new(OwnKeys::new(&identity)?);
+        let config = server_config(&directory, own.for_peer(identity.server))?;
         let (seed, endpoint) = (socket.seed(), socket.endpoint(Some(config))?);
         let links = Links::new();
         let (addresses, servers) = watch::channel(Vec::new());
         let agents = Agents::new(replica.clone(), links.clone(), servers);
         let (swim, events) = Swim::new();
+        let keyring = Keyring::new(replica.clone(), Arc::clone(&identity.sealing));
         let shared = Shared {
             run: replica.run(),
             identity,
@@ -141,18 +160,22 @@ impl Service {
             process: Uuid::new_v4(),
             seed,
             endpoint,
-            chain,
+            own,
+            keyring,
             directory,
             links,
             agents,
             swim,
             removed: Arc::new(watch::Sender::new(false)),
+            standing: Arc::default(),
             stop: CancellationToken::new(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(shared.clone()));
         tasks.spawn(swim::run(shared.clone(), events));
         tasks.spawn(follow(shared.clone(), addresses));
+        tasks.spawn(upkeep::run(shared.clone()));
+        tasks.spawn(probe::ask_the_removed(shared.clone()));
         Ok(Self { net: Net { shared }, tasks })
     }
 
@@ -182,7 +205,47 @@ impl Net {
         &self.shared.agents
     }
 
-    /// Becomes true once another server holds this one to be removed from the cluster.
+    /// What this server opens and seals secrets with.
+    pub fn keyring(&self) -> &Keyring {
+        &self.shared.keyring
+    }
+
+    /// Takes up a renewal that [`Identity::renew`] has written into the data folder of this server:
+    /// announces the new key, and presents it to each peer that has shown that it knows it.
+    ///
+    /// # Errors
+    /// The folder could not be read, or this server's document not be written: it is tried again.
+    pub async fn renew(&self, folder: &Path) -> Result<(), RenewalError> {
+        upkeep::take_up(&self.shared, &Identity::load(folder)?).await
+    }
+
+    /// Ends a renewal, once every server has shown that it knows the new key, or where
+    /// `whoever_knows`, in any case: the old key is dropped from the folder and opens no door any
+    /// more. Returns the new key.
+    ///
+    /// # Errors
+    /// None is under way, or a server has not shown yet that it knows the new key.
+    pub async fn finish_renewal(
+        &self,
+        folder: &Path,
+        whoever_knows: bool,
+    ) -> Result<PublicKey, RenewalError> {
+        upkeep::finish(&self.shared, folder, whoever_knows).await
+    }
+
+    /// Whether this server belongs, as far as it knows; and why not.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.shared.standing.subscribe()
+    }
+
+    /// Takes it as said, from an earlier run, that this server does not belong any more.
+    pub fn remember(&self, standing: Standing) {
+        if standing != Standing::Belongs {
+            self.shared.expelled(standing);
+        }
+    }
+
+    /// Becomes true once this server is known not to belong to the cluster any more.
     pub fn removed(&self) -> watch::Receiver<bool> {
         self.shared.removed.subscribe()
     }
@@ -194,6 +257,42 @@ impl Net {
         let (shared, stop) = (self.shared.clone(), self.shared.stop.clone());
         let (id, address) = (ServerId(peer.id), peer.address.to_string());
         tokio::spawn(async move { keep_linked(&shared, id, &address, &stop).await });
+    }
+}
+
+/// Presents to whoever dials the key that all peers know.
+pub(super) fn present(shared: &Shared) {
+    let Some(presented) = shared.own.switch(&upkeep::peers(shared)) else { return };
+    match server_config(&shared.directory, presented) {
+        Ok(config) => shared.endpoint.set_server_config(Some(config)),
+        Err(error) => tracing::error!(%error, "this server's new key cannot be presented"),
+    }
+}
+
+fn server_config(
+    directory: &Arc<Directory>,
+    presented: Presented,
+) -> Result<quinn::ServerConfig, tls::Error> {
+    let directory = Arc::clone(directory);
+    let judge: Judge = Arc::new(move |key| directory.verdict(key));
+    let protocols = [peer::ALPN, agent::ALPN, join::ALPN];
+    tls::server_config(&presented.key, presented.chain, judge, &protocols)
+}
+
+impl Shared {
+    /// This server has heard that it does not belong any more.
+    pub(super) fn expelled(&self, why: Standing) {
+        self.standing.send_replace(why);
+        if !self.removed.send_replace(true) {
+            match why {
+                Standing::Superseded => tracing::error!(
+                    server = %self.identity.server, key = %self.own.current(),
+                    "another server joined with the token that this one joined with, and belongs in \
+                     its place: join again with a new token and an empty folder"
+                ),
+                _ => tracing::error!("this server has been removed from its cluster"),
+            }
+        }
     }
 }
 
@@ -248,15 +347,21 @@ fn key_of(connection: &Connection) -> Option<PublicKey> {
     PublicKey::of_certificate(chain.first()?).ok()
 }
 
-pub(super) fn hello(shared: &Shared) -> Hello {
-    Hello { server: shared.identity.server, run: shared.run, process: shared.process }
+pub(super) fn hello(shared: &Shared, to: ServerId) -> Hello {
+    Hello {
+        server: shared.identity.server,
+        run: shared.run,
+        process: shared.process,
+        accepts: shared.directory.keys_of(to),
+        now: Millis::now(),
+    }
 }
 
 async fn accept_peer(shared: &Shared, connection: Connection, id: ServerId) {
     let judge = |hello: &Hello| {
         if hello.server == id { Ok(()) } else { Err(peer::Error::Name(hello.server)) }
     };
-    match peer::be_greeted(&connection, hello(shared), judge).await {
+    match peer::be_greeted(&connection, hello(shared, id), judge).await {
         Ok(greeted) => run_link(shared, connection, greeted, id).await,
         Err(error) => {
             tracing::info!(peer = %id, %error, "a peer's handshake failed");
@@ -272,7 +377,7 @@ pub(super) async fn run_link(
     dialler: ServerId,
 ) {
     let id = greeted.hello.server;
-    let link = Link { hello: greeted.hello, connection: connection.clone(), dialler };
+    let link = Link { hello: greeted.hello.clone(), connection: connection.clone(), dialler };
     match shared.links.put(link) {
         Ok(()) => {}
         Err(Refused::Duplicate) => {
@@ -285,6 +390,7 @@ pub(super) async fn run_link(
         }
     }
     tracing::info!(peer = %id, "peer linked");
+    upkeep::learn(shared, id, &greeted.hello.accepts);
     let run = greeted.hello.run;
     shared.swim.linked(id, run).await;
     let ended = peer::run(connection.clone(), greeted, shared).await;
@@ -303,12 +409,7 @@ pub(super) async fn run_link(
 async fn follow(shared: Shared, addresses: watch::Sender<Vec<ServerAddress>>) {
     let mut changes = shared.replica.watch(&[Server::KIND, Space::KIND]);
     let mut diallers: BTreeMap<ServerId, Dialler> = BTreeMap::new();
-    for space in shared.replica.list::<Space>() {
-        shared.directory.follow(&shared.replica, space.id().into());
-    }
-    for server in shared.replica.list::<Server>() {
-        shared.directory.follow(&shared.replica, server.id().into());
-    }
+    shared.directory.follow_all(&shared.replica);
     shared.swim.belong(dial_peers(&shared, &mut diallers)).await;
     tell_addresses(&shared, &addresses).await;
     loop {
@@ -347,20 +448,18 @@ async fn tell_addresses(shared: &Shared, addresses: &watch::Sender<Vec<ServerAdd
 pub async fn server_addresses(replica: &Replica) -> Vec<ServerAddress> {
     let mut servers = Vec::new();
     for server in replica.list::<Server>() {
-        let Some(key) = server.key else { continue };
+        let keys: Vec<_> = server.accepted().into_iter().collect();
+        if keys.is_empty() {
+            continue;
+        }
         let Ok(mut resolved) = tokio::net::lookup_host(&server.quic).await else {
             tracing::warn!(server = %server.name, address = %server.quic, "an address does not resolve");
             continue;
         };
         if let Some(address) = resolved.next() {
             let (id, zone) = (server.id().uuid(), server.zone.clone());
-            servers.push(ServerAddress { id, zone, address, keys: vec![key] });
+            servers.push(ServerAddress { id, zone, address, keys });
         }
     }
     servers
-}
-
-/// The document of a server.
-pub(super) fn document(server: ServerId) -> DocId {
-    Id::<Server>::from_uuid(server.0).into()
 }

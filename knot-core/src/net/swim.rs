@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use quinn::Connection;
-use rand::{Rng as _, RngExt as _};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -72,8 +72,9 @@ impl Swim {
 
 /// Runs membership until the network stops.
 pub(super) async fn run(shared: Shared, mut events: mpsc::Receiver<Event>) {
+    let mut rng = StdRng::seed_from_u64(shared.seed);
     let mut seed = [0; 32];
-    rand::rng().fill_bytes(&mut seed);
+    rng.fill_bytes(&mut seed);
     let mut membership = Membership::new(shared.identity.server, shared.run, seed);
     let began = Instant::now();
     let mut looks = JoinSet::new();
@@ -86,6 +87,7 @@ pub(super) async fn run(shared: Shared, mut events: mpsc::Receiver<Event>) {
             }
         };
         let outputs = tokio::select! {
+            biased;
             () = shared.stop.cancelled() => return,
             () = due => membership.handle(began.elapsed(), Input::Due),
             Some(Some(input)) = next_look(&mut looks) => {
@@ -123,7 +125,8 @@ fn take(
             if stops {
                 outputs.extend(membership.handle(now, Input::Unreached { peer, run }));
             } else {
-                looks.spawn(look(shared.links.clone(), peer, run));
+                let chance = shared.seed.wrapping_add(u64::from(now.subsec_nanos()));
+                looks.spawn(look(shared.links.clone(), peer, run, chance));
             }
             return outputs;
         }
@@ -161,17 +164,16 @@ fn follow(shared: &Shared, output: Output) {
 
 /// Looks again for a peer whose link was lost. It is dialled meanwhile, as every peer is that is not
 /// linked.
-async fn look(links: Links, peer: ServerId, run: u64) -> Option<Input> {
-    let mut reach = links.watch();
-    let linked = reach.wait_for(|reach| reach.get(&peer).is_some_and(|one| one.linked));
+async fn look(links: Links, peer: ServerId, run: u64, chance: u64) -> Option<Input> {
+    let linked = links.until(peer, true);
     let heard = async {
-        if !ask_another(&links, peer).await {
+        if !ask_another(&links, peer, chance).await {
             std::future::pending::<()>().await;
         }
     };
     let found = async {
         tokio::select! {
-            _ = linked => (),
+            () = linked => (),
             () = heard => (),
         }
     };
@@ -179,9 +181,10 @@ async fn look(links: Links, peer: ServerId, run: u64) -> Option<Input> {
 }
 
 /// Asks another server whether it reaches a peer.
-async fn ask_another(links: &Links, peer: ServerId) -> bool {
+async fn ask_another(links: &Links, peer: ServerId, chance: u64) -> bool {
     let others = links.others(peer);
-    let chosen = rand::rng().random_range(0..others.len().max(1));
+    let count = u64::try_from(others.len().max(1)).unwrap_or(u64::MAX);
+    let chosen = usize::try_from(chance % count).unwrap_or_default();
     let Some(other) = others.get(chosen) else { return false };
     ask(other, &Open::Reach(peer)).await.unwrap_or(false)
 }

@@ -42,6 +42,8 @@ pub enum Verdict {
     Unknown,
     /// It was that of a server which has been removed from the cluster.
     Removed,
+    /// It is that of a server which joined with a token that another used too: the other belongs.
+    Superseded,
 }
 
 /// Judges the other end's key.
@@ -50,11 +52,17 @@ pub type Judge = Arc<dyn Fn(&PublicKey) -> Verdict + Send + Sync>;
 /// The QUIC close code of a connection whose key the other end knows to be a removed server's: TLS
 /// alert `certificate_revoked` (RFC 9001, section 4.8).
 const REVOKED: u64 = 0x100 + 44;
+/// The same of a server whose token another used: TLS alert `access_denied`.
+const DENIED: u64 = 0x100 + 49;
 
-/// Whether a connection ended because the other end holds us to be removed.
-pub fn says_removed(error: &quinn::ConnectionError) -> bool {
-    let quinn::ConnectionError::ConnectionClosed(close) = error else { return false };
-    u64::from(close.error_code) == REVOKED
+/// What the other end said of our key when it ended a connection: removed or superseded, or nothing.
+pub fn says(error: &quinn::ConnectionError) -> Option<Verdict> {
+    let quinn::ConnectionError::ConnectionClosed(close) = error else { return None };
+    match u64::from(close.error_code) {
+        REVOKED => Some(Verdict::Removed),
+        DENIED => Some(Verdict::Superseded),
+        _ => None,
+    }
 }
 
 /// Whom a dialling end accepts.
@@ -174,6 +182,9 @@ impl Verifier {
                     Verdict::Known => Ok(()),
                     Verdict::Unknown => Err(CertificateError::UnknownIssuer.into()),
                     Verdict::Removed => Err(CertificateError::Revoked.into()),
+                    Verdict::Superseded => {
+                        Err(CertificateError::ApplicationVerificationFailure.into())
+                    }
                 }
             }
             Accept::SignedBy(wanted) => {

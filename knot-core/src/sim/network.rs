@@ -65,27 +65,9 @@ impl Traffic {
     }
 
     fn count(&mut self, message: &Message, bytes: usize) {
-        let (count, sum) = self.by_message.entry(name(message)).or_default();
+        let (count, sum) = self.by_message.entry(message.name()).or_default();
         *count += 1;
         *sum += u64::try_from(bytes).unwrap_or(u64::MAX);
-    }
-}
-
-fn name(message: &Message) -> &'static str {
-    match message {
-        Message::Root { .. } => "Root",
-        Message::Nodes(_) => "Nodes",
-        Message::Items(_) => "Items",
-        Message::Offer(_) => "Offer",
-        Message::Pull { .. } => "Pull",
-        Message::Pulled { .. } => "Pulled",
-        Message::News(_) => "News",
-        Message::IHave(_) => "IHave",
-        Message::Graft(_) => "Graft",
-        Message::Prune => "Prune",
-        Message::Presence(_) => "Presence",
-        Message::AskHeld(_) => "AskHeld",
-        Message::Held(_) => "Held",
     }
 }
 

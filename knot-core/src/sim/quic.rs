@@ -51,6 +51,7 @@ mod network;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 pub use network::{Datagram, Network, Trace, Weather};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
@@ -66,12 +67,10 @@ use crate::{
     clock::Millis,
     id::{Author, Id, ServerId},
     model::Server as ServerDocument,
-    net::{
-        self, Authority, KeyPair, Net, Socket,
-        identity::{Identity, Secret},
-    },
+    net::{self, Authority, KeyPair, Net, Socket, identity::Identity},
     replica::{CoreInput as Input, Driver, EditError, Replica},
     schema::Schema,
+    secrets::SealingKeyPair,
     store::{Store, sqlite::SqliteStore},
 };
 
@@ -151,9 +150,10 @@ impl Cluster {
             let identity = Identity {
                 cluster,
                 server: ServerId(uuid(&mut rng)),
-                key: KeyPair::from_seed(&random(&mut rng)).map_err(failed)?,
+                key: KeyPair::from_seed(&random(&mut rng)).map_err(failed)?.into(),
+                next: None,
+                sealing: sealing(random(&mut rng))?,
                 authority: authority().map_err(failed)?,
-                secret: Secret(random(&mut rng)),
             };
             let (identity, disk) = (Arc::new(identity), Disk::default());
             let address = address(at, 0);
@@ -389,6 +389,11 @@ fn uuid(rng: &mut StdRng) -> Uuid {
     let mut bytes = [0; 16];
     rng.fill_bytes(&mut bytes);
     Builder::from_random_bytes(bytes).into_uuid()
+}
+
+fn sealing(secret: [u8; 32]) -> Result<Arc<SealingKeyPair>, Failure> {
+    let text = BASE64_URL_SAFE_NO_PAD.encode(secret);
+    SealingKeyPair::from_base64(&text).map(Arc::new).map_err(failed)
 }
 
 fn failed(error: impl std::error::Error) -> Failure {

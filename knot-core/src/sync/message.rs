@@ -59,6 +59,27 @@ pub enum Message {
     Held(Vec<Heads>),
 }
 
+impl Message {
+    /// What sort of message it is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Root { .. } => "Root",
+            Self::Nodes(_) => "Nodes",
+            Self::Items(_) => "Items",
+            Self::Offer(_) => "Offer",
+            Self::Pull { .. } => "Pull",
+            Self::Pulled { .. } => "Pulled",
+            Self::News(_) => "News",
+            Self::IHave(_) => "IHave",
+            Self::Graft(_) => "Graft",
+            Self::Prune => "Prune",
+            Self::Presence(_) => "Presence",
+            Self::AskHeld(_) => "AskHeld",
+            Self::Held(_) => "Held",
+        }
+    }
+}
+
 /// An edit: its document, and the heads that the edit left.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Heads {

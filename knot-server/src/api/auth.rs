@@ -1,8 +1,9 @@
 //! Who somebody is: passwords, sessions, API tokens and sign-in links.
 //!
-//! Sessions, tokens and links are signed with the cluster's key, so every server takes them at once,
-//! without having heard of them. What ends one early is data: the user's grave or session counter, or
-//! the token's grave.
+//! Sessions, tokens and links are signed with a key of the cluster, so every server takes them at
+//! once, without having heard of them. What ends one early is data: the user's grave or session
+//! counter, the token's grave, or that of the key. A token outlives its key: once its document has
+//! arrived, that says what the token's text must be.
 
 mod keys;
 mod limit;
@@ -10,18 +11,21 @@ mod password;
 
 use std::time::Duration;
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use knot_core::{clock::Millis, id::Id, model, replica::Replica};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-pub use keys::Keys;
-use keys::Purpose;
+pub use keys::{Keys, NoKey};
+use keys::{Purpose, Signed};
 pub(crate) use limit::Limiter;
 pub use password::{PasswordError, Passwords};
 
 /// How long a session lives at most, cut off from everything.
 pub const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
-/// By how much the clocks of two servers may differ.
-const LEEWAY: Duration = Duration::from_secs(60);
+/// By how much the clocks of two servers may differ before one calls the other's sessions over too
+/// early. Nothing else follows from a clock: "sign out everywhere" counts, and graves bury.
+const LEEWAY: Duration = Duration::from_secs(5 * 60);
 /// What an API token begins with, so that people and scanners know one.
 const TOKEN_PREFIX: &str = "knot_";
 
@@ -66,7 +70,15 @@ impl Credential {
 }
 
 /// Begins a session: the value of its cookie.
-pub fn session(keys: &Keys, user: Id<model::User>, epoch: u64, now: Millis) -> String {
+///
+/// # Errors
+/// No session key has arrived here yet.
+pub fn session(
+    keys: &Keys,
+    user: Id<model::User>,
+    epoch: u64,
+    now: Millis,
+) -> Result<String, NoKey> {
     let mut payload = user.uuid().as_bytes().to_vec();
     payload.extend(epoch.to_be_bytes());
     payload.extend(now.plus(SESSION).0.to_be_bytes());
@@ -83,29 +95,56 @@ pub fn read_session(keys: &Keys, text: &str) -> Option<Credential> {
     Some(Credential::Session { user, epoch, until })
 }
 
-/// The text of an API token.
-pub fn api_token(keys: &Keys, token: Id<model::Token>, user: Id<model::User>) -> String {
-    let payload = [*token.uuid().as_bytes(), *user.uuid().as_bytes()].concat();
-    format!("{TOKEN_PREFIX}{}", keys.seal(Purpose::Token, &payload))
+/// A new API token's text, and the hash of it for its document.
+///
+/// # Errors
+/// No session key has arrived here yet.
+pub fn api_token(
+    keys: &Keys,
+    token: Id<model::Token>,
+    user: Id<model::User>,
+) -> Result<(String, String), NoKey> {
+    // The random part is what a server that is removed later cannot make up: it is in no document.
+    let random: [u8; 16] = rand::random();
+    let payload = [*token.uuid().as_bytes(), *user.uuid().as_bytes(), random].concat();
+    let text = format!("{TOKEN_PREFIX}{}", keys.seal(Purpose::Token, &payload)?);
+    let hash = hash_of(&text);
+    Ok((text, hash))
 }
 
-/// Reads the text of an API token.
-pub fn read_api_token(keys: &Keys, text: &str) -> Option<Credential> {
-    let payload: [u8; 32] =
-        keys.open(Purpose::Token, text.strip_prefix(TOKEN_PREFIX)?)?.try_into().ok()?;
+/// Reads the text of an API token: by its document where that has arrived, by its signature before.
+pub fn read_api_token(keys: &Keys, replica: &Replica, text: &str) -> Option<Credential> {
+    let signed = Signed::decode(text.strip_prefix(TOKEN_PREFIX)?)?;
+    let payload: [u8; 48] = signed.payload.clone().try_into().ok()?;
     let mut fields = Fields(&payload);
     let token = Id::from_uuid(Uuid::from_bytes(fields.take()?));
     let user = Id::from_uuid(Uuid::from_bytes(fields.take()?));
-    Some(Credential::Token { user, token })
+    let good = match replica.get::<model::Token>(token) {
+        Some(document) => document.user == user && document.hash == hash_of(text),
+        None => keys.is_right(Purpose::Token, &signed),
+    };
+    good.then_some(Credential::Token { user, token })
+}
+
+fn hash_of(text: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text))
 }
 
 /// The path of a page that signs a user in, for as long as `valid_for`: for whoever stands at a
 /// server's own machine, and for a user who has no password.
-pub fn sign_in_link(keys: &Keys, user: Id<model::User>, epoch: u64, valid_for: Duration) -> String {
+///
+/// # Errors
+/// No session key has arrived here yet.
+pub fn sign_in_link(
+    keys: &Keys,
+    user: Id<model::User>,
+    epoch: u64,
+    valid_for: Duration,
+) -> Result<String, NoKey> {
     let mut payload = user.uuid().as_bytes().to_vec();
     payload.extend(epoch.to_be_bytes());
     payload.extend(Millis::now().plus(valid_for).0.to_be_bytes());
-    format!("/sign-in/link?code={}", keys.seal(Purpose::Link, &payload))
+    Ok(format!("/sign-in/link?code={}", keys.seal(Purpose::Link, &payload)?))
 }
 
 /// Reads the code of a sign-in link: whose it is, if it is not over.
@@ -133,29 +172,51 @@ impl Fields<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use knot_core::{
+        id::{Author, ServerId},
+        replica::Service,
+        secrets::{Keyring, SealingKeyPair, SessionKeys},
+        store::memory::MemoryStore,
+    };
+
     use super::*;
 
-    #[test]
-    fn what_one_key_signed_for_one_purpose_is_nothing_else() {
-        let keys = Keys::new(&[7; 32]);
+    /// The keys of a cluster with one server.
+    async fn cluster() -> (Service, Replica, Keys) {
+        let me = ServerId(Uuid::now_v7());
+        let store = Box::new(MemoryStore::new());
+        let (service, replica) = Service::start(me, model::schema(), store).unwrap();
+        let keyring = Keyring::new(replica.clone(), Arc::new(SealingKeyPair::generate()));
+        keyring.add_key(Author::Server(me)).await.unwrap();
+        let sessions = SessionKeys::new(keyring);
+        sessions.add(Author::Server(me)).await.unwrap();
+        (service, replica, Keys::new(sessions))
+    }
+
+    #[tokio::test]
+    async fn what_one_key_signed_for_one_purpose_is_nothing_else() {
+        let ((_one, replica, keys), (_other, _, strangers)) = (cluster().await, cluster().await);
         let user = Id::from_uuid(Uuid::now_v7());
         let token = Id::from_uuid(Uuid::now_v7());
-        let text = api_token(&keys, token, user);
-        assert_eq!(read_api_token(&keys, &text), Some(Credential::Token { user, token }));
-        assert_eq!(read_api_token(&Keys::new(&[8; 32]), &text), None);
+        let (text, _) = api_token(&keys, token, user).unwrap();
+        let read = read_api_token(&keys, &replica, &text);
+        assert_eq!(read, Some(Credential::Token { user, token }));
+        assert_eq!(read_api_token(&strangers, &replica, &text), None);
         assert_eq!(read_session(&keys, text.strip_prefix(TOKEN_PREFIX).unwrap()), None);
 
         let now = Millis(1_000);
-        let text = session(&keys, user, 3, now);
+        let text = session(&keys, user, 3, now).unwrap();
         let until = now.plus(SESSION);
         assert_eq!(read_session(&keys, &text), Some(Credential::Session { user, epoch: 3, until }));
-        assert_eq!(read_api_token(&keys, &format!("{TOKEN_PREFIX}{text}")), None);
+        assert_eq!(read_api_token(&keys, &replica, &format!("{TOKEN_PREFIX}{text}")), None);
     }
 
-    #[test]
-    fn a_text_with_any_character_changed_is_refused() {
-        let keys = Keys::new(&[7; 32]);
-        let text = session(&keys, Id::default(), 0, Millis(0));
+    #[tokio::test]
+    async fn a_text_with_any_character_changed_is_refused() {
+        let (_service, _, keys) = cluster().await;
+        let text = session(&keys, Id::default(), 0, Millis(0)).unwrap();
         for at in 0..text.len() {
             let mut changed = text.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
@@ -164,5 +225,33 @@ mod tests {
         for text in ["", "knot_", "é", &text[1..]] {
             assert_eq!(read_session(&keys, text), None, "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn retired_keys_end_sessions_and_leave_tokens_whose_documents_are_here() {
+        let (_service, replica, keys) = cluster().await;
+        let author = Author::Server(replica.me());
+        let (user, now) = (Id::from_uuid(Uuid::now_v7()), Millis::now());
+        let (known, unknown) = (Id::from_uuid(Uuid::now_v7()), Id::from_uuid(Uuid::now_v7()));
+        let (text, hash) = api_token(&keys, known, user).unwrap();
+        let put = replica.put::<model::Token, _>(known, author, move |token| {
+            token.set(model::Token::user, user);
+            token.set(model::Token::hash, hash);
+            Ok(())
+        });
+        put.await.unwrap();
+        let (elsewhere, _) = api_token(&keys, unknown, user).unwrap();
+        // Whoever has the key and reads the documents can sign this, and it is good for nothing.
+        let (forged, _) = api_token(&keys, known, user).unwrap();
+        let before = session(&keys, user, 0, now).unwrap();
+        assert!(read_session(&keys, &before).is_some());
+        assert!(read_api_token(&keys, &replica, &elsewhere).is_some());
+
+        assert_eq!(keys.sessions().replace_all(author).await.unwrap(), 1);
+        assert_eq!(read_session(&keys, &before), None);
+        assert_eq!(read_api_token(&keys, &replica, &elsewhere), None);
+        assert_eq!(read_api_token(&keys, &replica, &forged), None);
+        assert!(read_api_token(&keys, &replica, &text).is_some());
+        assert!(read_session(&keys, &session(&keys, user, 0, now).unwrap()).is_some());
     }
 }

@@ -59,9 +59,10 @@ impl Caller {
     /// The caller of a request that has a credential, with nothing else checked.
     pub(super) fn identify(app: &App, headers: &HeaderMap) -> Result<Self, Problem> {
         let (credential, what) = match headers.get(header::AUTHORIZATION) {
-            Some(value) => {
-                (bearer(value).and_then(|text| auth::read_api_token(&app.keys, text)), "API token")
-            }
+            Some(value) => (
+                bearer(value).and_then(|text| auth::read_api_token(&app.keys, &app.replica, text)),
+                "API token",
+            ),
             None => {
                 let text = cookie(headers, SESSION_COOKIE).ok_or_else(|| {
                     Problem::new(

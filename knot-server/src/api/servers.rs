@@ -6,6 +6,7 @@ use knot_core::{
     model::{self, ServerStatus},
     names::Names,
     replica::Doc,
+    secrets,
 };
 
 use super::{
@@ -78,7 +79,8 @@ pub(super) async fn delete(
             "a server does not remove itself: ask another server of the cluster to remove this one",
         ));
     }
-    app.replica.delete(server.id(), caller.author()).await?;
+    // It could open what was sealed so far; from now on there is a data key that it does not have.
+    secrets::remove_server(app.keys.sessions(), server.id(), false, caller.author()).await?;
     tracing::warn!(server = %server.id(), name = server.name, user = %caller.user, "server removed");
     Ok(caller.answer(StatusCode::NO_CONTENT, &of_dead(server.id().into())))
 }

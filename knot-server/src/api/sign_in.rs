@@ -8,12 +8,13 @@ use axum::{
 };
 use knot_core::{
     clock::Millis,
-    id::Author,
+    id::{Author, Id},
     model,
     replica::{Doc, Token},
 };
 use serde::Deserialize;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{
     app::App,
@@ -79,7 +80,7 @@ pub(super) async fn sign_in(
     let shown = of_read(&user);
     match token_name {
         Some(token_name) => with_token(&app, &user, token_name, shown).await,
-        None => Ok(with_session(&app, &user, &shown)),
+        None => with_session(&app, &user, &shown),
     }
 }
 
@@ -100,31 +101,36 @@ async fn with_token(
     name: String,
     mut shown: Token,
 ) -> Result<Response, Problem> {
-    let id = user.id();
+    let (id, token) = (user.id(), Id::from_uuid(Uuid::now_v7()));
+    let (text, hash) = auth::api_token(&app.keys, token, id).map_err(no_key)?;
     let committed = app
         .replica
-        .create::<model::Token, _>(Author::User(id.uuid()), move |edit| {
+        .put::<model::Token, _>(token, Author::User(id.uuid()), move |edit| {
             edit.set(model::Token::name, name);
             edit.set(model::Token::user, id);
+            edit.set(model::Token::hash, hash);
             edit.set(model::Token::created, Millis::now());
             Ok(())
         })
         .await?;
     shown.extend(&committed.token());
-    let token = auth::api_token(&app.keys, committed.id, id);
-    let body = SignedIn { user: shown_user(user), token: Some(token) };
+    let body = SignedIn { user: shown_user(user), token: Some(text) };
     Ok(Answer::new(Json(body), &Token::new(), &shown, None).into_response())
 }
 
-fn with_session(app: &App, user: &Doc<model::User>, shown: &Token) -> Response {
-    let session = auth::session(&app.keys, user.id(), user.epoch, Millis::now());
+fn no_key(error: auth::NoKey) -> Problem {
+    Problem { retry_after: Some(5), ..Problem::new(Code::Busy, error.to_string()) }
+}
+
+fn with_session(app: &App, user: &Doc<model::User>, shown: &Token) -> Result<Response, Problem> {
+    let session = auth::session(&app.keys, user.id(), user.epoch, Millis::now()).map_err(no_key)?;
     let body = SignedIn { user: shown_user(user), token: None };
     let answer = Answer::new(Json(body), &Token::new(), shown, Some(app.https));
     let mut response = answer.into_response();
     if let Some(cookie) = session_cookie(Some(&session), app.https) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
-    response
+    Ok(response)
 }
 
 fn shown_user(user: &Doc<model::User>) -> User {
@@ -176,7 +182,10 @@ pub(super) async fn link(State(app): State<App>, Query(link): Query<LinkCode>) -
         );
     };
     tracing::info!(user = %user.id(), "signed in by a link");
-    let session = auth::session(&app.keys, user.id(), user.epoch, Millis::now());
+    let session = match auth::session(&app.keys, user.id(), user.epoch, Millis::now()) {
+        Ok(session) => session,
+        Err(error) => return no_key(error).into_response(),
+    };
     let mut response = Redirect::to("/").into_response();
     let headers = response.headers_mut();
     if let Some(cookie) = session_cookie(Some(&session), app.https) {

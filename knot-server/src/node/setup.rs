@@ -11,6 +11,7 @@ use knot_core::{
         join::{self, JoinToken, Newcomer},
     },
     replica::{EditError, Replica},
+    secrets::{Keyring, SessionKeys},
     store,
 };
 
@@ -121,18 +122,22 @@ async fn found(
     password: &str,
 ) -> Result<(), InitError> {
     let author = Author::Server(identity.server);
-    let key = identity.key.public();
+    let (key, sealing) = (identity.key.public(), identity.sealing.public());
     let Config { name, zone, quic_advertise, http_url, .. } = config.clone();
     let own = Id::<Server>::from_uuid(identity.server.0);
     let put = replica.put(own, author, move |server| {
         server.set(Server::name, name);
         server.set(Server::zone, zone);
         server.set(Server::key, Some(key));
+        server.put(Server::sealing, &key, sealing);
         server.set(Server::quic, quic_advertise);
         server.set(Server::http, http_url);
         Ok(())
     });
     put.await?;
+    let keyring = Keyring::new(replica.clone(), Arc::clone(&identity.sealing));
+    keyring.add_key(author).await?;
+    SessionKeys::new(keyring).add(author).await?;
     let shell = "A shell on the server's own machine";
     sample(replica, author, "shell", shell, Platform::Local, "").await?;
     if config.docker && docker_answers(config, identity).await {

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use knot_core::{
+    clock::Millis,
     id::{Author, Id},
     model,
+    secrets::remove_server,
 };
 use knot_server::{api::auth, users};
 use reqwest::{Method, StatusCode, header};
 use serde_json::json;
 
-use crate::world::{Client, PASSWORD, Server, answer, http, world};
+use crate::world::{Client, PASSWORD, Server, answer, http, level, link, until, world};
 
 /// A browser that is signed in: the values of its cookies, and a request with them.
 async fn browser(server: &Server) -> (String, Client) {
@@ -166,9 +168,9 @@ async fn signing_out_takes_the_cookies_away() {
 async fn a_sign_in_link_begins_a_session_until_it_is_over() {
     let server = world().await;
     let user = users::find(&server.replica, "root").unwrap();
-    let keys = auth::Keys::new(&[42; 32]);
+    let keys = server.app.keys.clone();
     let http = http();
-    let link = auth::sign_in_link(&keys, user.id(), user.epoch, Duration::from_secs(60));
+    let link = auth::sign_in_link(&keys, user.id(), user.epoch, Duration::from_secs(60)).unwrap();
     let answered = answer(http.get(server.url(&link))).await;
     assert_eq!(answered.status, StatusCode::SEE_OTHER);
     assert_eq!(answered.headers[header::LOCATION], "/");
@@ -177,12 +179,8 @@ async fn a_sign_in_link_begins_a_session_until_it_is_over() {
     assert_eq!(me["name"], "root");
 
     for link in [
-        auth::sign_in_link(
-            &auth::Keys::new(&[0; 32]),
-            user.id(),
-            user.epoch,
-            Duration::from_secs(60),
-        ),
+        auth::sign_in_link(&world().await.app.keys, user.id(), user.epoch, Duration::from_secs(60))
+            .unwrap(),
         "/sign-in/link?code=x".to_owned(),
     ] {
         let refused = answer(http.get(server.url(&link))).await;
@@ -200,4 +198,61 @@ async fn the_first_admin_is_made_once() {
     server.root().await.get("/me").await.ok();
     assert!(users::ensure_admin(&server.replica, "a b", PASSWORD).await.is_err());
     assert!(users::ensure_admin(&server.replica, "short", "short").await.is_err());
+}
+
+/// `session-skew`: alpha's clock is 5 minutes fast; "sign out everywhere" at beta.
+#[tokio::test]
+async fn session_skew() {
+    let (alpha, beta) = (world().await, crate::world::server("beta", &[]).await);
+    let _linked = link(&alpha, &beta).await;
+    level(&alpha, &beta).await;
+    let user = users::find(&alpha.replica, "root").unwrap();
+    let (now, fast) = (Millis::now(), Millis::now().plus(Duration::from_secs(300)));
+    let begun = |server: &Server, now| {
+        let text = auth::session(&server.app.keys, user.id(), user.epoch, now).unwrap();
+        auth::read_session(&server.app.keys, &text).unwrap()
+    };
+    let (at_alpha, at_beta) = (begun(&alpha, fast), begun(&beta, now));
+    // Fresh sessions are good at both, and one is good for its time at the server that is fast.
+    for session in [&at_alpha, &at_beta] {
+        assert!(session.holds(&alpha.replica, fast) && session.holds(&beta.replica, now));
+    }
+    assert!(at_beta.holds(&alpha.replica, fast.plus(auth::SESSION)));
+    assert!(!at_beta.holds(&alpha.replica, fast.plus(auth::SESSION).plus(Duration::from_secs(60))));
+
+    let author = Author::Server(beta.replica.me());
+    users::sign_out_everywhere(&beta.replica, user.id(), author).await.unwrap();
+    until(&alpha.replica, || alpha.replica.get(user.id()).is_some_and(|user| user.epoch == 1))
+        .await;
+    for session in [&at_alpha, &at_beta] {
+        assert!(!session.holds(&alpha.replica, fast) && !session.holds(&beta.replica, now));
+    }
+    let user = users::find(&alpha.replica, "root").unwrap();
+    let again = auth::session(&alpha.app.keys, user.id(), user.epoch, fast).unwrap();
+    let again = auth::read_session(&alpha.app.keys, &again).unwrap();
+    assert!(again.holds(&beta.replica, now));
+}
+
+/// `stolen-session`, as far as a request goes: the removed server had the session key.
+#[tokio::test]
+async fn what_a_stolen_server_signs_is_refused_once_that_has_been_heard() {
+    let (alpha, beta) = (world().await, crate::world::server("beta", &[]).await);
+    let _linked = link(&alpha, &beta).await;
+    level(&alpha, &beta).await;
+    let user = users::find(&alpha.replica, "root").unwrap();
+    let forged = auth::session(&beta.app.keys, user.id(), user.epoch, Millis::now()).unwrap();
+    let token = alpha.root().await;
+    let with = async |session: &str| {
+        let request = alpha.stranger().request(Method::GET, "/me");
+        answer(request.header(header::COOKIE, format!("knot_session={session}"))).await
+    };
+    with(&forged).await.ok();
+    let stolen = Id::from_uuid(beta.replica.me().0);
+    let author = Author::Server(alpha.replica.me());
+    remove_server(alpha.app.keys.sessions(), stolen, true, author).await.unwrap();
+    with(&forged).await.problem("not_signed_in");
+    // An API token whose document is there goes on; and everybody can sign in again.
+    token.get("/me").await.ok();
+    let (cookies, client) = browser(&alpha).await;
+    answer(client.request(Method::GET, "/me").header(header::COOKIE, cookies)).await.ok();
 }

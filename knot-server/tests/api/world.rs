@@ -13,6 +13,7 @@ use knot_core::{
     id::{Author, Id, ServerId},
     model::{self, ServerStatus, Space, SpaceStatus, Template, User},
     replica::{Link, Outbox, Replica, Service},
+    secrets::{Keyring, SealingKeyPair, SessionKeys},
     store::sqlite::SqliteStore,
     sync::Message,
     wire,
@@ -80,7 +81,7 @@ pub(crate) async fn server(name: &str, platforms: &[&str]) -> Server {
     let drain = CancellationToken::new();
     let app = App::new(Parts {
         replica: replica.clone(),
-        keys: Keys::new(&[42; 32]),
+        keys: keys(&replica).await,
         name: name.to_owned(),
         https: false,
         reach: agents.clone(),
@@ -102,6 +103,18 @@ pub(crate) async fn server(name: &str, platforms: &[&str]) -> Server {
         _service: service,
         _folder: folder,
     }
+}
+
+/// A data key and a session key of this server's. Servers of one test share a sealing key, as if each
+/// had wrapped its data keys for the others.
+async fn keys(replica: &Replica) -> Keys {
+    let author = Author::Server(replica.me());
+    let sealing = SealingKeyPair::from_base64(&format!("{}E", "A".repeat(42))).unwrap();
+    let keyring = Keyring::new(replica.clone(), Arc::new(sealing));
+    keyring.add_key(author).await.unwrap();
+    let sessions = SessionKeys::new(keyring);
+    sessions.add(author).await.unwrap();
+    Keys::new(sessions)
 }
 
 impl Server {

@@ -1,15 +1,21 @@
 //! Texts that only a server of this cluster can have written.
 
-use std::fmt;
-
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use knot_core::{
+    id::Id,
+    model::SessionKey,
+    secrets::{Keyring, SessionKeys, SigningKey},
+};
 use sha2::Sha256;
+use uuid::Uuid;
 
 /// The longest text that is looked at, in bytes.
 const MAX_TEXT: usize = 256;
 /// The length of a signature, in bytes.
 const SIGNATURE: usize = 32;
+/// The length of a session key's id, in bytes.
+const KEY: usize = 16;
 
 /// What a text is for. Each has its own space of signatures: a text for one is none for another.
 #[derive(Clone, Copy, Debug)]
@@ -29,41 +35,78 @@ impl Purpose {
     }
 }
 
-/// The cluster's signing key.
-#[derive(Clone)]
-pub struct Keys(Hmac<Sha256>);
+/// Nothing can be signed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this server has not received the cluster's session keys yet: try again in a moment, or through \
+     another server"
+)]
+pub struct NoKey;
 
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Keys")
-    }
+/// The cluster's signing keys: the newest signs, any that lives is taken.
+#[derive(Clone, Debug)]
+pub struct Keys(SessionKeys);
+
+/// A text taken apart, its signature not looked at.
+pub(super) struct Signed {
+    pub(super) payload: Vec<u8>,
+    key: Id<SessionKey>,
+    signature: [u8; SIGNATURE],
 }
 
 impl Keys {
-    /// Signs and reads with this key, the same on every server of the cluster.
-    pub fn new(key: &[u8; 32]) -> Self {
-        // HMAC fills a shorter key up with zeros.
-        let mut block = [0; 64];
-        block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
-        Self(Hmac::new(&block.into()))
+    /// Signs and reads with the session keys of this cluster.
+    pub fn new(sessions: SessionKeys) -> Self {
+        Self(sessions)
     }
 
-    /// The payload and its signature, as text for a header or an address.
-    pub(super) fn seal(&self, purpose: Purpose, payload: &[u8]) -> String {
-        let mac = self.0.clone().chain_update(purpose.tag()).chain_update(payload);
-        let signature = mac.finalize().into_bytes();
-        BASE64_URL_SAFE_NO_PAD.encode([payload, signature.as_slice()].concat())
+    /// The session keys.
+    pub fn sessions(&self) -> &SessionKeys {
+        &self.0
     }
 
-    /// The payload, if the text was sealed with this key for this purpose.
+    /// What this server opens and seals secrets with.
+    pub fn keyring(&self) -> &Keyring {
+        self.0.keyring()
+    }
+
+    /// The payload, the id of the newest key, and its signature, as text for a header or an address.
+    pub(super) fn seal(&self, purpose: Purpose, payload: &[u8]) -> Result<String, NoKey> {
+        let key = self.0.newest().ok_or(NoKey)?;
+        let signature = mac(&key, purpose, payload).finalize().into_bytes();
+        let id = key.id.uuid();
+        Ok(BASE64_URL_SAFE_NO_PAD.encode([payload, id.as_bytes(), &signature].concat()))
+    }
+
+    /// The payload, if the text was sealed for this purpose with a key that lives.
     pub(super) fn open(&self, purpose: Purpose, text: &str) -> Option<Vec<u8>> {
+        let signed = Signed::decode(text)?;
+        self.is_right(purpose, &signed).then_some(signed.payload)
+    }
+
+    /// Whether a key that lives has signed this.
+    pub(super) fn is_right(&self, purpose: Purpose, signed: &Signed) -> bool {
+        let Some(key) = self.0.living(signed.key) else { return false };
+        mac(&key, purpose, &signed.payload).verify_slice(&signed.signature).is_ok()
+    }
+}
+
+impl Signed {
+    pub(super) fn decode(text: &str) -> Option<Self> {
         if text.len() > MAX_TEXT {
             return None;
         }
-        let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-        let signature = bytes.split_off(bytes.len().checked_sub(SIGNATURE)?);
-        let mac = self.0.clone().chain_update(purpose.tag()).chain_update(&bytes);
-        mac.verify_slice(&signature).ok()?;
-        Some(bytes)
+        let mut payload = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+        let signature = payload.split_off(payload.len().checked_sub(SIGNATURE)?);
+        let key = payload.split_off(payload.len().checked_sub(KEY)?);
+        let key = Id::from_uuid(Uuid::from_slice(&key).ok()?);
+        Some(Self { payload, key, signature: signature.try_into().ok()? })
     }
+}
+
+fn mac(key: &SigningKey, purpose: Purpose, payload: &[u8]) -> Hmac<Sha256> {
+    // HMAC fills a shorter key up with zeros.
+    let mut block = [0; 64];
+    block.iter_mut().zip(key.secret.expose()).for_each(|(to, from)| *to = *from);
+    Hmac::new(&block.into()).chain_update(purpose.tag()).chain_update(payload)
 }
