@@ -12,11 +12,12 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use knot_core::{
     agent,
+    clock::Millis,
     id::{Author, Id, ServerId},
     membership,
     model::{self, Server, Template},
     net::{
-        self, KeyPair, Net,
+        self, KeyPair, Net, PublicKey,
         identity::Identity,
         join::{self, JoinToken, Newcomer},
         tls::{self, Accept, Verdict},
@@ -371,6 +372,8 @@ struct Hello {
     server: ServerId,
     run: u64,
     process: uuid::Uuid,
+    accepts: Vec<PublicKey>,
+    now: Millis,
 }
 
 /// A link to a node by one who has a server's key, and is no server.
@@ -387,7 +390,13 @@ async fn impersonate(identity: &Identity, node: &Node) -> Impersonator {
     let config = tls::client_config(&identity.key, chain, accept, b"knot-peer/1").unwrap();
     let connection = endpoint.connect_with(config, node.address, "knot").unwrap().await.unwrap();
     let (mut send, mut receive) = connection.open_bi().await.unwrap();
-    let hello = Hello { server: identity.server, run: u64::MAX, process: uuid::Uuid::new_v4() };
+    let hello = Hello {
+        server: identity.server,
+        run: u64::MAX,
+        process: uuid::Uuid::new_v4(),
+        accepts: Vec::new(),
+        now: Millis::now(),
+    };
     wire::write_frame(&mut send, &hello, wire::MAX_STRANGER_FRAME).await.unwrap();
     let _: Option<Hello> = wire::read_frame(&mut receive, wire::MAX_STRANGER_FRAME).await.unwrap();
     eventually("the link is there", || async {

@@ -168,7 +168,12 @@ fn a_server_that_vanishes_comes_back_with_what_it_had_written() {
             world.edits(40, &[0, 1], 3 * SECOND).await;
             world.cluster.start_again(2).unwrap();
             world.settle().await;
-            assert_eq!(world.links(2), 2);
+            let linked = async {
+                while world.links(2) < 2 {
+                    sleep(SECOND / 10).await;
+                }
+            };
+            tokio::time::timeout(5 * SECOND, linked).await.unwrap();
             (world.cluster.now(), ())
         });
     }

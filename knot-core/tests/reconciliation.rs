@@ -146,6 +146,13 @@ fn reconcile(mut sides: [Side; 2]) -> (Cost, [Side; 2]) {
         }
         now += Duration::from_millis(100);
         for at in 0..2 {
+            // What membership's probes bring once a second.
+            if now.as_millis() % 1_000 < 100 {
+                let root = sides[1 - at].engine.root();
+                let root = Message::Root { count: root.count, sum: root.sum() };
+                let heard = sides[at].engine.handle(now, Input::Message(ids[1 - at], root));
+                send(&mut cost, &mut queue, now, &mut sides, at, heard);
+            }
             let outputs = sides[at].engine.handle(now, Input::Tick);
             send(&mut cost, &mut queue, now, &mut sides, at, outputs);
         }
