@@ -24,11 +24,17 @@ use uuid::Uuid;
 
 use crate::{
     Outcome,
+    etcd::Etcd,
     figures::{Times, print_ratio},
+    usage,
 };
 
 const EDITS: usize = 1_000;
 const DOCUMENTS: usize = 64;
+const WRITERS: usize = 64;
+const BURST: usize = 20_000;
+/// How long nothing is done.
+const IDLE: Duration = Duration::from_secs(10);
 /// Longer than anything that is still worth measuring.
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -46,10 +52,14 @@ pub(crate) async fn measure() -> Outcome<()> {
     let two = join(&one, "two").await?;
     let three = join(&one, "three").await?;
     linked(&[&one, &two, &three]).await?;
+    let mut etcd = Etcd::start().await?;
 
+    println!("Three replicas over QUIC on loopback, each with a database on the same disk");
     let mut watches =
         [two.replica.watch(&[Template::KIND]), three.replica.watch(&[Template::KIND])];
-    let (mut acknowledged, mut seen) = (Times::default(), Times::default());
+    let (mut acknowledged, mut seen, mut put) =
+        (Times::default(), Times::default(), Times::default());
+    let before = one.net.reach().traffic();
     for n in 0..EDITS {
         let id = Id::from_uuid(Uuid::from_u128(u128::try_from(n % DOCUMENTS)?));
         let text = format!("edit {n}");
@@ -65,19 +75,92 @@ pub(crate) async fn measure() -> Outcome<()> {
         })
         .await?;
         seen.add(began);
+        if let Some(etcd) = &mut etcd {
+            let began = Instant::now();
+            etcd.put(n % DOCUMENTS, &text).await?;
+            put.add(began);
+        }
     }
-    println!("\nThree replicas over QUIC on loopback, each with a database on the same disk");
-    acknowledged.print("edit, until it is durable where it was made");
-    seen.print("edit, until it is durable and seen at both others");
+    let sent = one.net.reach().traffic().sent - before.sent;
+    acknowledged.print("  edit, until it is durable where it was made");
+    seen.print("  edit, until watchers at both others read it");
     print_ratio(
-        "  seen everywhere / durable at home, medians",
+        "    seen everywhere / durable at home, medians",
         seen.median(),
         acknowledged.median(),
     );
+    let each = sent / u64::try_from(2 * EDITS)?;
+    println!("{:58} {each} bytes", "    sent by its server, for each edit and receiver");
+    if etcd.is_some() {
+        put.print("  put into a cluster of three etcd servers, in turns with them");
+        print_ratio("    edit seen everywhere / etcd's put, medians", seen.median(), put.median());
+    }
+    drop(etcd);
+    burst(&[&one, &two, &three]).await?;
+    idle(&[&one, &two, &three]).await?;
     for node in [one, two, three] {
         node.services.0.stop().await;
         node.services.1.stop().await;
     }
+    Ok(())
+}
+
+/// Many writers at one server, until all three have everything.
+async fn burst(nodes: &[&Node; 3]) -> Outcome<()> {
+    let began = Instant::now();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let replica = nodes[0].replica.clone();
+        let author = Author::Server(nodes[0].identity.server);
+        writers.spawn(async move {
+            let id = Id::<Template>::from_uuid(Uuid::from_u128(u128::try_from(writer)?));
+            for n in 0..BURST / WRITERS {
+                let edit = move |template: &mut Edit<'_, Template>| {
+                    template.set(Template::description, format!("burst {n}"));
+                    Ok(())
+                };
+                replica.put(id, author, edit).await?;
+            }
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+        });
+    }
+    while let Some(done) = writers.join_next().await {
+        done??;
+    }
+    let acknowledged = began.elapsed();
+    let root = nodes[0].replica.root();
+    timeout(BOUND, async {
+        while nodes.iter().any(|node| node.replica.root() != root) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await?;
+    let rate =
+        |time: Duration| f64::from(u32::try_from(BURST).unwrap_or(u32::MAX)) / time.as_secs_f64();
+    println!(
+        "{:58} {:.0} a second acknowledged, {:.0} until all three have them",
+        format!("  {BURST} edits, {WRITERS} writers at one of three servers"),
+        rate(acknowledged),
+        rate(began.elapsed())
+    );
+    Ok(())
+}
+
+/// What three servers do that have nothing to do.
+async fn idle(nodes: &[&Node; 3]) -> Outcome<()> {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let traffic = || nodes.iter().map(|node| node.net.reach().traffic().sent).sum::<u64>();
+    let (used, sent, began) = (usage::processor()?, traffic(), Instant::now());
+    tokio::time::sleep(IDLE).await;
+    let seconds = began.elapsed().as_secs_f64();
+    let used = (usage::processor()? - used).as_secs_f64() / seconds / 3.0;
+    let sent = (traffic() - sent) as f64 / seconds / 3.0;
+    println!(
+        "{:58} {:.2} % of a core, {sent:.0} bytes a second sent, {} resident for all three",
+        "  idle, each server",
+        used * 100.0,
+        usage::megabytes(usage::resident()?)
+    );
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! One replica on a disk, beside a bare SQLite database on the same disk.
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use knot_core::{
     clock::Millis,
@@ -17,10 +20,13 @@ use uuid::Uuid;
 use crate::{
     Outcome,
     figures::{Times, print_ratio, shown},
+    usage,
 };
 
 /// What is compared takes turns, so that a disk that is slow for a while is slow for both.
-const TURNS: usize = 1_000;
+const TURNS: usize = 40;
+/// How often each is done in its turn, one after the other.
+const TURN: usize = 25;
 const ROUNDS: usize = 50;
 const DOCUMENTS: u128 = 64;
 const WRITERS: u128 = 64;
@@ -38,21 +44,38 @@ pub(crate) async fn measure() -> Outcome<()> {
     println!("  a change has {} bytes; the bare row has as many", bare.change.len());
     let (mut inserts, mut edits) = (Times::default(), Times::default());
     let (mut more_inserts, mut creates) = (Times::default(), Times::default());
-    for n in 0..TURNS {
-        bare.insert(&mut inserts)?;
-        let began = Instant::now();
-        describe(&replica, u128::try_from(n)? % DOCUMENTS, format!("edit {n}")).await?;
-        edits.add(began);
-        bare.insert(&mut more_inserts)?;
-        let began = Instant::now();
-        create_space(&replica, n).await?;
-        creates.add(began);
+    let mut processor = Duration::ZERO;
+    for turn in 0..TURNS {
+        let numbers = turn * TURN..(turn + 1) * TURN;
+        for _ in numbers.clone() {
+            bare.insert(&mut inserts)?;
+        }
+        for n in numbers.clone() {
+            let began = Instant::now();
+            describe(&replica, u128::try_from(n)? % DOCUMENTS, format!("edit {n}")).await?;
+            edits.add(began);
+        }
+        for _ in numbers.clone() {
+            bare.insert(&mut more_inserts)?;
+        }
+        let used = usage::processor()?;
+        for n in numbers {
+            let began = Instant::now();
+            create_space(&replica, n).await?;
+            creates.add(began);
+        }
+        processor += usage::processor()? - used;
     }
     inserts.print("bare insert");
     edits.print("durable edit of one field, one after the other");
     print_ratio("  edit / bare insert, medians", edits.median(), inserts.median());
     creates.print("create of a Space, one after the other");
     print_ratio("  create / bare insert, medians", creates.median(), more_inserts.median());
+    println!(
+        "{:58} {}",
+        "  processor time of a create, all threads",
+        shown(processor / u32::try_from(TURNS * TURN)?)
+    );
     concurrent(&replica).await?;
     service.stop().await;
     Ok(())

@@ -6,6 +6,7 @@
 
 mod catch_up;
 mod cluster;
+mod etcd;
 mod figures;
 mod gossip;
 mod history;

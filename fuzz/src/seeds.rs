@@ -41,6 +41,7 @@ pub fn write(corpus: &Path) -> io::Result<()> {
         ("join_token", join_tokens()),
         ("membership", datagrams()),
         ("message", messages()),
+        ("stored", stored()),
     ] {
         let folder = corpus.join(target);
         fs::create_dir_all(&folder)?;
@@ -108,6 +109,24 @@ fn histories() -> Vec<Vec<u8>> {
     .iter()
     .map(|changes| input_of(changes))
     .collect()
+}
+
+/// What is kept of layers at rest, and changes above them; and single rows.
+fn stored() -> Vec<Vec<u8>> {
+    let mut document = Document::new(Layering { full: 2, loose: 1 });
+    let mut seeds = Vec::new();
+    for n in 0..5_i64 {
+        let change = edit(&mut document, 3, &[("memory", Scalar::Int(n)), ("name", text("rest"))]);
+        let Some((_, base)) = document.compact().base else { continue };
+        let length = u16::try_from(base.len()).expect("a seed is small").to_le_bytes();
+        seeds.push([&length[..], &base, &input_of(&[change])].concat());
+    }
+    let grave = Grave { doc: DOC, by: AUTHOR, at: Millis(1) };
+    let schema = knot_core::model::schema();
+    seeds.push(encoded(&grave));
+    seeds.push(encoded(&document.view(DOC.kind, &schema)));
+    seeds.push(encoded(&document.heads()));
+    seeds
 }
 
 fn messages() -> Vec<Vec<u8>> {

@@ -209,8 +209,8 @@ impl Document {
         let message = message::write(author, number, &below);
         self.grown |= !self.layers.contains_key(&number);
         let layer = self.layers.entry(number).or_default();
-        let written = layer.write(puts, message, time, actor).and_then(|bytes| {
-            let checked = wall::inspect(&bytes).map_err(|_| EditError::Failed);
+        let written = layer.write(puts, message, time, actor).and_then(|change| {
+            let checked = Checked::own(change).map_err(|_| EditError::Failed);
             checked.inspect_err(|_| layer.take_back())
         });
         let checked = match written {

@@ -40,7 +40,7 @@ pub use agents::{AgentPresence, Agents, OpenError};
 #[cfg(feature = "net")]
 pub use keys::{Authority, KeyPair};
 #[cfg(all(feature = "net", feature = "replica"))]
-pub use links::{Links, Reach, SKEW};
+pub use links::{Links, Reach, SKEW, Traffic};
 pub use public_key::PublicKey;
 #[cfg(all(feature = "net", feature = "replica"))]
 pub use service::{Error, Net, Service, Standing, bind, server_addresses};

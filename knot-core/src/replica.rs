@@ -113,7 +113,7 @@ pub struct Doc<E> {
 
 impl<E: Entity> Doc<E> {
     fn new(id: Id<E>, entry: Entry) -> Option<Self> {
-        let value = Arc::downcast(entry.value.clone()?).ok()?;
+        let value = entry.read()?;
         Some(Self { id, value, entry })
     }
 
@@ -558,7 +558,7 @@ where
     F: FnOnce(&mut Edit<'_, E>) -> Result<(), EditError> + Send + 'static,
 {
     Box::new(move |entry: Option<&Entry>| {
-        let current = entry.and_then(|entry| entry.value.clone()?.downcast::<E>().ok());
+        let current = entry.and_then(Entry::read::<E>);
         let current = current.unwrap_or_default();
         let mut puts = Edit::new(&*current);
         edit(&mut puts)?;

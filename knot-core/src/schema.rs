@@ -8,7 +8,7 @@
 mod edit;
 mod value;
 
-use std::{any::Any, collections::BTreeMap, fmt, marker::PhantomData, sync::Arc};
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 pub use edit::Edit;
 pub(crate) use value::by_text;
@@ -95,7 +95,6 @@ pub struct Schema {
 struct KindSchema {
     version: u32,
     rules: Vec<(&'static str, Rule)>,
-    read: fn(&Fields) -> Arc<dyn Any + Send + Sync>,
 }
 
 impl Schema {
@@ -107,8 +106,7 @@ impl Schema {
     /// Knows `E` too.
     #[must_use]
     pub fn with<E: Entity>(mut self) -> Self {
-        let read = |fields: &Fields| Arc::new(E::read(fields)) as Arc<dyn Any + Send + Sync>;
-        let kind = KindSchema { version: E::VERSION, rules: E::rules(), read };
+        let kind = KindSchema { version: E::VERSION, rules: E::rules() };
         self.kinds.insert(E::KIND, kind);
         self
     }
@@ -127,9 +125,9 @@ impl Schema {
             .map_or(Rule::Register, |(_, rule)| *rule)
     }
 
-    /// The typed value of a document's fields; `None` for an unknown kind.
-    pub(crate) fn read(&self, kind: Kind, fields: &Fields) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.kinds.get(&kind).map(|kind| (kind.read)(fields))
+    /// Whether documents of this kind have a type here.
+    pub(crate) fn knows(&self, kind: Kind) -> bool {
+        self.kinds.contains_key(&kind)
     }
 }
 

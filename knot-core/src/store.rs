@@ -3,7 +3,7 @@
 pub mod memory;
 pub mod sqlite;
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ pub struct StoredDocument {
     /// The heads of its held changes.
     pub heads: Vec<ChangeHash>,
     /// What was read of it with those heads; `None` where that is not known any more.
-    pub view: Option<View>,
+    pub view: Option<Arc<View>>,
     /// The number of the declaration that the view was made by.
     pub schema: u32,
 }

@@ -339,7 +339,7 @@ impl Layer {
         message: String,
         time: Millis,
         actor: impl FnOnce() -> [u8; 16],
-    ) -> Result<Bytes, EditError> {
+    ) -> Result<Change, EditError> {
         let actor = self.actor.get_or_insert_with(|| ActorId::from(actor())).clone();
         let automerge = &mut self.automerge;
         let commit = AssertUnwindSafe(|| {
@@ -360,7 +360,7 @@ impl Layer {
             Ok::<_, automerge::AutomergeError>(automerge.get_last_local_change())
         });
         match catch_unwind(commit) {
-            Ok(Ok(Some(change))) => Ok(Bytes::copy_from_slice(change.raw_bytes())),
+            Ok(Ok(Some(change))) => Ok(change),
             failed => {
                 self.actor = None;
                 self.restore();

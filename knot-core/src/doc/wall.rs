@@ -89,6 +89,17 @@ impl Checked {
         Some(Self::of(change, operations, Bytes::new()))
     }
 
+    /// A change that automerge has just made here, held to the limits that it meets elsewhere.
+    pub(super) fn own(change: Change) -> Result<Self, Malformed> {
+        let bytes = Bytes::copy_from_slice(change.raw_bytes());
+        if bytes.len() > MAX_CHANGE {
+            return Err(Malformed::TooLong(bytes.len()));
+        }
+        within_limits(&change)?;
+        let operations = operations(&change)?;
+        Ok(Self::of(change, operations, bytes))
+    }
+
     fn of(change: Change, operations: Vec<Operation>, bytes: Bytes) -> Self {
         let said = message::read(change.message());
         let deps = change.deps().iter().map(|dep| ChangeHash(dep.0)).collect();
@@ -131,12 +142,22 @@ pub fn inspect(bytes: &Bytes) -> Result<Checked, Malformed> {
     if change.hash().0 != digest || change.raw_bytes() != bytes.as_ref() {
         return Err(Malformed::Unparsable);
     }
-    let message = change.message().map_or(0, str::len);
-    if change.deps().len() > MAX_DEPS || change.len() > MAX_OPERATIONS || message > MAX_MESSAGE {
-        return Err(Malformed::PastLimits);
-    }
+    within_limits(&change)?;
     let operations = operations(&change)?;
     Ok(Checked::of(change, operations, bytes.clone()))
+}
+
+fn within_limits(change: &Change) -> Result<(), Malformed> {
+    let message = change.message().map_or(0, str::len);
+    let sound =
+        change.deps().len() <= MAX_DEPS && change.len() <= MAX_OPERATIONS && message <= MAX_MESSAGE;
+    if sound { Ok(()) } else { Err(Malformed::PastLimits) }
+}
+
+/// Whether bytes that we have stored ourselves are still those of one change: its checksum says so.
+pub(crate) fn is_whole(bytes: &[u8]) -> bool {
+    let (Some(checksum), Some(content)) = (bytes.get(4..8), bytes.get(8..)) else { return false };
+    Sha256::digest(content).starts_with(checksum)
 }
 
 fn operations(change: &Change) -> Result<Vec<Operation>, Malformed> {

@@ -25,6 +25,15 @@ pub struct Reach {
     pub ahead: i64,
 }
 
+/// Bytes of UDP payload, TLS and acknowledgements included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// To peers.
+    pub sent: u64,
+    /// From peers.
+    pub received: u64,
+}
+
 /// A difference between two clocks that is reported: one minute, in milliseconds.
 pub const SKEW: u64 = 60_000;
 
@@ -100,6 +109,15 @@ impl Links {
             }
             turned.await;
         }
+    }
+
+    /// What the links that are up have carried so far.
+    pub fn traffic(&self) -> Traffic {
+        let stats = self.connections().into_iter().map(|connection| connection.stats());
+        stats.fold(Traffic::default(), |sum, one| Traffic {
+            sent: sum.sent + one.udp_tx.bytes,
+            received: sum.received + one.udp_rx.bytes,
+        })
     }
 
     /// The connection to a peer that is linked.

@@ -147,6 +147,8 @@ pub(crate) struct Core {
     wall: Millis,
     /// When dead documents were last looked through for those that are to be purged.
     swept: Duration,
+    /// Something besides time was told since the last tick.
+    busy: bool,
     /// When a document was last looked at for damage, and which.
     scrubbed: (Duration, Option<DocId>),
 }
@@ -187,6 +189,7 @@ impl Core {
             number: 0,
             wall,
             swept: Duration::ZERO,
+            busy: false,
             scrubbed: (Duration::ZERO, None),
         };
         let mut index = Index::default();
@@ -260,7 +263,9 @@ impl Core {
         let mut effects = Effects::default();
         let mut batch = Batch::default();
         batch.graves = std::mem::take(&mut self.unsure);
-        let idle = inputs.iter().all(|input| matches!(input, Input::Tick(_)));
+        let only_time = inputs.iter().all(|input| matches!(input, Input::Tick(_)));
+        let was_busy = std::mem::replace(&mut self.busy, !only_time);
+        let idle = only_time && !was_busy;
         let mut others = Vec::new();
         for input in inputs {
             match input {

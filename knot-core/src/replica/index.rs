@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use super::recent::Recent;
@@ -11,7 +11,7 @@ use crate::{
     clock::Millis,
     doc::View,
     id::{ChangeHash, DocId, Kind, ServerId},
-    schema::Schema,
+    schema::{Entity, Schema},
     store::{Grave, Record, StoredDocument},
 };
 
@@ -20,21 +20,33 @@ use crate::{
 pub(crate) struct Entry {
     pub(crate) heads: Arc<[ChangeHash]>,
     pub(crate) view: Arc<View>,
-    /// The typed value; `None` for a kind that the schema does not know.
-    pub(crate) value: Option<Arc<dyn Any + Send + Sync>>,
+    /// The typed value, once somebody has read it; `None` for a kind that the schema does not know.
+    value: Option<Arc<OnceLock<Arc<dyn Any + Send + Sync>>>>,
 }
 
 impl Entry {
-    pub(super) fn new(kind: Kind, schema: &Schema, heads: Vec<ChangeHash>, view: View) -> Self {
-        let value = schema.read(kind, &view.fields);
-        Self { heads: heads.into(), view: Arc::new(view), value }
+    pub(super) fn new(
+        kind: Kind,
+        schema: &Schema,
+        heads: Vec<ChangeHash>,
+        view: impl Into<Arc<View>>,
+    ) -> Self {
+        let value = schema.knows(kind).then(Arc::default);
+        Self { heads: heads.into(), view: view.into(), value }
+    }
+
+    /// The document as its type has it.
+    pub(super) fn read<E: Entity>(&self) -> Option<Arc<E>> {
+        let read = || Arc::new(E::read(&self.view.fields)) as Arc<dyn Any + Send + Sync>;
+        let value = self.value.as_ref()?.get_or_init(read);
+        Arc::downcast(Arc::clone(value)).ok()
     }
 
     pub(super) fn to_stored(&self, doc: DocId, schema: &Schema) -> StoredDocument {
         StoredDocument {
             doc,
             heads: self.heads.to_vec(),
-            view: Some((*self.view).clone()),
+            view: Some(Arc::clone(&self.view)),
             schema: schema.version(doc.kind),
         }
     }

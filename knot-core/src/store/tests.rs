@@ -12,7 +12,12 @@ fn doc(n: u128) -> DocId {
 fn document(n: u128, name: &str) -> StoredDocument {
     let fields = [("name".to_owned(), Scalar::Text(name.to_owned()))].into();
     let view = View { fields, ..View::default() };
-    StoredDocument { doc: doc(n), heads: vec![ChangeHash([7; 32])], view: Some(view), schema: 1 }
+    StoredDocument {
+        doc: doc(n),
+        heads: vec![ChangeHash([7; 32])],
+        view: Some(view.into()),
+        schema: 1,
+    }
 }
 
 fn grave(n: u128) -> Grave {

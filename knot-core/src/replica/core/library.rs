@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{Core, cut, wire_size};
 use crate::{
-    doc::{AtRest, Document, Layering, wall::Checked},
+    doc::{AtRest, Document, Layering, Stored, StoredChange, wall, wall::Checked},
     id::{ChangeHash, DocId, ServerId},
     store::{Error as StoreError, Record, Store},
     sync::{Answer, DocChanges, ItemKey, Message, Want},
@@ -68,7 +68,11 @@ impl Library {
         shown: Option<&[ChangeHash]>,
     ) -> Result<&mut Document, StoreError> {
         if !self.documents.contains_key(&doc) {
-            let document = self.read(store, doc, shown, false)?;
+            // What is not shown is not stored.
+            let document = match shown {
+                Some(_) => self.read(store, doc, shown, false)?,
+                None => Document::new(self.layering),
+            };
             self.documents.insert(doc, (document, 0));
         }
         self.uses += 1;
@@ -263,10 +267,26 @@ impl Core {
     fn changes_since(&mut self, doc: DocId, have: &[ChangeHash]) -> Result<Vec<Bytes>, StoreError> {
         let shown = self.heads_shown(doc);
         let Self { library, store, .. } = self;
+        if have.is_empty()
+            && !library.documents.contains_key(&doc)
+            && let Some(changes) = single_changes(store.load(doc, true)?)
+        {
+            return Ok(changes);
+        }
         let document = library.get(&mut **store, doc, shown.as_deref())?;
         document.changes_since(have).or_else(|AtRest| {
             let whole = library.read(&mut **store, doc, shown.as_deref(), true)?;
             Ok(whole.changes_since(have).unwrap_or_default())
         })
     }
+}
+
+/// All changes of a document as they are stored, where each stands by itself and is whole: whoever
+/// has nothing of it can be sent them without automerge being asked.
+fn single_changes(stored: Stored) -> Option<Vec<Bytes>> {
+    let whole = |change: &StoredChange| wall::is_whole(&change.bytes);
+    if !stored.chunks.is_empty() || stored.damaged || !stored.changes.iter().all(whole) {
+        return None;
+    }
+    Some(stored.changes.into_iter().map(|change| change.bytes).collect())
 }

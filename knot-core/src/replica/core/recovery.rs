@@ -52,7 +52,7 @@ impl Core {
                 continue;
             }
             let Self { library, store, schema, .. } = self;
-            match library.get(&mut **store, doc, None) {
+            match library.get(&mut **store, doc, Some(&[])) {
                 Ok(document) => {
                     let (heads, view) = (document.heads(), document.view(doc.kind, schema));
                     let shown = self.entry(batch, doc);

@@ -60,7 +60,7 @@ fn document(row: &Row<'_>, doc: DocId, stale: bool) -> Result<StoredDocument, ru
     let (heads, view): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(3)?);
     let sound = sum(&[&heads, &view, &schema.to_be_bytes()]) == row.get::<_, Vec<u8>>(5)?;
     if sound && let (Ok(heads), Ok(view)) = (wire::decode(&heads), wire::decode(&view)) {
-        return Ok(StoredDocument { doc, heads, view: Some(view), schema });
+        return Ok(StoredDocument { doc, heads, view: Some(std::sync::Arc::new(view)), schema });
     }
     tracing::error!(%doc, "a stored view is damaged and will be rebuilt");
     Ok(unread)

@@ -4,7 +4,7 @@
 //! A document is in the tail if changes of it are. The row of such a document may be older than its
 //! changes: after a crash its view is made anew.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use rusqlite::{Connection, params};
@@ -27,9 +27,9 @@ const LARGE: usize = 8 << 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Tail {
-    changes: HashMap<DocId, Vec<StoredChange>>,
+    changes: BTreeMap<DocId, Vec<StoredChange>>,
     /// What is to be written of documents with changes in the tail, and of some others.
-    documents: HashMap<DocId, StoredDocument>,
+    documents: BTreeMap<DocId, StoredDocument>,
     /// The documents that were written last, the newest last.
     recent: VecDeque<DocId>,
     count: usize,

@@ -39,7 +39,7 @@ pub(super) fn rest(tx: &Connection, transaction: &Transaction) -> Result<(), Fai
 pub(super) fn document(tx: &Connection, document: &StoredDocument) -> Result<(), Failure> {
     let StoredDocument { doc, heads, view, schema } = document;
     let Some(view) = view else { return stale(tx, doc) };
-    let (heads, view) = (wire::encode(heads)?, wire::encode(view)?);
+    let (heads, view) = (wire::encode(heads)?, wire::encode(&**view)?);
     let sum = sum(&[&heads, &view, &schema.to_be_bytes()]);
     tx.prepare_cached(
         "INSERT INTO documents (kind, uuid, heads, view, schema, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
