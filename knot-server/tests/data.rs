@@ -170,6 +170,10 @@ async fn a_folder_of_the_cluster_is_brought_in_and_what_was_deleted_stays_so() {
     let why = refused(&["import", folder.path().to_str().unwrap()], &one);
     assert!(why.contains("holds no `identity`"), "{why}");
     assert!(!folder.path().join("knot.db").exists());
+    // A server that belongs no more takes no writes.
+    std::fs::write(one.join("expelled.json"), "\"removed\"").unwrap();
+    let why = refused(&["import", from], &one);
+    assert!(why.contains("was removed from its cluster"), "{why}");
 }
 
 #[tokio::test]
