@@ -119,6 +119,18 @@ impl fmt::Display for DocId {
     }
 }
 
+/// Reads what is displayed: `kind/uuid`.
+impl FromStr for DocId {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let wrong = || ParseError::new(text, "document: KIND/ID is wanted");
+        let (kind, uuid) = text.split_once('/').ok_or_else(wrong)?;
+        let kind = kind.parse().map_err(|_| wrong())?;
+        Ok(Self { kind, uuid: Uuid::parse_str(uuid).map_err(|_| wrong())? })
+    }
+}
+
 impl fmt::Debug for DocId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -318,6 +330,15 @@ mod tests {
         assert_eq!(Kind::new("space").as_str(), "space");
         for name in ["", "Space", "a b", "seventeen-letters", "é"] {
             assert!(name.parse::<Kind>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn documents_are_read_as_they_are_displayed() {
+        let doc = DocId { kind: Kind::new("space"), uuid: Uuid::max() };
+        assert_eq!(doc.to_string().parse(), Ok(doc));
+        for text in ["", "space", "space/", "Space/ffffffff-ffff-ffff-ffff-ffffffffffff", "a/b/c"] {
+            assert!(text.parse::<DocId>().is_err(), "{text}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use knot_core::{
     entity,
     id::{Author, ChangeHash, Id, ServerId},
-    replica::{HistoryError, Replica, Service},
+    replica::{HistoryError, Made, MadeOne, Replica, Service, What},
     schema::{Scalar, Schema},
     store::{Store as _, sqlite::SqliteStore},
 };
@@ -83,6 +83,39 @@ async fn a_documents_history_says_who_changed_what_and_gives_back_any_state() {
     assert!(matches!(replica.at(note(1), &unknown).await, Err(HistoryError::UnknownHeads(_))));
     assert!(replica.revert(note(1), &unknown, ANNA).await.is_err());
     assert!(matches!(replica.history(note(2)).await, Err(HistoryError::Unknown(_))));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_server_made_is_listed_newest_first_and_within_a_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let (service, replica) = start(&folder.path().join("knot.db"));
+    let (lost, other) = (ServerId(Uuid::from_u128(9)), Author::Server(ME));
+    let by = Author::Server(lost);
+    let first = write(&replica, 1, by, "one").await;
+    write(&replica, 1, other, "another server's").await;
+    write(&replica, 2, by, "of a dead document").await;
+    replica.delete(note(2), by).await.unwrap();
+    write(&replica, 3, ANNA, "a user's").await;
+    let last = write(&replica, 1, by, "two").await;
+
+    let all = replica.made_by(lost, 10).await.unwrap();
+    let times: Vec<_> = all.newest.iter().map(|made| made.time).collect();
+    assert!(times.is_sorted_by(|newer, older| newer >= older), "{times:?}");
+    assert_eq!((all.newest.len(), all.more, all.unread.len()), (4, 0, 0));
+    let made = |heads: &[ChangeHash]| {
+        let is = |what: &What| matches!(what, What::Changed { hash, .. } if *hash == heads[0]);
+        all.newest.iter().find(|made| is(&made.what)).unwrap()
+    };
+    assert_eq!([made(&first).doc, made(&last).doc], [note(1).into(); 2]);
+    let fields = |what: &What| matches!(what, What::Changed { fields, .. } if fields == &["text"]);
+    assert!(fields(&made(&last).what));
+    let deleted = |made: &&MadeOne| made.what == What::Deleted && made.doc == note(2).into();
+    assert_eq!(all.newest.iter().filter(deleted).count(), 1);
+
+    let some = replica.made_by(lost, 3).await.unwrap();
+    assert_eq!((&some.newest[..], some.more), (&all.newest[..3], 1));
+    assert_eq!(replica.made_by(ServerId(Uuid::max()), 3).await.unwrap(), Made::default());
     service.stop().await;
 }
 

@@ -7,6 +7,7 @@ use std::{
     io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,18 +16,29 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
+    sync::Mutex,
+    task::JoinSet,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::node::Node;
+use crate::{
+    data::{DataReply, DataRequest},
+    node::Node,
+};
 
 /// The socket's name in the data folder.
 const SOCKET: &str = "control.sock";
-/// How long a request or a reply may be, in bytes.
-const LINE: u64 = 64 << 10;
-/// How long one exchange may take.
+/// How long a request may be, in bytes.
+const REQUEST: u64 = 64 << 10;
+/// How long a reply may be, in bytes: lists of documents are in some.
+const REPLY: u64 = 16 << 20;
+/// How long a request, its answer, or a reply may take.
 const EXCHANGE: Duration = Duration::from_secs(30);
+/// How long the answer may take to a request that reads a whole database.
+const LONG: Duration = Duration::from_secs(30 * 60);
+/// How many requests are served at once; more wait to be accepted.
+const AT_ONCE: usize = 8;
 
 /// What may be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +68,19 @@ pub enum Request {
     Admin(String),
     /// Sign-in link and API token of this user, for `knot-server dev`.
     SignIn(String),
+    /// What needs the database only.
+    Data(DataRequest),
+}
+
+impl Request {
+    fn is_long(&self) -> bool {
+        matches!(self, Self::Data(DataRequest::Import { .. } | DataRequest::Changes { .. }))
+    }
+
+    /// How long its answer may take.
+    fn bound(&self) -> Duration {
+        if self.is_long() { LONG } else { EXCHANGE }
+    }
 }
 
 /// What is answered.
@@ -68,6 +93,8 @@ pub enum Reply {
     JoinToken(String),
     /// To [`Request::Remove`].
     Removed {
+        /// The server, by its id.
+        server: ServerId,
         /// The sealed values that it could open: `kind/id field`.
         exposed: Vec<String>,
         /// How many session keys were retired.
@@ -91,6 +118,8 @@ pub enum Reply {
         /// An API token.
         token: String,
     },
+    /// To [`Request::Data`].
+    Data(DataReply),
     /// It was not done, and why.
     Refused(String),
 }
@@ -145,7 +174,8 @@ pub async fn ask(folder: &Path, request: &Request) -> Result<Reply, Error> {
             });
         }
     };
-    match timeout(EXCHANGE, exchange(stream, request)).await {
+    // The server says itself when it has taken too long.
+    match timeout(request.bound() + EXCHANGE, exchange(stream, request)).await {
         Ok(Ok(Reply::Refused(why))) => Err(Error::Refused(why)),
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(error)) => Err(failed(error)),
@@ -157,12 +187,12 @@ async fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Reply
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line).await?;
-    Ok(serde_json::from_str(&read_line(&mut stream).await?)?)
+    Ok(serde_json::from_str(&read_line(&mut stream, REPLY).await?)?)
 }
 
-async fn read_line(stream: &mut UnixStream) -> io::Result<String> {
+async fn read_line(stream: &mut UnixStream, most: u64) -> io::Result<String> {
     let mut line = String::new();
-    BufReader::new(stream.take(LINE)).read_line(&mut line).await?;
+    BufReader::new(stream.take(most)).read_line(&mut line).await?;
     Ok(line)
 }
 
@@ -182,20 +212,56 @@ pub fn bind(folder: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves requests, one at a time, until told to stop.
+/// Serves requests until told to stop. Short ones are answered one at a time; a long one holds up
+/// none of them, and ends when the server stops.
 pub async fn serve(listener: UnixListener, node: Node, stop: CancellationToken) {
-    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
-        let Ok((stream, _)) = accepted else { continue };
-        if let Ok(Err(error)) = timeout(EXCHANGE, answer(stream, &node)).await {
-            tracing::warn!(%error, "a control request failed");
+    let (mut served, turn) = (JoinSet::new(), Arc::new(Mutex::new(())));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = served.join_next(), if !served.is_empty() => {}
+            accepted = listener.accept(), if served.len() < AT_ONCE => {
+                let Ok((stream, _)) = accepted else { continue };
+                let (node, stop, turn) = (node.clone(), stop.clone(), Arc::clone(&turn));
+                served.spawn(async move {
+                    if let Err(error) = answer(stream, &node, &stop, &turn).await {
+                        tracing::warn!(%error, "a control request failed");
+                    }
+                });
+            }
         }
     }
+    while served.join_next().await.is_some() {}
 }
 
-async fn answer(mut stream: UnixStream, node: &Node) -> io::Result<()> {
-    let request: Request = serde_json::from_str(&read_line(&mut stream).await?)?;
-    let reply = node.control(request).await.unwrap_or_else(Reply::Refused);
-    let mut line = serde_json::to_vec(&reply)?;
+async fn answer(
+    mut stream: UnixStream,
+    node: &Node,
+    stop: &CancellationToken,
+    turn: &Mutex<()>,
+) -> io::Result<()> {
+    let Some(read) =
+        stop.run_until_cancelled(timeout(EXCHANGE, read_line(&mut stream, REQUEST))).await
+    else {
+        return Ok(());
+    };
+    let request: Request = serde_json::from_str(&read??)?;
+    let bound = request.bound();
+    let replied = async {
+        if request.is_long() {
+            let replied = stop.run_until_cancelled(node.control(request)).await;
+            return replied.unwrap_or_else(|| {
+                Err("the server is stopping: what was done until now stays; ask again".to_owned())
+            });
+        }
+        let _turn = turn.lock().await;
+        node.control(request).await
+    };
+    let reply = timeout(bound, replied).await.unwrap_or_else(|_| {
+        let seconds = bound.as_secs();
+        Err(format!("it took longer than {seconds} s: what was done until then stays; ask again"))
+    });
+    let mut line = serde_json::to_vec(&reply.unwrap_or_else(Reply::Refused))?;
     line.push(b'\n');
-    stream.write_all(&line).await
+    timeout(EXCHANGE, stream.write_all(&line)).await?
 }

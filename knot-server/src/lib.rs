@@ -8,6 +8,7 @@ pub mod causes;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod data;
 pub mod dev;
 pub mod node;
 pub mod pages;

@@ -1,6 +1,11 @@
 //! `knot-server`: the command line of a server. Each command is a call into the library.
 
-use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::IsTerminal as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use knot_core::net::join::JoinToken;
@@ -8,6 +13,7 @@ use knot_server::{
     causes::with_causes,
     config::{Config, Flags},
     control::{self, Reply, Request},
+    data::{self, DataReply, DataRequest},
     dev, node,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,12 +49,40 @@ enum Command {
     Remove {
         /// Name or id of the server
         server: String,
-        /// Somebody else may have what was on it: end all sessions, too
+        /// Somebody else may have what was on it: end all sessions, and list what it changed
         #[arg(long)]
         stolen: bool,
         /// Data folder of a server of the cluster, or of `knot-server dev`
         #[arg(long, env = "KNOT_DATA", value_name = "DIR")]
         data: Option<PathBuf>,
+    },
+    /// List what a server, removed ones too, changed on its own account, the newest first
+    Changes {
+        /// Name or id of the server
+        server: String,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Make a document what it was before a change; later changes of it are undone, too
+    Revert {
+        /// The document, as `knot-server changes` lists it
+        #[arg(value_name = "KIND/ID")]
+        document: String,
+        /// The change to take back: its first 8 hex digits, or more
+        #[arg(long, value_name = "CHANGE")]
+        before: String,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Bring in what another data folder of the cluster holds: set aside, removed, cloned or old
+    ///
+    /// What was deleted in either stays deleted. The other folder must not be in use.
+    Import {
+        /// The other data folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        #[command(flatten)]
+        flags: Flags,
     },
     /// Run the server of a data folder until it is told to stop
     Run {
@@ -151,6 +185,11 @@ async fn run(command: Command) -> Result<(), Failure> {
             join(&Config::load(&flags)?, &address, &token).await
         }
         Command::Remove { server, stolen, data } => remove(server, stolen, data).await,
+        Command::Changes { server, flags } => changes(&Config::load(&flags)?, server).await,
+        Command::Revert { document, before, flags } => {
+            revert(&Config::load(&flags)?, document, before).await
+        }
+        Command::Import { folder, flags } => import(&Config::load(&flags)?, &folder).await,
         Command::RenewKey { drop_old: false, flags, .. } => {
             let key = node::renew_key(&Config::load(&flags)?).await.map_err(Failure)?;
             println!(
@@ -246,17 +285,27 @@ async fn remove(server: String, stolen: bool, data: Option<PathBuf>) -> Result<(
     for folder in folders {
         let request = Request::Remove { server: server.clone(), stolen };
         match control::ask(&folder, &request).await {
-            Ok(Reply::Removed { exposed, sessions_retired }) => {
+            Ok(Reply::Removed { server: id, exposed, sessions_retired }) => {
                 println!("{server} has been removed from the cluster.");
                 if stolen {
                     println!(
                         "{sessions_retired} session key(s) retired: everybody signs in again."
                     );
-                    println!(
-                        "Look through what it changed on its own account, and revert what is wrong."
-                    );
                 }
                 list("It could open these secrets; have their owners change them:", &exposed);
+                if stolen {
+                    let request = DataRequest::Changes { server: id.to_string() };
+                    return match control::ask(&folder, &Request::Data(request)).await {
+                        Ok(Reply::Data(DataReply::Changes(changes))) => {
+                            show_changes(&changes);
+                            Ok(())
+                        }
+                        Ok(_) => Err(unexpected()),
+                        Err(error) => Err(Failure(format!(
+                            "what it changed cannot be listed now: {error}; try `knot-server changes {id}`"
+                        ))),
+                    };
+                }
                 return Ok(());
             }
             Ok(_) => last = unexpected(),
@@ -264,6 +313,87 @@ async fn remove(server: String, stolen: bool, data: Option<PathBuf>) -> Result<(
         }
     }
     Err(last)
+}
+
+async fn changes(config: &Config, server: String) -> Result<(), Failure> {
+    match data::ask(config, DataRequest::Changes { server }).await.map_err(Failure)? {
+        DataReply::Changes(changes) => {
+            show_changes(&changes);
+            Ok(())
+        }
+        _ => Err(unexpected()),
+    }
+}
+
+fn show_changes(changes: &data::Changes) {
+    list("The histories of these could not be read:", &changes.unread);
+    if changes.newest.is_empty() {
+        println!("It changed nothing on its own account, as far as this server has heard.");
+        return;
+    }
+    let lines: Vec<_> = changes.newest.iter().map(line).collect();
+    list("What it changed on its own account, the newest first:", &lines);
+    if changes.more > 0 {
+        println!("  and {} more before these", changes.more);
+    }
+    println!("Take one back with `knot-server revert KIND/ID --before CHANGE`.");
+}
+
+/// One change, for people: time, document, name, change, fields.
+fn line(change: &data::Change) -> String {
+    let name = change.name.as_ref().map(|name| format!(" `{name}`")).unwrap_or_default();
+    let what = match &change.hash {
+        Some(hash) => {
+            // Enough that nobody finds two of one beginning in passing.
+            let hash = hash.get(..16).unwrap_or(hash);
+            let more = match change.more_fields {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("{hash}  {}{more}", change.fields.join(", "))
+        }
+        None => "deleted".to_owned(),
+    };
+    format!("{}  {}{name}  {what}", change.time, change.doc)
+}
+
+async fn revert(config: &Config, doc: String, before: String) -> Result<(), Failure> {
+    let request = DataRequest::Revert { doc: doc.clone(), before };
+    match data::ask(config, request).await.map_err(Failure)? {
+        DataReply::Reverted(data::Reverted { change, fields, .. }) if fields.is_empty() => {
+            println!("{doc} is what it was before {change} already; nothing was changed.");
+            Ok(())
+        }
+        DataReply::Reverted(data::Reverted { change, fields, others }) => {
+            println!("{doc} is what it was before {change}. Put back: {}.", fields.join(", "));
+            if others > 0 {
+                println!("{others} other change(s), later or unseen by it, are undone with it.");
+            }
+            Ok(())
+        }
+        _ => Err(unexpected()),
+    }
+}
+
+async fn import(config: &Config, folder: &Path) -> Result<(), Failure> {
+    let shown = folder.display();
+    let absolute = folder.canonicalize().map_err(|error| {
+        Failure(format!("{shown} cannot be read: {error}; give another data folder of the cluster"))
+    })?;
+    let request = DataRequest::Import { folder: absolute };
+    match data::ask(config, request).await.map_err(Failure)? {
+        DataReply::Imported(import) => {
+            println!("{shown} holds {} document(s).", import.documents);
+            println!("{} of them had changes that were not here.", import.changed);
+            println!("{} deletion(s) were not known here.", import.deleted);
+            if import.damaged > 0 {
+                println!("{} document(s) are damaged there in part.", import.damaged);
+            }
+            list("These servers were removed by a deletion that came:", &import.removed);
+            Ok(())
+        }
+        _ => Err(unexpected()),
+    }
 }
 
 async fn drop_old(config: &Config, whoever_knows: bool) -> Result<(), Failure> {

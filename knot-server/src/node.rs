@@ -3,7 +3,7 @@
 mod bridge;
 mod recover;
 mod setup;
-mod standing;
+pub(crate) mod standing;
 
 use std::{
     io,
@@ -39,6 +39,7 @@ use crate::{
     api::{self, App, auth},
     config::Config,
     control::{self, Reply, Request, Status},
+    data,
     spaces::{
         self, Engines,
         drivers::{Docker, Driver, Local, Owner},
@@ -47,7 +48,7 @@ use crate::{
 };
 
 /// The database's name in the data folder.
-const DATABASE: &str = "knot.db";
+pub(crate) const DATABASE: &str = "knot.db";
 /// How long terminals and requests have to end when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long a sign-in link that an operator asked for is good.
@@ -158,7 +159,14 @@ pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-fn open(config: &Config, identity: &Identity) -> Result<(replica::Service, Replica), store::Error> {
+/// Opens the database of a server.
+///
+/// # Errors
+/// It is in use, or cannot be read.
+pub(crate) fn open(
+    config: &Config,
+    identity: &Identity,
+) -> Result<(replica::Service, Replica), store::Error> {
     let store = SqliteStore::open(&config.data.join(DATABASE))?;
     replica::Service::start(identity.server, model::schema(), Box::new(store))
 }
@@ -215,6 +223,10 @@ impl Node {
             Request::Rekey => self.rekey().await,
             Request::Admin(name) => admin(&self.replica, &name).await.map(Reply::Admin),
             Request::SignIn(name) => self.sign_in(&name).await,
+            Request::Data(request) => {
+                let done = data::answer(request, &self.identity, &self.replica, &self.data).await;
+                done.map(Reply::Data)
+            }
         }
     }
 
@@ -261,7 +273,7 @@ impl Node {
         let removed = remove_server(self.keys.sessions(), server.id(), stolen, self.author()).await;
         let Removal { exposed, sessions_retired } = removed.map_err(|error| error.to_string())?;
         tracing::warn!(server = %id, name, stolen, "server removed");
-        Ok(Reply::Removed { exposed: values(&exposed), sessions_retired })
+        Ok(Reply::Removed { server: id, exposed: values(&exposed), sessions_retired })
     }
 
     /// Writes a new key into the data folder, and takes it up.

@@ -16,7 +16,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use quinn::Connection;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
@@ -30,8 +30,8 @@ use super::{
 use crate::{
     agent::ServerAddress,
     id::{Author, Id, ServerId},
-    model::Server,
-    replica::{EditError, Replica, Token},
+    model::{DataKey, Server},
+    replica::{Committed, DurableError, EditError, Replica, Token},
     secrets::{SealingKey, SealingKeyPair},
     wire::{self, MAX_PEER_FRAME, MAX_STRANGER_FRAME},
 };
@@ -320,8 +320,8 @@ async fn fill_in(shared: &Shared, id: ServerId, request: Request) -> Result<Admi
     tracing::info!(server = name, id = %id, "a server joins");
     let shared_keys = shared.keyring.share(author).await;
     let mut token = shared_keys.map_err(|error| error.to_string())?;
+    held_by_another(replica, &committed, &token).await;
     token.extend(&committed.token());
-    held_by_another(shared).await;
     let me = shared.identity.server.0;
     let host = server_addresses(replica).await.into_iter().find(|server| server.id == me);
     let identity: &Arc<Identity> = &shared.identity;
@@ -334,19 +334,22 @@ async fn fill_in(shared: &Shared, id: ServerId, request: Request) -> Result<Admi
     })
 }
 
-/// Waits until one more server holds what this one does, where one is linked: so that a newcomer
-/// belongs though this server's disk dies at once. The newcomer itself is another still.
-async fn held_by_another(shared: &Shared) {
-    let reach = shared.links.watch().borrow().clone();
-    let mut waits = JoinSet::new();
-    for (peer, _) in reach.into_iter().filter(|(_, reach)| reach.linked) {
-        let replica = shared.replica.clone();
-        waits.spawn(async move { replica.wait_until_equal(peer, ELSEWHERE).await.is_ok() });
-    }
-    while let Some(held) = waits.join_next().await {
-        if held.unwrap_or(false) {
-            return;
+/// Waits until one more server holds a newcomer's document and the data keys for it, where one is
+/// linked: so that it belongs though this server's disk dies at once. Where none is, the newcomer
+/// itself is the second: it waits for them before it takes the join as done.
+async fn held_by_another(replica: &Replica, newcomer: &Committed<Server>, keys: &Token) {
+    let held = async {
+        replica.durable_on(newcomer, 2, ELSEWHERE).await?;
+        for (doc, heads) in keys.entries() {
+            let key = Committed { id: Id::<DataKey>::from_uuid(doc.uuid), heads: heads.to_vec() };
+            replica.durable_on(&key, 2, ELSEWHERE).await?;
         }
+        Ok::<_, DurableError>(())
+    };
+    match timeout(ELSEWHERE, held).await {
+        Ok(Ok(()) | Err(DurableError::TooFew { .. })) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "a server that joins is not known elsewhere yet"),
+        Err(_) => tracing::warn!("the keys of a server that joins are not known elsewhere yet"),
     }
 }
 

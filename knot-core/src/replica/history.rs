@@ -83,7 +83,21 @@ impl Replica {
         heads: &[ChangeHash],
         author: Author,
     ) -> Result<Committed<E>, EditError> {
-        let then = self.view_at(id.into(), heads).await.map_err(|error| match error {
+        let heads = self.revert_document(id.into(), heads, author).await?;
+        Ok(Committed { id, heads })
+    }
+
+    /// As [`Replica::revert`], for a document of any kind, known here or not. Returns its heads.
+    ///
+    /// # Errors
+    /// As [`Replica::revert`].
+    pub async fn revert_document(
+        &self,
+        doc: DocId,
+        heads: &[ChangeHash],
+        author: Author,
+    ) -> Result<Vec<ChangeHash>, EditError> {
+        let then = self.view_at(doc, heads).await.map_err(|error| match error {
             HistoryError::Unknown(doc) => EditError::Unknown(doc),
             HistoryError::Stopped => EditError::Commit(CommitError::Stopped),
             HistoryError::Store(error) => EditError::Commit(CommitError::Store(error)),
@@ -93,9 +107,8 @@ impl Replica {
             let now = now.map(|entry| &entry.view.fields);
             Ok(difference(now.unwrap_or(&Fields::new()), &then.fields))
         });
-        let (doc, time) = (id.into(), Millis::now());
-        let input = |reply| Input::Edit { doc, must_exist: true, author, time, edit, reply };
-        Ok(Committed { id, heads: self.ask(input).await? })
+        let time = Millis::now();
+        self.ask(|reply| Input::Edit { doc, must_exist: true, author, time, edit, reply }).await
     }
 }
 

@@ -41,6 +41,9 @@ async fn removed_works_on() {
     let b = b.heal().await.restart().await;
     b.replica.wait_until_equal(a.identity.server, BOUND).await.unwrap();
     drop(a.stop().await);
+    // And once more, now that it has heard of it: what it tells R, it tells from its database.
+    let b = b.restart().await;
+    assert!(b.replica.grave(r.id()).is_some());
     let r = r.heal().await;
     r.is_told(Standing::Removed).await;
     assert!(*r.net.removed().borrow());

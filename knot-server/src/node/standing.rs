@@ -31,6 +31,11 @@ pub(super) fn keep(folder: &Path, net: &Net) -> JoinHandle<()> {
     })
 }
 
+/// Whether the server of a data folder was told that it belongs no more.
+pub(crate) fn is_noted(folder: &Path) -> bool {
+    folder.join(FILE).exists()
+}
+
 /// Forgets the note: the server belongs again.
 ///
 /// # Errors
