@@ -47,6 +47,9 @@ pub(super) struct Holding {
     pub(super) unsound: bool,
 }
 
+/// automerge's name of an operation: its counter and actor.
+type OperationId = (u64, ActorId);
+
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     automerge: Automerge,
@@ -58,8 +61,8 @@ pub(super) struct Layer {
     heads: BTreeSet<ChangeHash>,
     /// The places of the changes of an actor and number: more than one is a fork.
     by_actor: HashMap<(ActorId, u64), Vec<usize>>,
-    /// The held operations by their counter and actor: the place of the change, and the key.
-    operations: HashMap<(u64, ActorId), Vec<(usize, Arc<str>)>>,
+    /// The held operations: the place of the change, and the key.
+    operations: HashMap<OperationId, Vec<(usize, Arc<str>)>>,
     /// How many rows have come since the last chunk.
     loose: usize,
 }

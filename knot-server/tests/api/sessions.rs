@@ -249,7 +249,8 @@ async fn what_a_stolen_server_signs_is_refused_once_that_has_been_heard() {
     with(&forged).await.ok();
     let stolen = Id::from_uuid(beta.replica.me().0);
     let author = Author::Server(alpha.replica.me());
-    remove_server(alpha.app.keys.sessions(), stolen, true, author).await.unwrap();
+    let removal = remove_server(alpha.app.keys.sessions(), stolen, true, author).await.unwrap();
+    assert!(removal.sessions_retired > 0, "{removal:?}");
     with(&forged).await.problem("not_signed_in");
     // An API token whose document is there goes on; and everybody can sign in again.
     token.get("/me").await.ok();

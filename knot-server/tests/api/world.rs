@@ -12,6 +12,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use knot_core::{
     id::{Author, Id, ServerId},
     model::{self, ServerStatus, Space, SpaceStatus, Template, User},
+    net::KeyPair,
     replica::{Link, Outbox, Replica, Service},
     secrets::{Keyring, SealingKeyPair, SessionKeys},
     store::sqlite::SqliteStore,
@@ -67,9 +68,11 @@ pub(crate) async fn server(name: &str, platforms: &[&str]) -> Server {
     let (service, replica) = Service::start(me, model::schema(), Box::new(store)).unwrap();
     let id = Id::<model::Server>::from_uuid(me.0);
     let named = name.to_owned();
+    let key = KeyPair::generate().unwrap().public();
     replica
         .put(id, Author::Server(me), move |edit| {
             edit.set(model::Server::name, named);
+            edit.set(model::Server::key, Some(key));
             Ok(())
         })
         .await
