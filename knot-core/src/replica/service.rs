@@ -33,8 +33,6 @@ use crate::{
 const BATCH: usize = 32;
 /// How often the engine is told that time has passed.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a replica's thread looks for more to do before it sleeps.
-const LINGER: Duration = Duration::from_micros(100);
 /// How often the round-trip times of links are looked at.
 const MEASURE: Duration = Duration::from_secs(2);
 
@@ -160,31 +158,11 @@ impl Driver {
     /// Takes turns until the replica is stopped or no handle to it is left.
     pub async fn run(mut self) {
         while self.turn().await {}
-        self.end();
-    }
-
-    fn end(self) {
         let Self { core, stopped, .. } = self;
         drop(core);
         if let Some(done) = stopped {
             done.send(()).ok();
         }
-    }
-
-    /// The same on a thread of its own, which looks for more to do for a moment before it sleeps:
-    /// whoever waits for an answer mostly asks again at once, and to wake a thread takes as long as
-    /// half a commit.
-    async fn run_eagerly(mut self) {
-        loop {
-            let until = Instant::now() + LINGER;
-            while self.queue.is_empty() && Instant::now() < until {
-                thread::yield_now();
-            }
-            if !self.turn().await {
-                break;
-            }
-        }
-        self.end();
     }
 
     /// Waits for something to do, and does it with whatever else is waiting, in one commit. Returns
@@ -234,7 +212,7 @@ impl Driver {
 /// The replica's thread: a runtime of its own, so that no other task keeps it waiting.
 fn drive(driver: Driver) {
     match runtime::Builder::new_current_thread().enable_time().build() {
-        Ok(own) => own.block_on(driver.run_eagerly()),
+        Ok(own) => own.block_on(driver.run()),
         Err(error) => tracing::error!(%error, "the replica has no timer and is stopped"),
     }
 }

@@ -155,7 +155,7 @@ impl SqliteStore {
                  PRAGMA fullfsync = ON;
                  PRAGMA checkpoint_fullfsync = ON;
                  PRAGMA wal_autocheckpoint = 0;
-                 PRAGMA cache_size = -8192;
+                 PRAGMA cache_size = -4096;
                  PRAGMA temp_store = MEMORY;
                  BEGIN EXCLUSIVE;
                  COMMIT;",
