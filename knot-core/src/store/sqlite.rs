@@ -3,7 +3,7 @@
 //! What a commit costs is the pages that it touches. So changes are first appended to one table, the
 //! tail, whose last page is the only one that most commits write; the views that go with them stay
 //! in memory. From time to time the tail is sorted into the tables that are read by document, with
-//! the views: see [`Tail`].
+//! the views: see `tail.rs`.
 
 mod read;
 mod tail;
