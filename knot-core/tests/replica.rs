@@ -225,3 +225,39 @@ async fn damage_costs_only_what_is_damaged() {
         service.stop().await;
     }
 }
+
+/// The same kind in a later version.
+mod later {
+    knot_core::entity! {
+        /// A note.
+        pub struct Note("note", 2) {
+            /// What it says.
+            text: Field<String>,
+            /// How often it was read: a number that an earlier version showed as any other.
+            reads: Field<u64> [LargestWins],
+        }
+    }
+}
+
+#[tokio::test]
+async fn old_view() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("knot.db");
+    let (service, replica) = start(&path);
+    write(&replica, 1, ANNA, "as it was").await;
+    service.stop().await;
+    // What a store tells of a document is of the declaration that it was read by.
+    let schemas = || {
+        let mut store = SqliteStore::open(&path).unwrap();
+        let documents = store.open().unwrap().documents;
+        documents.iter().map(|document| document.schema).collect::<Vec<_>>()
+    };
+    assert_eq!(schemas(), [1]);
+    let store = SqliteStore::open(&path).unwrap();
+    let schema = Schema::new().with::<later::Note>();
+    let (service, replica) = Service::start(ME, schema, Box::new(store)).unwrap();
+    let read = replica.get(Id::<later::Note>::from_uuid(note(1).uuid())).unwrap();
+    assert_eq!((read.text.as_str(), read.reads), ("as it was", 0));
+    service.stop().await;
+    assert_eq!(schemas(), [2], "it was read anew, once");
+}

@@ -347,3 +347,67 @@ fn a_change_that_overwrites_another_key_is_held_and_not_applied() {
     assert_eq!(view(&together), view(&one_by_one));
     assert!(view(&together).fields.contains_key("name"));
 }
+
+/// A change of another actor whose number has a gap: automerge does not apply it.
+fn unappliable() -> Bytes {
+    let mut other = Document::default();
+    let held = put(&mut other, 7, "name", text("from nowhere")).unwrap();
+    let decoded = automerge::Change::from_bytes(held.bytes.to_vec()).unwrap().decode();
+    let gap = automerge::ExpandedChange { seq: 5, ..decoded };
+    Bytes::copy_from_slice(automerge::Change::from(gap).raw_bytes())
+}
+
+#[test]
+fn an_edit_beside_what_cannot_be_applied_opens_the_next_layer() {
+    let mut a = Document::default();
+    put(&mut a, 1, "name", text("one"));
+    a.receive(vec![wall::inspect(&unappliable()).unwrap()]);
+    assert_eq!(a.unapplied(), 1);
+    let held = put(&mut a, 1, "name", text("two")).unwrap();
+    assert_eq!((held.layer, a.heads().len()), (1, 1));
+    assert_eq!(put(&mut a, 1, "count", Scalar::Int(1)).unwrap().layer, 1);
+    let mut b = Document::default();
+    pull(&mut b, &a);
+    assert_eq!(view(&a), view(&b));
+    assert_eq!(view(&b).fields["name"], text("two"));
+}
+
+#[test]
+fn layers_rest_and_a_late_change_wakes_them() {
+    let mut a = Document::new(Layering { full: 3, loose: 1 });
+    put(&mut a, 1, "name", text("first"));
+    let mut late = load(changes(&a));
+    let mut kept = Stored::default();
+    let keep = |kept: &mut Stored, compaction: Compaction| {
+        kept.chunks.extend(compaction.chunks.into_iter().map(|chunk| (chunk.layer, chunk.bytes)));
+        if let Some((first, base)) = compaction.base {
+            (kept.first, kept.base) = (first, Some(base));
+        }
+    };
+    for n in 0..10 {
+        put(&mut a, 1, "count", Scalar::Int(n));
+        keep(&mut kept, a.compact());
+    }
+    assert!(kept.first >= 3 && a.layers.len() == 1, "{}", kept.first);
+    let from_rest = {
+        let above = kept.chunks.range(kept.first..);
+        let above = above.map(|(layer, bytes)| (*layer, bytes.clone())).collect();
+        Document::load(&Stored { chunks: above, ..kept.clone() }, a.layering)
+    };
+    assert_eq!(
+        (from_rest.0.heads(), view(&from_rest.0), from_rest.1),
+        (a.heads(), view(&a), false)
+    );
+
+    let held = put(&mut late, 2, "name", text("late")).unwrap();
+    let late = wall::inspect(&held.bytes).unwrap();
+    assert!(!a.can_receive(std::slice::from_ref(&late)));
+    assert_eq!(a.changes_since(&[]), Err(AtRest));
+    let whole = Stored { base: None, ..kept };
+    let (mut whole, damaged) = Document::load(&whole, a.layering);
+    assert!(!damaged && whole.can_receive(std::slice::from_ref(&late)));
+    assert_eq!(whole.receive(vec![late]).held.len(), 1);
+    assert_eq!(view(&whole).fields["name"], text("late"));
+    assert_eq!(view(&whole).fields["count"], Scalar::Int(9));
+    assert_eq!(whole.heads().len(), 2);
+}

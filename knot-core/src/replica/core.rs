@@ -304,13 +304,18 @@ impl Core {
         self.answer_put_off(&mut effects);
         self.library.trim();
         if idle {
-            if let Err(error) = self.store.maintain() {
-                tracing::warn!(%error, "the store could not be tidied up");
-            }
+            self.tidy();
             self.scrub(now, &mut effects);
         }
         effects.wake = self.gossip.wake();
         effects
+    }
+
+    /// Has the store do what is not urgent.
+    pub(crate) fn tidy(&mut self) {
+        if let Err(error) = self.store.maintain() {
+            tracing::warn!(%error, "the store could not be tidied up");
+        }
     }
 
     /// Drops what is left of documents that have been dead for long.

@@ -158,7 +158,9 @@ impl Driver {
     /// Takes turns until the replica is stopped or no handle to it is left.
     pub async fn run(mut self) {
         while self.turn().await {}
-        let Self { core, stopped, .. } = self;
+        let Self { mut core, stopped, .. } = self;
+        // The next start then finds what this one has read.
+        core.tidy();
         drop(core);
         if let Some(done) = stopped {
             done.send(()).ok();
