@@ -59,7 +59,7 @@ pub struct Layering {
 /// A full layer is 5 KB saved, and receiving a change takes it 0.4 ms.
 impl Default for Layering {
     fn default() -> Self {
-        Self { full: 2_000, loose: 128 }
+        Self { full: 2_000, loose: 256 }
     }
 }
 

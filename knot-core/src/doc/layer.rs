@@ -115,12 +115,27 @@ impl Layer {
         self.loose
     }
 
-    /// The applied changes as one chunk, and the rows that it replaces.
-    pub(super) fn compact(&mut self) -> (Bytes, Vec<u32>) {
+    /// The applied changes as one chunk, and the rows that it replaces. `None` where they do not come
+    /// out of a chunk byte for byte: automerge takes changes that it does not write so itself.
+    pub(super) fn compact(&mut self) -> Option<(Bytes, Vec<u32>)> {
+        self.loose = 0;
+        let saved = AssertUnwindSafe(|| {
+            let chunk = self.automerge.save();
+            let changes = Automerge::load(&chunk).ok()?.get_changes(&[]);
+            Some((chunk, changes))
+        });
+        let (chunk, changes) = catch_unwind(saved).ok().flatten()?;
+        let same = |change: &Change| {
+            let node = self.node(&ChangeHash(change.hash().0));
+            node.is_some_and(|node| node.applied && node.change.raw_bytes() == change.raw_bytes())
+        };
+        let applied = self.nodes.iter().filter(|node| node.applied).count();
+        if changes.len() != applied || !changes.iter().all(same) {
+            return None;
+        }
         let applied = self.nodes.iter_mut().filter(|node| node.applied);
         let replaces = applied.filter_map(|node| node.row.take()).collect();
-        self.loose = 0;
-        (self.automerge.save().into(), replaces)
+        Some((chunk.into(), replaces))
     }
 
     /// A layer from the chunk that [`Layer::compact`] made; `None` where automerge does not read it.

@@ -240,8 +240,9 @@ impl Document {
 impl Compaction {
     /// Makes a chunk of a layer that has at least so many rows to replace.
     fn chunk(&mut self, number: u32, layer: &mut Layer, rows: usize) {
-        if layer.loose() >= rows {
-            let (bytes, replaces) = layer.compact();
+        if layer.loose() >= rows
+            && let Some((bytes, replaces)) = layer.compact()
+        {
             self.chunks.push(Chunk { layer: number, bytes, replaces });
         }
     }

@@ -373,6 +373,24 @@ fn an_edit_beside_what_cannot_be_applied_opens_the_next_layer() {
 }
 
 #[test]
+fn what_automerge_would_not_write_so_is_kept_as_it_came() {
+    let input = "YABfAAEBARABAQEBAQEBAQEBAQEBAQH75JWdoDQXc0FBQUFBQUFBQUFBQUFBQUFBQUFBQVEAqAYVDTQBQgJWA1cKcAJ+\
+                 Bm1lbW9yeQRuYW1lAgIBflRWgICAgARzaGVsbAIA";
+    let changes = found_by_fuzzing(input);
+    let mut document = Document::new(Layering { full: 2, loose: 1 });
+    let checked = changes.iter().map(|bytes| wall::inspect(bytes).unwrap()).collect();
+    let held = document.receive(checked).held;
+    let compaction = document.compact();
+    let mut kept = stored(held.iter().map(|held| held.bytes.clone()).collect());
+    for chunk in compaction.chunks {
+        kept.changes.retain(|change| !chunk.replaces.contains(&change.number));
+        kept.chunks.insert(chunk.layer, chunk.bytes);
+    }
+    let (loaded, damaged) = Document::load(&kept, Layering::default());
+    assert_eq!((loaded.heads(), damaged), (document.heads(), false));
+}
+
+#[test]
 fn layers_rest_and_a_late_change_wakes_them() {
     let mut a = Document::new(Layering { full: 3, loose: 1 });
     put(&mut a, 1, "name", text("first"));
