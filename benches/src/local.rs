@@ -31,7 +31,7 @@ const ROUNDS: usize = 50;
 const DOCUMENTS: u128 = 64;
 const WRITERS: u128 = 64;
 
-const SERVER: ServerId = ServerId(Uuid::from_u128(1));
+pub(crate) const SERVER: ServerId = ServerId(Uuid::from_u128(1));
 const AUTHOR: Author = Author::Server(SERVER);
 
 pub(crate) async fn measure() -> Outcome<()> {
@@ -132,7 +132,7 @@ async fn describe(replica: &Replica, document: u128, text: String) -> Outcome<()
     Ok(())
 }
 
-async fn create_space(replica: &Replica, n: usize) -> Outcome<()> {
+pub(crate) async fn create_space(replica: &Replica, n: usize) -> Outcome<()> {
     let created = replica.create::<Space, _>(AUTHOR, move |space| {
         space.set(Space::name, format!("space-{n}"));
         space.set(Space::owner, Id::from_uuid(Uuid::from_u128(2)));

@@ -3,21 +3,19 @@
 use std::time::Instant;
 
 use knot_core::{
-    clock::Millis,
-    id::{Author, Id, ServerId},
-    model::{self, Desired, Placement, Space},
+    model::{self, Space},
     replica::{Replica, Service},
-    schema::Edit,
     store::{Store as _, sqlite::SqliteStore},
 };
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
-use crate::{Outcome, usage};
+use crate::{
+    Outcome,
+    local::{SERVER, create_space},
+    usage,
+};
 
 const WRITERS: usize = 64;
-const SERVER: ServerId = ServerId(Uuid::from_u128(1));
-const AUTHOR: Author = Author::Server(SERVER);
 
 pub(crate) async fn measure() -> Outcome<()> {
     println!("Many documents, each a space of eight fields");
@@ -83,18 +81,9 @@ async fn create(replica: &Replica, count: usize) -> Outcome<()> {
         let replica = replica.clone();
         writers.spawn(async move {
             for n in (writer..count).step_by(WRITERS) {
-                let edit = move |space: &mut Edit<'_, Space>| {
-                    space.set(Space::name, format!("space-{n}"));
-                    space.set(Space::owner, Id::from_uuid(Uuid::from_u128(2)));
-                    space.set(Space::template, Id::from_uuid(Uuid::from_u128(3)));
-                    space.set(Space::placement, Placement { term: 1, server: SERVER });
-                    space.set(Space::desired, Desired::Running);
-                    space.set(Space::created, Millis::now());
-                    Ok(())
-                };
-                replica.create(AUTHOR, edit).await?;
+                create_space(&replica, n).await?;
             }
-            Ok::<_, knot_core::replica::EditError>(())
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
         });
     }
     while let Some(done) = writers.join_next().await {

@@ -47,27 +47,6 @@ const TABLES: &str = "
         bytes    BLOB NOT NULL,
         PRIMARY KEY (document, number)
     ) WITHOUT ROWID;
-    CREATE TABLE tail (
-        row    INTEGER PRIMARY KEY,
-        kind   TEXT NOT NULL,
-        uuid   BLOB NOT NULL,
-        number INTEGER NOT NULL,
-        layer  INTEGER NOT NULL,
-        bytes  BLOB NOT NULL
-    );
-    CREATE TABLE chunks (
-        document INTEGER NOT NULL,
-        layer    INTEGER NOT NULL,
-        bytes    BLOB NOT NULL,
-        sum      BLOB NOT NULL,
-        PRIMARY KEY (document, layer)
-    );
-    CREATE TABLE bases (
-        document INTEGER PRIMARY KEY,
-        first    INTEGER NOT NULL,
-        bytes    BLOB NOT NULL,
-        sum      BLOB NOT NULL
-    );
     CREATE TABLE graves (
         kind TEXT NOT NULL,
         uuid BLOB NOT NULL,
@@ -83,16 +62,12 @@ const TABLES: &str = "
         sum    BLOB NOT NULL,
         PRIMARY KEY (kind, uuid, server)
     ) WITHOUT ROWID;
-    CREATE TABLE recent (body BLOB NOT NULL, sum BLOB NOT NULL);
     CREATE TABLE runs (run INTEGER NOT NULL);
     INSERT INTO runs VALUES (0);
 ";
 
-/// What a database of format 1 lacks.
-const FROM_1: &str = "
-    CREATE TABLE recent (body BLOB NOT NULL, sum BLOB NOT NULL);
-    ALTER TABLE documents ADD COLUMN dead INTEGER;
-    ALTER TABLE changes ADD COLUMN layer INTEGER NOT NULL DEFAULT 0;
+/// The tables that a database of format 1 lacks.
+const SINCE_2: &str = "
     CREATE TABLE tail (
         row    INTEGER PRIMARY KEY,
         kind   TEXT NOT NULL,
@@ -114,6 +89,13 @@ const FROM_1: &str = "
         bytes    BLOB NOT NULL,
         sum      BLOB NOT NULL
     );
+    CREATE TABLE recent (body BLOB NOT NULL, sum BLOB NOT NULL);
+";
+
+/// What its other tables lack.
+const FROM_1: &str = "
+    ALTER TABLE documents ADD COLUMN dead INTEGER;
+    ALTER TABLE changes ADD COLUMN layer INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// A checkpoint is due when the write-ahead log has so many bytes; it is made when nothing else is
@@ -177,16 +159,16 @@ impl SqliteStore {
             .map_err(failed("reading its format"))?;
         match found {
             FORMAT => Ok(()),
-            0 => {
-                let make = format!("BEGIN; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;");
-                self.connection.execute_batch(&make).map_err(failed("making its tables"))
-            }
-            1 => {
-                let change = format!("BEGIN; {FROM_1} PRAGMA user_version = {FORMAT}; COMMIT;");
-                self.connection.execute_batch(&change).map_err(failed("bringing it up to date"))
-            }
+            0 => self.bring_up(TABLES).map_err(failed("making its tables")),
+            1 => self.bring_up(FROM_1).map_err(failed("bringing it up to date")),
             found => Err(Error::TooNew { found, known: FORMAT }),
         }
+    }
+
+    fn bring_up(&self, lacking: &str) -> Result<(), rusqlite::Error> {
+        self.connection.execute_batch(&format!(
+            "BEGIN; {lacking} {SINCE_2} PRAGMA user_version = {FORMAT}; COMMIT;"
+        ))
     }
 
     fn next_run(&self) -> Result<u64, rusqlite::Error> {

@@ -178,3 +178,33 @@ fn a_database_of_a_later_version_is_left_alone() {
 }
 
 const FORMAT: i64 = 2;
+
+#[test]
+fn a_database_of_format_1_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("knot.db");
+    let mut store = open(folder.path());
+    let transaction = Transaction {
+        changes: vec![(doc(1), change(0, 0, "a"))],
+        documents: vec![document(1, "one")],
+        ..Transaction::default()
+    };
+    store.commit(&transaction).unwrap();
+    store.maintain().unwrap();
+    drop(store);
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let back = "
+        DROP TABLE tail; DROP TABLE chunks; DROP TABLE bases; DROP TABLE recent;
+        ALTER TABLE documents DROP COLUMN dead; ALTER TABLE changes DROP COLUMN layer;
+        PRAGMA user_version = 1;";
+    database.execute_batch(back).unwrap();
+    drop(database);
+    check_again(open(folder.path()));
+    // And once more, as a database of this format.
+    check_again(open(folder.path()));
+}
+
+fn check_again(mut store: SqliteStore) {
+    assert_eq!(store.open().unwrap().documents, vec![document(1, "one")]);
+    assert_eq!(store.load(doc(1), false).unwrap().changes, vec![change(0, 0, "a")]);
+}

@@ -62,12 +62,11 @@ impl Core {
     /// Passes on what was pushed here and is held now, once its batch is committed.
     pub(super) fn pass_on(&mut self, now: Duration, batch: &Batch, effects: &mut Effects) {
         let mut pushed: BTreeMap<(ServerId, u8), Vec<(NewsId, Piece)>> = BTreeMap::new();
-        for (id, piece) in batch.new_pieces() {
-            match batch.heard.get(&id) {
-                Some(from) => pushed.entry(*from).or_default().push((id, piece)),
-                None => self.gossip.holds(id),
-            }
-        }
+        // A piece is made only of what goes on: in a small cluster nothing does.
+        batch.each_new(|id, piece| match batch.heard.get(&id) {
+            Some(from) => pushed.entry(*from).or_default().push((id, piece())),
+            None => self.gossip.holds(id),
+        });
         for ((peer, hops), news) in pushed {
             let (ids, pieces): (Vec<_>, Vec<_>) = news.into_iter().unzip();
             let targets = self.gossip.came(now, peer, &ids);
@@ -129,22 +128,24 @@ impl Core {
 }
 
 impl Batch {
-    /// Everything that the batch adds to what is held, piece by piece.
-    fn new_pieces(&self) -> impl Iterator<Item = (NewsId, Piece)> {
+    /// Tells of everything that the batch adds to what is held, and how to make a piece of it.
+    fn each_new(&self, mut tell: impl FnMut(NewsId, &dyn Fn() -> Piece)) {
         let living = self.changes.iter().filter(|(doc, _)| !self.graves.contains_key(doc));
-        let changes = living.map(|(doc, held)| {
-            let changes = vec![DocChanges { doc: *doc, changes: vec![held.bytes.clone()] }];
-            let piece = (held.bytes.len() + 64, Answer { changes, ..Answer::default() });
-            (change_id(ItemKey::document(*doc), &held.bytes), piece)
-        });
-        let graves = self.graves.values().map(|grave| {
-            (grave_id(grave), (96, Answer { graves: vec![*grave], ..Answer::default() }))
-        });
-        let records = self.records.values().map(|(record, _)| {
-            let piece = Answer { records: vec![record.clone()], ..Answer::default() };
-            (record_id(record), (wire_size(record), piece))
-        });
-        changes.chain(graves).chain(records)
+        for (doc, held) in living {
+            tell(change_id(ItemKey::document(*doc), &held.bytes), &|| {
+                let changes = vec![DocChanges { doc: *doc, changes: vec![held.bytes.clone()] }];
+                (held.bytes.len() + 64, Answer { changes, ..Answer::default() })
+            });
+        }
+        for grave in self.graves.values() {
+            tell(grave_id(grave), &|| (96, Answer { graves: vec![*grave], ..Answer::default() }));
+        }
+        for (record, _) in self.records.values() {
+            tell(record_id(record), &|| {
+                let piece = Answer { records: vec![record.clone()], ..Answer::default() };
+                (wire_size(record), piece)
+            });
+        }
     }
 }
 
