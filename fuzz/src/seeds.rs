@@ -224,7 +224,7 @@ fn agent_frames() -> Vec<Vec<u8>> {
     let data = Bytes::from_static(b"ls\n");
     let mut items = vec![
         encoded(&Hello { space: DOC.uuid, generation, version: "0.1.0".to_owned() }),
-        encoded(&Welcome { servers: vec![server] }),
+        encoded(&Welcome { servers: vec![server], ..Welcome::default() }),
         encoded(&Open {
             command: vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()],
             environment: [("LEVEL".to_owned(), "3".to_owned())].into(),

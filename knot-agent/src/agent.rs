@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use knot_core::agent::{Hello, Open};
+use knot_core::agent::{Hello, Open, Report, SHUTDOWN_LIMIT, STARTUP_LIMIT, Startup, Watching};
 use rand::RngExt as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{self, JoinSet},
     time::{sleep_until, timeout},
 };
@@ -20,12 +20,15 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    activity::Activity,
     children::{Child, Children, GRACE, hang_up, in_own_group},
     launch::Settings,
     link::{self, Dialler, Event},
     links::{Action, Input, Links},
+    monitor::{self, Monitor},
     process,
     program::Surroundings,
+    script::Shell,
     session::Sessions,
 };
 
@@ -59,32 +62,66 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let _hangup = signal(SignalKind::hangup()).map_err(Error::Runtime)?;
     let endpoint = link::endpoint().map_err(Error::Socket)?;
     let children = Children::default();
+    let home = monitor::home(&environment);
     let surroundings = Surroundings::new(launch.name.clone(), environment);
-    let sessions = Sessions::new(surroundings.clone(), children.clone());
+    let activity = Activity::new(Instant::now());
+    let sessions = Sessions::new(surroundings.clone(), children.clone(), activity.clone());
+    let shell = Shell { surroundings, children: children.clone() };
     let (events, incoming) = mpsc::channel(EVENTS);
+    let (reports, reported) = watch::channel(Report::default());
+    let (watching, watched) = watch::channel(Watching::default());
+    let (startup, started) = watch::channel(Startup::default());
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let hello = Hello { space: launch.space, generation: launch.generation, version };
     tracing::info!(space = %launch.space, generation = %launch.generation, "agent started");
-    let dialler =
-        Dialler { key, hello, endpoint: endpoint.clone(), sessions: sessions.clone(), events };
+    let dialler = Dialler {
+        key,
+        hello,
+        endpoint: endpoint.clone(),
+        sessions: sessions.clone(),
+        events,
+        reports: reported,
+        watching,
+    };
+    let monitor = Monitor {
+        activity,
+        watching: watched,
+        startup: started,
+        reports,
+        shell: shell.clone(),
+        home,
+    };
 
-    let stop = CancellationToken::new();
+    // The first ends a startup script that still runs, the second all the rest.
+    let (told, stop) = (CancellationToken::new(), CancellationToken::new());
+    let work = async {
+        let done = start_up(&shell, &launch.startup_script, &startup, &told).await;
+        if done {
+            main_command(&command, &shell, &stop).await;
+        }
+        done
+    };
     let ending = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         tracing::info!("agent ending");
+        told.cancel();
+        if *startup.borrow() == Startup::Done {
+            shut_down(&shell, &launch.shutdown_script).await;
+        }
         stop.cancel();
         sessions.end(ENDING).await;
     };
     let life = async {
-        tokio::join!(ending, main_command(&command, &surroundings, &children, &stop));
+        tokio::join!(ending, work);
     };
     let reaped = tokio::select! {
         () = life => Ok(()),
         reaped = children.reap() => reaped.map_err(Error::Runtime),
-        never = keep_links(Arc::new(dialler), launch.servers, incoming) => match never {},
+        never = keep_links(Arc::new(dialler), launch.servers.clone(), incoming) => match never {},
+        never = monitor.run() => match never {},
     };
     endpoint.close(quinn::VarInt::from_u32(0), b"the space is stopping");
     let _ = timeout(GOODBYE, endpoint.wait_idle()).await;
@@ -159,17 +196,48 @@ impl Tasks {
     }
 }
 
-/// Runs the space's main command, if there is one, and ends it when the agent ends.
-async fn main_command(
-    command: &[String],
-    surroundings: &Surroundings,
-    children: &Children,
-    stop: &CancellationToken,
-) {
-    if command.is_empty() {
+/// Runs the startup script, if there is one, and says how it went. Whether the rest may begin.
+async fn start_up(
+    shell: &Shell,
+    script: &str,
+    startup: &watch::Sender<Startup>,
+    told: &CancellationToken,
+) -> bool {
+    let outcome = if script.is_empty() {
+        Startup::Done
+    } else {
+        tracing::info!("startup script started");
+        match shell.run(script, STARTUP_LIMIT, true, told).await {
+            Ok(_) => Startup::Done,
+            Err(error) => {
+                tracing::error!(%error, "startup script failed");
+                Startup::Failed(error.to_string())
+            }
+        }
+    };
+    let done = outcome == Startup::Done;
+    startup.send_replace(outcome);
+    done
+}
+
+/// Runs the shutdown script, if there is one.
+async fn shut_down(shell: &Shell, script: &str) {
+    if script.is_empty() {
         return;
     }
-    match start_main(command, surroundings, children) {
+    tracing::info!("shutdown script started");
+    let unbroken = CancellationToken::new();
+    if let Err(error) = shell.run(script, SHUTDOWN_LIMIT, true, &unbroken).await {
+        tracing::error!(%error, "shutdown script failed");
+    }
+}
+
+/// Runs the space's main command, if there is one, and ends it when the agent ends.
+async fn main_command(command: &[String], shell: &Shell, stop: &CancellationToken) {
+    if command.is_empty() || stop.is_cancelled() {
+        return;
+    }
+    match start_main(command, &shell.surroundings, &shell.children) {
         Ok(mut child) => {
             tracing::info!(process = child.id(), "main command started");
             let group = child.group();

@@ -82,7 +82,7 @@ mod tests {
             name: "calm-otter".to_owned(),
             generation: Generation::default(),
             key: key.to_owned(),
-            servers: Vec::new(),
+            ..Launch::default()
         })
         .unwrap()
     }

@@ -7,17 +7,26 @@
 //! - [`agent`] does what it decides, and ends in bounded time when told to.
 //! - [`session`] runs one command for one stream; [`process`] starts it, [`terminal`] and [`leader`]
 //!   give it a terminal, [`children`] learns how it ended.
+//! - [`monitor`] looks at the space and reports: [`checks`] says when to ask and what the answers
+//!   mean, [`probe`] asks, [`activity`] knows when the space was last used, [`usage`] what it takes up.
+//! - [`script`] runs the startup and the shutdown script.
 
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod activity;
 pub mod agent;
+pub mod checks;
 pub mod children;
 pub mod launch;
 pub mod leader;
 pub mod link;
 pub mod links;
+pub mod monitor;
+pub mod probe;
 pub mod process;
 pub mod program;
+pub mod script;
 pub mod session;
 pub mod terminal;
+pub mod usage;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use knot_core::{
-    agent::{ALPN, Hello, ServerAddress, Welcome},
+    agent::{ALPN, Hello, Report, ServerAddress, Watching, Welcome},
     net::{
         KeyPair, PublicKey, keys,
         tls::{self, Accept, Verdict, client_config},
@@ -16,7 +16,10 @@ use knot_core::{
     wire::{self, MAX_AGENT_FRAME, read_frame, write_frame},
 };
 use quinn::{Endpoint, VarInt};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -77,6 +80,10 @@ pub struct Dialler {
     pub sessions: Sessions,
     /// Where events go.
     pub events: mpsc::Sender<Event>,
+    /// What is reported to servers.
+    pub reports: watch::Receiver<Report>,
+    /// Where goes what servers want looked at.
+    pub watching: watch::Sender<Watching>,
 }
 
 /// A connection that is closed when it is let go of. Its sessions' streams would otherwise keep it.
@@ -110,14 +117,25 @@ impl Dialler {
 
     async fn dial_and_serve(&self, server: &ServerAddress) -> Result<(), Error> {
         let greeting = timeout(WELCOME_TIMEOUT, self.greet(server));
-        let (connection, send, mut receive, key) = greeting.await.map_err(|_| Error::Silent)??;
+        let (connection, mut send, mut receive, key) =
+            greeting.await.map_err(|_| Error::Silent)??;
         tracing::info!(server = %server.id, address = %server.address, zone = server.zone, "linked");
         self.tell(Event::Linked(server.id, key)).await;
         let welcomes = async {
             while let Some(welcome) =
                 read_frame::<_, Welcome>(&mut receive, MAX_AGENT_FRAME).await?
             {
+                self.watch(welcome.watch);
                 self.tell(Event::Listed(server.id, welcome.servers)).await;
+            }
+            Err(Error::LetGo)
+        };
+        let mut reports = self.reports.clone();
+        reports.mark_changed();
+        let reports = async {
+            while reports.changed().await.is_ok() {
+                let report = reports.borrow_and_update().clone();
+                write_frame(&mut send, &report, MAX_AGENT_FRAME).await?;
             }
             Err(Error::LetGo)
         };
@@ -130,6 +148,7 @@ impl Dialler {
         let ended = tokio::select! {
             ended = welcomes => ended,
             ended = streams => ended,
+            ended = reports => ended,
         };
         // To let go of the first stream earlier would be to finish it.
         drop(send);
@@ -166,8 +185,17 @@ impl Dialler {
             (Err(error), None) => return Err(error.into()),
         };
         let key = accepted.get().copied().ok_or(Error::LetGo)?;
+        self.watch(welcome.watch);
         self.tell(Event::Listed(server.id, welcome.servers)).await;
         Ok((connection, send, receive, key))
+    }
+
+    fn watch(&self, wanted: Watching) {
+        self.watching.send_if_modified(|watching| {
+            let changed = *watching != wanted;
+            *watching = wanted;
+            changed
+        });
     }
 
     async fn tell(&self, event: Event) {

@@ -20,6 +20,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    activity::Activity,
     children::{Child, Children},
     process::{self, Control},
     program::Surroundings,
@@ -48,6 +49,7 @@ pub struct Sessions(Arc<Shared>);
 struct Shared {
     surroundings: Surroundings,
     children: Children,
+    activity: Activity,
     room: Semaphore,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -65,10 +67,11 @@ impl From<wire::Error> for Gone {
 
 impl Sessions {
     /// No sessions yet.
-    pub fn new(surroundings: Surroundings, children: Children) -> Self {
+    pub fn new(surroundings: Surroundings, children: Children, activity: Activity) -> Self {
         Self(Arc::new(Shared {
             surroundings,
             children,
+            activity,
             room: Semaphore::new(MAX_SESSIONS),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
@@ -111,6 +114,7 @@ impl Shared {
                 return finish(send, FromAgent::Failed(reason)).await;
             }
         };
+        self.activity.touch();
         let last = match process::start(&open, &self.surroundings, &self.children) {
             Ok(process) => self.attend(process, &mut send, &mut receive).await?,
             Err(error) => FromAgent::Failed(error.to_string()),
@@ -130,8 +134,8 @@ impl Shared {
         tracing::debug!(process = id, "session started");
         let stopped = send.stopped();
         let ended = {
-            let outputs = carry_output(&mut child, output, error_output, send);
-            let inputs = carry_input(receive, input, &control);
+            let outputs = carry_output(&mut child, output, error_output, send, &self.activity);
+            let inputs = carry_input(receive, input, &control, &self.activity);
             let hung_up = async {
                 self.shutdown.cancelled().await;
                 control.clone().hang_up().await;
@@ -182,6 +186,7 @@ async fn carry_output(
     output: impl AsyncRead + Unpin,
     error_output: Option<impl AsyncRead + Unpin>,
     send: &mut SendStream,
+    activity: &Activity,
 ) -> Result<Exit, Gone> {
     let mut output = Source::new(Some(output));
     let mut error_output = Source::new(error_output);
@@ -209,6 +214,7 @@ async fn carry_output(
             }
         };
         let Some(chunk) = chunk else { continue };
+        activity.touch();
         if let (FromAgent::Output(bytes) | FromAgent::ErrorOutput(bytes), true) =
             (&chunk, ended.is_some())
         {
@@ -258,6 +264,7 @@ async fn carry_input(
     receive: &mut RecvStream,
     input: impl AsyncWrite + Unpin,
     control: &Control,
+    activity: &Activity,
 ) -> Result<Infallible, Gone> {
     let (chunks, waiting) = mpsc::channel(INPUT_CHUNKS);
     let written = async {
@@ -265,7 +272,7 @@ async fn carry_input(
         pending().await
     };
     tokio::select! {
-        gone = take_frames(receive, chunks, control) => gone,
+        gone = take_frames(receive, chunks, control, activity) => gone,
         never = written => never,
     }
 }
@@ -274,9 +281,11 @@ async fn take_frames(
     receive: &mut RecvStream,
     chunks: mpsc::Sender<Bytes>,
     control: &Control,
+    activity: &Activity,
 ) -> Result<Infallible, Gone> {
     let mut chunks = Some(chunks);
     while let Some(frame) = read_frame(receive, MAX_AGENT_FRAME).await? {
+        activity.touch();
         match frame {
             ToAgent::Input(bytes) => {
                 if let Some(chunks) = &chunks {

@@ -2,19 +2,27 @@
 //!
 //! The agent dials servers over QUIC with ALPN [`ALPN`] and the key of its space's running
 //! generation. The first bidirectional stream is opened by the agent: it sends one [`Hello`] and is
-//! answered with one [`Welcome`], and whenever the list of servers changes with another. Every later
+//! answered with one [`Welcome`], and whenever something in it changes with another; the agent then
+//! sends a [`Report`] whenever it has news, and every [`REPORT_PERIOD`]. Every later
 //! stream is opened by a server, is one session, begins with one [`Open`], and then carries
 //! [`ToAgent`] and [`FromAgent`] frames until the session has ended with [`FromAgent::Exit`] or
 //! [`FromAgent::Failed`]. A server that finishes its half has no more input to send; one that stops
 //! the agent's half, resets its own or loses the connection hangs the session up. All frames are those of [`crate::wire`], at most
 //! [`crate::wire::MAX_AGENT_FRAME`] bytes long.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+mod health;
+mod report;
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::{
+    health::{HealthCheck, ParseProbeError, Probe},
+    report::{Health, MAX_WORDS, Report, Startup, Usage, words},
+};
 use crate::{generation::Generation, net::PublicKey};
 
 /// The ALPN protocol name of an agent's connection.
@@ -32,8 +40,20 @@ pub const COMMAND_VARIABLE: &str = "KNOT_AGENT_COMMAND";
 /// The most bytes of one data frame: larger reads are sent as several frames.
 pub const MAX_CHUNK: usize = 32 << 10;
 
+/// How long a startup script may take before it is killed and counts as failed.
+pub const STARTUP_LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// How long a shutdown script may take before it is killed.
+pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+
+/// The longest script, in bytes: it travels in an environment variable.
+pub const MAX_SCRIPT: usize = 32 << 10;
+
+/// How often an agent reports where it has no news.
+pub const REPORT_PERIOD: Duration = Duration::from_secs(30);
+
 /// What the agent of one generation is started with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
     /// The space it runs in.
     pub space: Uuid,
@@ -45,6 +65,13 @@ pub struct Launch {
     pub key: String,
     /// The servers to dial; the list is kept up to date by [`Welcome`].
     pub servers: Vec<ServerAddress>,
+    /// Run by `/bin/sh` before the main command is started, for [`STARTUP_LIMIT`] at most; empty for
+    /// none. The main command is not started where it fails.
+    #[serde(default)]
+    pub startup_script: String,
+    /// Run by `/bin/sh` when the agent is told to end, for [`SHUTDOWN_LIMIT`] at most; empty for none.
+    #[serde(default)]
+    pub shutdown_script: String,
 }
 
 /// Where a server is, and the keys by which it is known.
@@ -72,10 +99,22 @@ pub struct Hello {
 }
 
 /// A server's answer: the agent is linked, and these are the servers of the cluster now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// Every live server that can be dialled.
     pub servers: Vec<ServerAddress>,
+    /// What the agent is to look at.
+    #[serde(default)]
+    pub watch: Watching,
+}
+
+/// What an agent looks at beside its sessions, as the space's template has it now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watching {
+    /// What is asked to see whether the space is well; nothing where a linked agent is enough.
+    pub health: Option<HealthCheck>,
+    /// Seconds without activity after which a report is wanted at once.
+    pub idle_stop: Option<u64>,
 }
 
 /// The first frame of a session's stream, from the server: what to run.

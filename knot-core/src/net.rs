@@ -25,6 +25,8 @@ mod peer;
 pub mod probe;
 mod public_key;
 #[cfg(all(feature = "net", feature = "replica"))]
+mod questions;
+#[cfg(all(feature = "net", feature = "replica"))]
 mod service;
 #[cfg(all(feature = "net", feature = "replica"))]
 mod socket;
@@ -42,6 +44,8 @@ pub use keys::{Authority, KeyPair};
 #[cfg(all(feature = "net", feature = "replica"))]
 pub use links::{Links, Reach, SKEW, Traffic};
 pub use public_key::PublicKey;
+#[cfg(all(feature = "net", feature = "replica"))]
+pub use questions::{AskError, Asked};
 #[cfg(all(feature = "net", feature = "replica"))]
 pub use service::{Error, Net, Service, Standing, bind, server_addresses};
 #[cfg(all(feature = "net", feature = "replica"))]

@@ -11,4 +11,5 @@ mod commands;
 mod life;
 mod links;
 mod terminals;
+mod watching;
 mod world;

@@ -15,8 +15,8 @@ use std::{
 use bytes::Bytes;
 use knot_core::{
     agent::{
-        ALPN, Exit, FromAgent, Hello, LAUNCH_VARIABLE, Launch, Open, ServerAddress, ToAgent,
-        Welcome,
+        ALPN, Exit, FromAgent, Hello, LAUNCH_VARIABLE, Launch, Open, Report, ServerAddress,
+        ToAgent, Watching, Welcome,
     },
     generation::Generation,
     net::{
@@ -69,7 +69,7 @@ pub(crate) struct Server {
     pub(crate) tried: Arc<AtomicUsize>,
     pub(crate) streams: Arc<AtomicUsize>,
     endpoint: Endpoint,
-    list: watch::Sender<Vec<ServerAddress>>,
+    news: watch::Sender<Welcome>,
     links: mpsc::Receiver<Link>,
 }
 
@@ -77,6 +77,16 @@ pub(crate) struct Server {
 pub(crate) struct Link {
     pub(crate) hello: Hello,
     pub(crate) connection: Connection,
+    /// What the agent last reported.
+    pub(crate) reports: watch::Receiver<Report>,
+}
+
+impl Link {
+    /// Waits for such a report.
+    pub(crate) async fn report(&self, what: &str, wanted: impl Fn(&Report) -> bool) -> Report {
+        let mut reports = self.reports.clone();
+        within(what, reports.wait_for(wanted)).await.unwrap().clone()
+    }
 }
 
 impl Server {
@@ -95,7 +105,8 @@ impl Server {
             address: endpoint.local_addr().unwrap(),
             keys: vec![key.public()],
         };
-        let (list, listed) = watch::channel(vec![address.clone()]);
+        let first = Welcome { servers: vec![address.clone()], ..Welcome::default() };
+        let (news, listed) = watch::channel(first);
         let (sender, links) = mpsc::channel(16);
         let (tried, streams) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         let (accepting, counts) = (endpoint.clone(), (tried.clone(), streams.clone()));
@@ -109,16 +120,30 @@ impl Server {
                     let Ok((send, mut receive)) = connection.accept_bi().await else { return };
                     streams.fetch_add(1, Ordering::SeqCst);
                     let hello = read_frame(&mut receive, MAX_AGENT_FRAME).await.unwrap().unwrap();
-                    welcome(connection, hello, send, listed, sender).await;
+                    let (reports, reported) = watch::channel(Report::default());
+                    let link = Link { hello, connection, reports: reported };
+                    let read = async {
+                        while let Ok(Some(report)) = read_frame(&mut receive, MAX_AGENT_FRAME).await
+                        {
+                            reports.send_replace(report);
+                        }
+                    };
+                    tokio::join!(welcome(link, send, listed, sender), read);
                 });
             }
         });
-        Self { address, tried, streams, endpoint, list, links }
+        Self { address, tried, streams, endpoint, news, links }
     }
 
     /// What agents are told to be all servers, now and later.
     pub(crate) fn list(&self, servers: &[&ServerAddress]) {
-        self.list.send_replace(servers.iter().map(|server| (*server).clone()).collect());
+        let servers = servers.iter().map(|server| (*server).clone()).collect();
+        self.news.send_modify(|news| news.servers = servers);
+    }
+
+    /// What agents are told to look at.
+    pub(crate) fn watch(&self, watch: Watching) {
+        self.news.send_modify(|news| news.watch = watch);
     }
 
     pub(crate) async fn link(&mut self) -> Link {
@@ -132,16 +157,16 @@ impl Server {
 }
 
 async fn welcome(
-    connection: Connection,
-    hello: Hello,
+    link: Link,
     mut send: SendStream,
-    mut listed: watch::Receiver<Vec<ServerAddress>>,
+    mut listed: watch::Receiver<Welcome>,
     links: mpsc::Sender<Link>,
 ) {
-    let mut link = Some(Link { hello, connection: connection.clone() });
+    let connection = link.connection.clone();
+    let mut link = Some(link);
     loop {
-        let servers = listed.borrow_and_update().clone();
-        if write_frame(&mut send, &Welcome { servers }, MAX_AGENT_FRAME).await.is_err() {
+        let news = listed.borrow_and_update().clone();
+        if write_frame(&mut send, &news, MAX_AGENT_FRAME).await.is_err() {
             return;
         }
         if let Some(link) = link.take() {
@@ -163,12 +188,17 @@ impl Agent {
     }
 
     pub(crate) fn with(servers: Vec<ServerAddress>, environment: &[(&str, &str)]) -> Self {
+        Self::launched(Launch { servers, ..Launch::default() }, environment)
+    }
+
+    /// One with these servers and scripts.
+    pub(crate) fn launched(launch: Launch, environment: &[(&str, &str)]) -> Self {
         let launch = Launch {
             space: Uuid::from_u128(99),
             name: "calm-otter".to_owned(),
             generation: Generation { term: 3, n: 8 },
             key: agent_key().to_base64(),
-            servers,
+            ..launch
         };
         let child = Command::new(env!("CARGO_BIN_EXE_knot-agent"))
             .env(LAUNCH_VARIABLE, serde_json::to_string(&launch).unwrap())

@@ -139,6 +139,48 @@ pub struct SpaceStatus {
     pub cause: Option<String>,
     /// The key of the running generation's agent, the only one that is let in.
     pub agent: Option<PublicKey>,
+    /// When the newest generation was begun, by the home's clock.
+    #[serde(default)]
+    pub started: Millis,
+    /// What the health checks of the newest generation say; `None` where there is no check.
+    #[serde(default)]
+    pub health: Option<SpaceHealth>,
+    /// What the home has done of itself or waits for, and why, where there is something to say.
+    #[serde(default)]
+    pub note: Option<String>,
+    /// How often in a row the home has started it again because it was unwell or had crashed.
+    #[serde(default)]
+    pub restarts: u64,
+    /// When the home tries again what has failed, by its clock; `None` for never.
+    #[serde(default)]
+    pub retry: Option<Millis>,
+    /// Up to where its schedule has been followed.
+    #[serde(default)]
+    pub schedule: Option<ScheduleMark>,
+    /// Whether the newest generation was started with a shutdown script, which takes its time.
+    #[serde(default)]
+    pub has_shutdown: bool,
+}
+
+/// What the health checks of a space say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceHealth {
+    /// Whether it is well.
+    pub well: bool,
+    /// Since when, by the home's clock.
+    pub since: Millis,
+    /// What the check that decided it has said.
+    pub words: String,
+}
+
+/// Up to where a schedule has been followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleMark {
+    /// The schedule and the time zone, as one text: another schedule is followed from when it was
+    /// first seen.
+    pub rule: String,
+    /// Starts and stops up to this time are done with, by the home's clock.
+    pub seen: Millis,
 }
 
 crate::entity! {

@@ -17,22 +17,27 @@ use super::{
     peer::{CLOSE_REFUSED, Open},
 };
 use crate::{
-    agent::{Hello, ServerAddress, Welcome},
+    agent::{HealthCheck, Hello, Report, ServerAddress, Watching, Welcome},
     generation::Generation,
     id::{DocId, Id, ServerId},
-    model::Space,
-    replica::Replica,
+    model::{Space, Template},
+    replica::{Changed, Replica},
+    schema::Entity as _,
     wire::{self, MAX_AGENT_FRAME, MAX_STRANGER_FRAME},
 };
 
 /// How long the next hop may take to open a session.
 const OPEN: Duration = Duration::from_secs(5);
+/// The least time between two reports of an agent that are passed on: a faster one waits.
+const REPORT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a server says of a space whose agent is linked to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentPresence {
     /// The generation of the agent.
     pub generation: Generation,
+    /// What the agent last reported to this server; `None` before it has.
+    pub report: Option<Report>,
 }
 
 /// A session could not be opened.
@@ -87,6 +92,17 @@ impl Agents {
     pub fn generation(&self, space: Id<Space>) -> Option<Generation> {
         let presence = self.replica.presence::<AgentPresence>(space);
         presence.into_iter().map(|(_, agent)| agent.generation).max()
+    }
+
+    /// What the agent of this generation last reported, to any server that says so: of two that have
+    /// heard it, what shows more recent use.
+    pub fn report(&self, space: Id<Space>, generation: Generation) -> Option<Report> {
+        let presence = self.replica.presence::<AgentPresence>(space);
+        let reports = presence
+            .into_iter()
+            .filter(|(_, agent)| agent.generation == generation)
+            .filter_map(|(_, agent)| agent.report);
+        reports.min_by_key(|report| report.idle)
     }
 
     /// Opens a stream for one session with the agent of a space: directly, or by one hop over a
@@ -167,8 +183,9 @@ impl Agents {
 
     /// Runs the link of one agent until its connection ends.
     pub(super) async fn run(&self, connection: Connection, space: Uuid, generation: Generation) {
-        let control = match timeout(OPEN, self.welcome(&connection, space, generation)).await {
-            Ok(Some(control)) => control,
+        let welcome = self.welcome(&connection, space, generation);
+        let (told, control, reports) = match timeout(OPEN, welcome).await {
+            Ok(Some(streams)) => streams,
             _ => {
                 connection.close(CLOSE_REFUSED, b"this is not the agent that the key belongs to");
                 return;
@@ -183,8 +200,12 @@ impl Agents {
             older.connection.close(CLOSE_REFUSED, b"replaced by a newer link");
         }
         tracing::info!(%space, %generation, "agent linked");
-        self.replica.present(subject(space), Some(&AgentPresence { generation })).await.ok();
-        self.keep_informed(&connection, control).await;
+        self.present(space, AgentPresence { generation, report: None }).await;
+        tokio::select! {
+            _ = connection.closed() => {}
+            () = self.keep_informed(space, told, control) => {}
+            () = self.hear_reports(&connection, space, generation, reports) => {}
+        }
         self.forget(space, &connection).await;
     }
 
@@ -193,34 +214,66 @@ impl Agents {
         connection: &Connection,
         space: Uuid,
         generation: Generation,
-    ) -> Option<SendStream> {
+    ) -> Option<(Welcome, SendStream, RecvStream)> {
         let (mut send, mut receive) = connection.accept_bi().await.ok()?;
         let hello: Hello = wire::read_frame(&mut receive, MAX_AGENT_FRAME).await.ok()??;
         if (hello.space, hello.generation) != (space, generation) {
             return None;
         }
-        self.send_welcome(&mut send).await.ok()?;
-        Some(send)
+        let news = self.news(space);
+        wire::write_frame(&mut send, &news, MAX_AGENT_FRAME).await.ok()?;
+        Some((news, send, receive))
     }
 
-    async fn send_welcome(&self, send: &mut SendStream) -> Result<(), wire::Error> {
+    /// What an agent is told now.
+    fn news(&self, space: Uuid) -> Welcome {
         let servers = self.servers.borrow().clone();
-        wire::write_frame(send, &Welcome { servers }, MAX_AGENT_FRAME).await
+        let space = self.replica.get(Id::<Space>::from_uuid(space));
+        let template = space.and_then(|space| self.replica.get(space.template));
+        Welcome { servers, watch: template.map(|one| watching(&one)).unwrap_or_default() }
     }
 
-    /// Sends the list of servers whenever it changes, until the connection ends.
-    async fn keep_informed(&self, connection: &Connection, mut control: SendStream) {
+    async fn present(&self, space: Uuid, presence: AgentPresence) {
+        self.replica.present(subject(space), Some(&presence)).await.ok();
+    }
+
+    /// Says what is new for an agent whenever it changes, until it hears no more.
+    async fn keep_informed(&self, space: Uuid, mut told: Welcome, mut control: SendStream) {
         let mut servers = self.servers.clone();
-        servers.borrow_and_update();
+        let mut changes = self.replica.watch(&[Template::KIND]);
         loop {
-            tokio::select! {
-                _ = connection.closed() => return,
-                changed = servers.changed() => {
-                    if changed.is_err() || self.send_welcome(&mut control).await.is_err() {
-                        return;
-                    }
-                }
+            servers.borrow_and_update();
+            let news = self.news(space);
+            if told != news
+                && wire::write_frame(&mut control, &news, MAX_AGENT_FRAME).await.is_err()
+            {
+                return;
             }
+            told = news;
+            tokio::select! {
+                changed = servers.changed() => if changed.is_err() { return },
+                Changed::Document(_) | Changed::Record(_) = changes.next() => {}
+            }
+        }
+    }
+
+    /// Passes on what an agent reports, until it has nothing more to say.
+    async fn hear_reports(
+        &self,
+        connection: &Connection,
+        space: Uuid,
+        generation: Generation,
+        mut reports: RecvStream,
+    ) {
+        while let Ok(Some(report)) =
+            wire::read_frame::<_, Report>(&mut reports, MAX_AGENT_FRAME).await
+        {
+            let newest = self.linked(space);
+            if newest.is_none_or(|one| one.connection.stable_id() != connection.stable_id()) {
+                return;
+            }
+            self.present(space, AgentPresence { generation, report: Some(report.bounded()) }).await;
+            tokio::time::sleep(REPORT_PAUSE).await;
         }
     }
 
@@ -253,6 +306,16 @@ async fn open_relayed(
     wire::write_frame(&mut send, &Open::Relay(space), MAX_STRANGER_FRAME).await.map_err(broken)?;
     let relayed = wire::read_frame(&mut receive, MAX_STRANGER_FRAME).await.map_err(broken)?;
     Ok((relayed == Some(Relayed::Yes)).then_some((send, receive)))
+}
+
+/// What the agents of a template's spaces are to look at. A health check that cannot be read is none:
+/// it is refused where it is written.
+fn watching(template: &Template) -> Watching {
+    let Template { health_interval, health_timeout, health_failures, idle_stop, .. } = *template;
+    let probe = template.health.parse().ok();
+    let health = probe
+        .map(|probe| HealthCheck::new(probe, health_interval, health_timeout, health_failures));
+    Watching { health, idle_stop: idle_stop.filter(|seconds| *seconds > 0) }
 }
 
 fn subject(space: Uuid) -> DocId {

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::{
     keys::PublicKey,
+    questions::Asked,
     service::Shared,
     swim::{self, Swim},
 };
@@ -71,6 +72,8 @@ pub(super) enum Open {
     Echo,
     /// Which of the sender's keys does the receiver accept? Answered with a list of them.
     Keys,
+    /// A question of the program on top; what follows is its own.
+    Program,
 }
 
 /// A link could not be made, or ended.
@@ -201,6 +204,7 @@ async fn serve(connection: &Connection, peer: ServerId, shared: &Shared) -> Resu
         let (mut send, mut receive) = connection.accept_bi().await?;
         let (agents, links) = (shared.agents.clone(), shared.links.clone());
         let directory = Arc::clone(&shared.directory);
+        let questions = shared.questions.clone();
         // Bounded by the connection's limit of streams, and ends with the connection.
         tokio::spawn(async move {
             let open = timeout(HANDSHAKE, wire::read_frame(&mut receive, MAX_STRANGER_FRAME)).await;
@@ -218,6 +222,7 @@ async fn serve(connection: &Connection, peer: ServerId, shared: &Shared) -> Resu
                     wire::write_frame(&mut send, &accepted, MAX_STRANGER_FRAME).await.ok();
                     send.finish().ok();
                 }
+                Ok(Ok(Some(Open::Program))) => questions.put(Asked { peer, send, receive }),
                 _ => tracing::debug!("a peer opened a stream and did not say what for"),
             }
         });

@@ -31,6 +31,7 @@ use super::{
     own::{OwnKeys, Presented},
     peer::{self, CLOSE_DUPLICATE, CLOSE_REFUSED, CLOSE_STOPPING, Hello},
     probe,
+    questions::{self, AskError, Asked, Questions},
     socket::Socket,
     swim::{self, Swim},
     tls::{self, Judge},
@@ -100,6 +101,7 @@ pub(super) struct Shared {
     pub(super) directory: Arc<Directory>,
     pub(super) links: Links,
     pub(super) agents: Agents,
+    pub(super) questions: Questions,
     pub(super) swim: Swim,
     pub(super) removed: Arc<watch::Sender<bool>>,
     pub(super) standing: Arc<watch::Sender<Standing>>,
@@ -165,6 +167,7 @@ impl Service {
             directory,
             links,
             agents,
+            questions: Questions::new(),
             swim,
             removed: Arc::new(watch::Sender::new(false)),
             standing: Arc::default(),
@@ -203,6 +206,22 @@ impl Net {
     /// The agents that can be reached from here.
     pub fn agents(&self) -> &Agents {
         &self.shared.agents
+    }
+
+    /// Opens a stream to the program on top of another server, which gets it as [`Asked`].
+    ///
+    /// # Errors
+    /// The server is not linked to this one, or the stream could not be opened.
+    pub async fn ask(
+        &self,
+        server: ServerId,
+    ) -> Result<(quinn::SendStream, quinn::RecvStream), AskError> {
+        questions::ask(&self.shared.links, server).await
+    }
+
+    /// The streams that other servers open for the program on top; `None` once they were taken.
+    pub fn asked(&self) -> Option<tokio::sync::mpsc::Receiver<Asked>> {
+        self.shared.questions.take()
     }
 
     /// What this server opens and seals secrets with.

@@ -103,6 +103,7 @@ impl World {
                     address: ([127, 0, 0, 1], 1).into(),
                     keys: vec![],
                 }],
+                ..Launch::default()
             },
             revision: "first".to_owned(),
             image: image(self.owner),

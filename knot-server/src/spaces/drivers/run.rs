@@ -255,7 +255,7 @@ mod tests {
                 name: "Data Lab".to_owned(),
                 generation: Generation { term: 1, n: 1 },
                 key: "secret-key".to_owned(),
-                servers: vec![],
+                ..Launch::default()
             },
             revision: "r".to_owned(),
             image: "i".to_owned(),

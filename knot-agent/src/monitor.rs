@@ -1,0 +1,165 @@
+//! Looks at the space, and reports: whether it is well, whether it is used, and what it takes up.
+
+use std::{
+    convert::Infallible,
+    ffi::OsStr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use knot_core::agent::{REPORT_PERIOD, Report, Startup, Watching};
+use tokio::{
+    sync::watch,
+    task::{JoinSet, spawn_blocking},
+    time::sleep_until,
+};
+
+use crate::{
+    activity::Activity,
+    checks::{Checks, Question},
+    probe,
+    program::Environment,
+    script::Shell,
+    usage::{self, Sample},
+};
+
+/// How often processor and memory are looked at.
+const SAMPLE: Duration = Duration::from_secs(5);
+/// How often files are counted.
+const COUNT: Duration = Duration::from_secs(10 * 60);
+/// A space whose processes take more than this, in thousandths of a processor, is used.
+const BUSY: u64 = 100;
+
+/// What a monitor works with.
+#[derive(Debug)]
+pub struct Monitor {
+    /// When the space was last used.
+    pub activity: Activity,
+    /// What is to be looked at.
+    pub watching: watch::Receiver<Watching>,
+    /// How the startup script goes.
+    pub startup: watch::Receiver<Startup>,
+    /// Where reports go.
+    pub reports: watch::Sender<Report>,
+    /// What commands are run with.
+    pub shell: Shell,
+    /// Below which files are counted.
+    pub home: PathBuf,
+}
+
+/// The home folder that files are counted below.
+pub fn home(environment: &Environment) -> PathBuf {
+    environment.get(OsStr::new("HOME")).map_or_else(|| PathBuf::from("/root"), PathBuf::from)
+}
+
+impl Monitor {
+    /// Looks and reports, for as long as it is polled.
+    pub async fn run(mut self) -> Infallible {
+        let mut state = State::new(Instant::now());
+        let mut asked: JoinSet<(Question, Result<String, String>)> = JoinSet::new();
+        let mut counted: JoinSet<Option<u64>> = JoinSet::new();
+        // Nothing is sent before there is something to say.
+        self.publish(&mut state);
+        loop {
+            let now = Instant::now();
+            let watching = self.watching.borrow_and_update().clone();
+            state.checks.set(watching.health.clone(), now);
+            if let Some(question) = state.checks.ask(now) {
+                let shell = self.shell.clone();
+                asked.spawn(async move {
+                    let answer = probe::ask(&question.probe, question.timeout, &shell).await;
+                    (question, answer)
+                });
+            }
+            if state.sample_due <= now {
+                state.sample_due = now + SAMPLE;
+                self.sample(&mut state, now);
+            }
+            if state.count_due <= now && counted.is_empty() {
+                state.count_due = now + COUNT;
+                let home = self.home.clone();
+                counted.spawn(async move {
+                    spawn_blocking(move || usage::disk(&home)).await.unwrap_or_default()
+                });
+            }
+            if state.news(&self, &watching, now) {
+                self.publish(&mut state);
+            }
+            let due = state.due(&self, &watching, now);
+            tokio::select! {
+                () = sleep_until(due.into()) => {}
+                Ok(()) = self.watching.changed() => {}
+                Ok(()) = self.startup.changed() => {}
+                Some(Ok((question, answer))) = asked.join_next() => {
+                    state.checks.answer(&question, answer, Instant::now());
+                }
+                Some(Ok(bytes)) = counted.join_next() => state.report.usage.disk = bytes,
+            }
+        }
+    }
+
+    fn sample(&self, state: &mut State, now: Instant) {
+        let sample = match Sample::take() {
+            Ok(sample) => sample,
+            Err(error) => return tracing::debug!(%error, "the space's use cannot be seen"),
+        };
+        let millicpus = state.sample.map_or(0, |earlier| sample.millicpus_since(&earlier));
+        if millicpus > BUSY {
+            self.activity.touch_at(now);
+        }
+        state.report.usage.millicpus = millicpus;
+        state.report.usage.memory = sample.memory;
+        state.sample = Some(sample);
+    }
+
+    fn publish(&mut self, state: &mut State) {
+        let now = Instant::now();
+        state.report.startup = self.startup.borrow_and_update().clone();
+        state.report.health = state.checks.health().cloned();
+        state.report.idle = self.activity.idle(now).as_secs();
+        state.sent = now;
+        self.reports.send_replace(state.report.clone());
+    }
+}
+
+/// What a monitor knows.
+struct State {
+    checks: Checks,
+    report: Report,
+    sample: Option<Sample>,
+    sample_due: Instant,
+    count_due: Instant,
+    /// When it has last reported.
+    sent: Instant,
+}
+
+impl State {
+    fn new(now: Instant) -> Self {
+        let (checks, report, sample) = Default::default();
+        Self { checks, report, sample, sample_due: now, count_due: now, sent: now }
+    }
+
+    /// Whether a report is wanted now.
+    fn news(&self, monitor: &Monitor, watching: &Watching, now: Instant) -> bool {
+        *monitor.startup.borrow() != self.report.startup
+            || self.checks.health() != self.report.health.as_ref()
+            || now >= self.sent + REPORT_PERIOD
+            || self.idle_due(monitor, watching, now).is_some_and(|due| due <= now)
+    }
+
+    /// When the space has been idle for as long as somebody waits for; `None` once that was reported.
+    fn idle_due(&self, monitor: &Monitor, watching: &Watching, now: Instant) -> Option<Instant> {
+        let limit = watching.idle_stop?;
+        let idle = monitor.activity.idle(now);
+        let said = self.report.idle >= limit && idle >= Duration::from_secs(limit);
+        (!said).then(|| now + Duration::from_secs(limit).saturating_sub(idle))
+    }
+
+    /// When to look again.
+    fn due(&self, monitor: &Monitor, watching: &Watching, now: Instant) -> Instant {
+        let report = self.sent + REPORT_PERIOD;
+        let others = [self.checks.deadline(), self.idle_due(monitor, watching, now)];
+        let all = others.into_iter().flatten().chain([report, self.sample_due, self.count_due]);
+        all.min().unwrap_or(report)
+    }
+}
