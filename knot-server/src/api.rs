@@ -109,6 +109,8 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(spaces::start))
         .routes(routes!(spaces::stop))
         .routes(routes!(spaces::restart))
+        .routes(routes!(spaces::insight::logs))
+        .routes(routes!(spaces::insight::usage))
         .routes(routes!(exec::exec))
         .routes(routes!(volumes::list))
         .routes(routes!(servers::list))

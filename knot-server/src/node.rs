@@ -117,7 +117,8 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     introduce_itself(config, &identity, &replica).await?;
 
     let engines = Engines::new(drivers(config, &identity));
-    let spaces = spaces::Service::start(config.spaces, replica.clone(), net.clone(), engines);
+    let spaces =
+        spaces::Service::start(config.spaces, &config.data, replica.clone(), net.clone(), engines);
     let keys = auth::Keys::new(SessionKeys::new(net.keyring().clone()));
     let node = Node {
         identity: Arc::clone(&identity),
@@ -132,7 +133,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
         keys,
         name: config.name.clone(),
         https: config.http_url.starts_with("https://"),
-        reach: Arc::new(bridge::Agents(node.clone())),
+        reach: Arc::new(bridge::Agents { node: node.clone(), answers: spaces.answers() }),
         cluster: Arc::new(bridge::Cluster::new(node.clone())),
         drain: drain.clone(),
     });

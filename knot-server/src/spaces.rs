@@ -4,10 +4,16 @@
 //! down what came of it in this server's record. Any server writes what is wanted; only the home
 //! acts.
 
+pub mod answers;
 pub mod drivers;
 mod engines;
+pub mod logs;
 pub mod plan;
+pub mod policy;
+pub mod restart;
+pub mod schedule;
 mod service;
+pub mod usage;
 mod worker;
 
 use std::time::Duration;

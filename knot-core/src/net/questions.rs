@@ -75,7 +75,7 @@ pub(super) async fn ask(
 ) -> Result<(SendStream, RecvStream), AskError> {
     let connection = links.connection(peer).ok_or(AskError::NotLinked)?;
     let opened = timeout(OPEN, async {
-        let (mut send, receive) = connection.open_bi().await?;
+        let (mut send, receive) = connection.open_bi().await.map_err(io::Error::from)?;
         let open = wire::write_frame(&mut send, &Open::Program, MAX_STRANGER_FRAME).await;
         open.map_err(io::Error::other)?;
         Ok((send, receive))

@@ -16,6 +16,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::auth::{Keys, Limiter, Passwords};
+use crate::spaces::answers::Question;
 
 /// What comes from a space's agent in one session.
 pub type AgentReader = Box<dyn AsyncRead + Send + Unpin>;
@@ -30,6 +31,14 @@ pub trait Reach: Send + Sync {
         &self,
         space: Id<Space>,
     ) -> BoxFuture<'_, Result<(AgentReader, AgentWriter), ReachError>>;
+
+    /// Asks the home of a space. What comes begins with a [`crate::spaces::answers::Answer`]; to drop
+    /// it ends the answer.
+    fn ask(
+        &self,
+        home: ServerId,
+        question: Question,
+    ) -> BoxFuture<'_, Result<AgentReader, ReachError>>;
 }
 
 /// No session could be opened.

@@ -1,6 +1,7 @@
 //! Spaces: making them, and saying what is wanted of them. What is wanted is written here, and done
 //! by the space's home.
 
+pub(crate) mod insight;
 mod place;
 pub(crate) mod show;
 

@@ -239,6 +239,9 @@ pub struct Space {
     pub cause: Option<String>,
     /// Since when it is as it is.
     pub since: Option<String>,
+    /// What its health checks say; null where there is none.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// Which start this is: `term.number`, such as `1.3`; null before the first.
     pub generation: Option<String>,
     /// The template's revision that the generation runs.
@@ -264,6 +267,39 @@ pub struct Space {
 pub struct Spaces {
     /// The spaces, by name.
     pub spaces: Vec<Space>,
+}
+
+/// What a space takes up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SpaceUsage {
+    /// What its agent last reported; null where it does not run.
+    pub now: Option<UsageSample>,
+    /// A sample for each minute of the last day that it ran, oldest first.
+    pub day: Vec<UsageSample>,
+}
+
+/// What a space took up at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UsageSample {
+    /// When, by its home's clock.
+    pub at: String,
+    /// Thousandths of a processor.
+    pub millicpus: u64,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Bytes of files in its home folder and volumes; null where there are too many to count.
+    pub disk: Option<u64>,
+}
+
+/// What the health checks of a space say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// Whether it is well.
+    pub well: bool,
+    /// Since when.
+    pub since: String,
+    /// What the check has said.
+    pub words: String,
 }
 
 /// A space to make.

@@ -1,5 +1,11 @@
 //! What the HTTP API asks of the network.
 
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use axum::{
     Router,
     extract::{Request, State},
@@ -12,18 +18,43 @@ use knot_core::{
     generation::Generation,
     id::{Author, Id, ServerId},
     model::{Observed, Space, SpaceStatus},
-    net::{Net, OpenError},
+    net::{AskError, Net, OpenError},
+    wire::{self, MAX_STRANGER_FRAME},
 };
-use tokio::sync::watch;
+use tokio::{
+    io::{AsyncRead, DuplexStream, ReadBuf},
+    sync::watch,
+};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Node;
 use crate::api::{
     AgentReader, AgentWriter, ClusterControl, Code, JoinTokenError, Problem, Reach, ReachError,
     Reachability,
 };
+use crate::spaces::answers::{Answers, Question};
 
-/// Sessions with agents, over the network.
-pub(super) struct Agents(pub(super) Node);
+/// Sessions with agents and questions to homes, over the network.
+pub(super) struct Agents {
+    pub(super) node: Node,
+    pub(super) answers: Answers,
+}
+
+/// What is still to be written by a task that ends when this is dropped.
+struct Own {
+    stream: DuplexStream,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl AsyncRead for Own {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
 
 impl Reach for Agents {
     fn open(
@@ -31,7 +62,7 @@ impl Reach for Agents {
         space: Id<Space>,
     ) -> BoxFuture<'_, Result<(AgentReader, AgentWriter), ReachError>> {
         Box::pin(async move {
-            match self.0.net.agents().open(space.uuid()).await {
+            match self.node.net.agents().open(space.uuid()).await {
                 Ok((send, receive)) => {
                     Ok((Box::new(receive) as AgentReader, Box::new(send) as AgentWriter))
                 }
@@ -40,12 +71,46 @@ impl Reach for Agents {
             }
         })
     }
+
+    fn ask(
+        &self,
+        home: ServerId,
+        question: Question,
+    ) -> BoxFuture<'_, Result<AgentReader, ReachError>> {
+        Box::pin(async move {
+            if home == self.node.replica.me() {
+                let (stream, mut theirs) = tokio::io::duplex(BUFFER);
+                let answers = self.answers.clone();
+                let task = tokio::spawn(async move {
+                    // Nobody takes it any more when this fails.
+                    let _ = answers.answer(&question, &mut theirs).await;
+                });
+                let own = Own { stream, _task: AbortOnDropHandle::new(task) };
+                return Ok(Box::new(own) as AgentReader);
+            }
+            let failed = |error: &dyn std::fmt::Display| ReachError::Failed(error.to_string());
+            let asked = self.node.net.ask(home).await;
+            let (mut send, receive) = asked.map_err(|error| match error {
+                AskError::NotLinked => ReachError::NoAgent {
+                    why: "its home cannot be reached from here: try another server".to_owned(),
+                },
+                error => failed(&error),
+            })?;
+            let written = wire::write_frame(&mut send, &question, MAX_STRANGER_FRAME).await;
+            written.map_err(|error| failed(&error))?;
+            send.finish().map_err(|error| failed(&error))?;
+            Ok(Box::new(receive) as AgentReader)
+        })
+    }
 }
+
+/// How much of an answer of this server's own waits to be taken, in bytes.
+const BUFFER: usize = 64 << 10;
 
 impl Agents {
     /// Why no agent was found, by what its home last said.
     fn explain(&self, id: Id<Space>) -> ReachError {
-        let replica = &self.0.replica;
+        let replica = &self.node.replica;
         let Some(space) = replica.get(id) else { return ReachError::NotRunning };
         let home = space.placement.server;
         let status = replica.observed::<SpaceStatus>(id, home).unwrap_or_default();
@@ -55,7 +120,7 @@ impl Agents {
         }
         let why = if status.state == Observed::Starting {
             "it is starting: try again in a moment".to_owned()
-        } else if home != replica.me() && !self.0.net.reach().is_linked(home) {
+        } else if home != replica.me() && !self.node.net.reach().is_linked(home) {
             "its home cannot be reached from here: try another server".to_owned()
         } else {
             "it may be linking again: try again in a moment".to_owned()

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use knot_core::{
+    agent::{Report, STARTUP_LIMIT, Startup},
     clock::Millis,
     generation::Generation,
     id::ServerId,
@@ -15,6 +16,14 @@ use super::drivers::{Instance, State};
 
 /// How long an agent may take to link, from the start of its container.
 pub const LINK_DEADLINE: Duration = Duration::from_secs(60);
+/// How long an engine may be silent while something is to be done on it.
+pub const ENGINE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long ending and removing an instance may take, all tries counted.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(5 * 60);
+/// How long a start waits for the spaces that have to run before it.
+pub const DEPENDENCY_DEADLINE: Duration = Duration::from_secs(5 * 60);
+/// How long a space has to have been well for its restarts to be forgotten.
+pub const WELL: Duration = Duration::from_secs(10 * 60);
 
 /// Everything that the next step depends on.
 #[derive(Clone, Debug)]
@@ -31,6 +40,17 @@ pub struct World<'a> {
     pub instances: &'a [Instance],
     /// The newest generation whose agent is linked to a server that can be reached.
     pub linked: Option<Generation>,
+    /// What the agent of the status' generation last reported.
+    pub report: Option<&'a Report>,
+    /// How often in a row an unwell or crashed space is started again.
+    pub restarts: u64,
+    /// The spaces that have to run before this one starts and do not, by name.
+    pub waits_for: &'a [String],
+    /// Since when a start has waited for those, or something on an engine that does not answer.
+    pub waiting: Millis,
+    /// Whether an engine that may have something of the space does not answer: `instances` says
+    /// nothing then.
+    pub blind: bool,
     /// Whether this process has begun the status' generation itself: if not, and it was not
     /// finished, the key it was begun with is lost.
     pub begun_here: bool,
@@ -55,6 +75,12 @@ pub enum Step {
     Fail(Cause),
     /// Remove what the engine keeps of a dead space, then write down that it is gone.
     Forget,
+    /// Nothing, until a space that has to run before this one runs, or this much time has passed.
+    WaitFor(Duration),
+    /// Write down whether the space is well, and what the check has said; `None` where none is made.
+    Health(Option<(bool, String)>),
+    /// Write down that restarts of before do not count any more.
+    Forgive,
 }
 
 /// Why a running space has failed.
@@ -66,10 +92,38 @@ pub enum Cause {
     Vanished,
     /// The agent did not link within [`LINK_DEADLINE`].
     NoAgent,
+    /// Its health checks fail; what the last one has said.
+    Unwell(String),
+    /// The startup script failed, and how.
+    Startup(String),
+    /// The startup script did not end in time, nor say so.
+    SlowStartup,
+    /// An engine did not answer for [`ENGINE_DEADLINE`].
+    Blind,
+    /// What runs could not be ended within [`STOP_DEADLINE`].
+    CannotStop,
+    /// These spaces, which have to run before this generation, did not within
+    /// [`DEPENDENCY_DEADLINE`].
+    WaitedFor(Generation, Vec<String>),
+}
+
+impl Cause {
+    /// Whether the space had run, or tried to, and ended against everybody's will.
+    pub fn is_crash(&self) -> bool {
+        matches!(self, Self::Ended(_) | Self::Vanished | Self::NoAgent | Self::Unwell(_))
+    }
+
+    /// Whether what runs is to be ended.
+    pub fn ends(&self) -> bool {
+        self.is_crash() || matches!(self, Self::Startup(_) | Self::SlowStartup)
+    }
 }
 
 /// Says what to do next.
 pub fn next(world: &World<'_>) -> Step {
+    if world.blind {
+        return grope(world);
+    }
     let Some(space) = world.space else {
         return if world.dead { bury(world) } else { Step::Rest };
     };
@@ -83,19 +137,62 @@ pub fn next(world: &World<'_>) -> Step {
     }
 }
 
+/// What to do while it cannot be seen what there is: nothing, and not for ever.
+fn grope(world: &World<'_>) -> Step {
+    let state = world.status.state;
+    let wanted = match world.space {
+        None if world.dead => !matches!(state, Observed::Gone | Observed::Failed),
+        None => false,
+        Some(space) if space.placement.server != world.me => false,
+        Some(space) => match (space.desired, state) {
+            (_, Observed::Failed) => false,
+            (Desired::Running, state) => state != Observed::Running,
+            (Desired::Stopped, state) => !matches!(state, Observed::Created | Observed::Stopped),
+        },
+    };
+    if !wanted {
+        return Step::Rest;
+    }
+    left(world, world.waiting, ENGINE_DEADLINE).map_or(Step::Fail(Cause::Blind), Step::RestFor)
+}
+
+/// What is left until a deadline.
+fn left(world: &World<'_>, since: Millis, deadline: Duration) -> Option<Duration> {
+    let left = since.plus(deadline).0.saturating_sub(world.now.0);
+    // A clock that was set back makes no deadline longer.
+    let left = Duration::from_millis(u64::try_from(left).ok()?).min(deadline);
+    (!left.is_zero()).then_some(left)
+}
+
+/// Ends an instance, as long as there is hope.
+fn end(world: &World<'_>, instance: &Instance) -> Step {
+    match left(world, world.status.since, STOP_DEADLINE) {
+        None => Step::Fail(Cause::CannotStop),
+        Some(_) => Step::Stop(instance.clone()),
+    }
+}
+
+/// What is left until what has failed is tried again.
+fn patience(world: &World<'_>) -> Option<Duration> {
+    let retry = world.status.retry.filter(|_| world.status.state == Observed::Failed)?;
+    let left = Duration::from_millis(u64::try_from(retry.0.saturating_sub(world.now.0)).ok()?);
+    (!left.is_zero()).then_some(left)
+}
+
 fn bury(world: &World<'_>) -> Step {
     match (world.instances.first(), world.status.state) {
-        (Some(instance), Observed::Deleting) => Step::Stop(instance.clone()),
+        (Some(instance), Observed::Deleting) => end(world, instance),
         (None, Observed::Gone) => Step::Rest,
         (None, Observed::Deleting) => Step::Forget,
-        _ => Step::Become(Observed::Deleting),
+        (Some(_), _) => patience(world).map_or(Step::Become(Observed::Deleting), Step::RestFor),
+        (None, _) => Step::Become(Observed::Deleting),
     }
 }
 
 fn stop(world: &World<'_>) -> Step {
     match (world.instances.first(), world.status.state) {
-        (Some(instance), Observed::Stopping) => Step::Stop(instance.clone()),
-        (Some(_), _) => Step::Become(Observed::Stopping),
+        (Some(instance), Observed::Stopping) => end(world, instance),
+        (Some(_), _) => patience(world).map_or(Step::Become(Observed::Stopping), Step::RestFor),
         (None, Observed::Created | Observed::Stopped) => Step::Rest,
         (None, _) => Step::Become(Observed::Stopped),
     }
@@ -107,17 +204,23 @@ fn run(world: &World<'_>, space: &Space) -> Step {
     let old = world.instances.iter().find(|one| one.labels.generation < wanted);
     if let Some(old) = old {
         return match status.state {
-            Observed::Running | Observed::Starting => Step::Become(Observed::Stopping),
-            _ => Step::Stop(old.clone()),
+            Observed::Running | Observed::Starting | Observed::Failed => {
+                Step::Become(Observed::Stopping)
+            }
+            _ => end(world, old),
         };
     }
     if wanted > status.generation {
-        return Step::Start(wanted);
+        if world.waits_for.is_empty() {
+            return Step::Start(wanted);
+        }
+        let failed = || Step::Fail(Cause::WaitedFor(wanted, world.waits_for.to_vec()));
+        return left(world, world.waiting, DEPENDENCY_DEADLINE).map_or_else(failed, Step::WaitFor);
     }
     match status.state {
         Observed::Starting | Observed::Running => watch(world),
-        // A failed start stays failed until somebody asks again.
-        _ => Step::Rest,
+        // A failed start stays failed until somebody asks again, or its time has come.
+        _ => patience(world).map_or(Step::Rest, Step::RestFor),
     }
 }
 
@@ -130,34 +233,71 @@ fn wanted(world: &World<'_>, space: &Space) -> Generation {
     let Placement { term, .. } = space.placement;
     let on_engine = world.instances.iter().map(|one| one.labels.generation).max();
     let newest = on_engine.unwrap_or_default().max(status.generation);
-    let never_ran = status.generation.n == 0 || status.generation.term < term;
-    let asked_again = space.restart >= status.generation;
+    let failed = status.state == Observed::Failed;
+    let never_ran = match status.generation.n {
+        // It failed before it had a number: it is tried again in its time.
+        0 => !failed,
+        _ => status.generation.term < term,
+    };
+    let asked_again = status.generation.n > 0 && space.restart >= status.generation;
+    let again = failed && status.retry.is_some_and(|at| at <= world.now);
     let half_done = status.state == Observed::Provisioning && !world.begun_here;
     let ended = matches!(status.state, Observed::Created | Observed::Stopped | Observed::Stopping);
     let engine_is_ahead = on_engine > Some(status.generation);
-    if never_ran || asked_again || half_done || ended || engine_is_ahead {
+    if never_ran || asked_again || again || half_done || ended || engine_is_ahead {
         newest.next(term)
     } else {
         status.generation
     }
 }
 
-/// A generation that was started: has its agent linked, and does its container run?
+/// A generation that was started: does its container run, has its agent linked, and is it well?
 fn watch(world: &World<'_>) -> Step {
     let status = world.status;
     match world.instances.iter().find(|one| one.labels.generation == status.generation) {
-        None => Step::Fail(Cause::Vanished),
+        None => return Step::Fail(Cause::Vanished),
         Some(Instance { state: State::Ended(ended), .. }) => {
-            Step::Fail(Cause::Ended(ended.to_string()))
+            return Step::Fail(Cause::Ended(ended.to_string()));
         }
-        Some(_) if status.state == Observed::Running => Step::Rest,
-        Some(_) if world.linked >= Some(status.generation) => Step::Become(Observed::Running),
-        Some(_) => {
-            let deadline = status.since.plus(LINK_DEADLINE);
-            match u64::try_from(deadline.0.saturating_sub(world.now.0)) {
-                Ok(left) if left > 0 => Step::RestFor(Duration::from_millis(left)),
-                _ => Step::Fail(Cause::NoAgent),
-            }
+        Some(_) => {}
+    }
+    let starting = status.state == Observed::Starting;
+    if world.linked < Some(status.generation) {
+        if !starting {
+            return Step::Rest;
+        }
+        let late = Step::Fail(Cause::NoAgent);
+        return left(world, status.since, LINK_DEADLINE).map_or(late, Step::RestFor);
+    }
+    match world.report.map(|report| &report.startup) {
+        Some(Startup::Failed(why)) => Step::Fail(Cause::Startup(why.clone())),
+        Some(Startup::Done) if starting => Step::Become(Observed::Running),
+        None | Some(Startup::Running) if starting => {
+            let deadline = LINK_DEADLINE.saturating_add(STARTUP_LIMIT);
+            let late = Step::Fail(Cause::SlowStartup);
+            left(world, status.since, deadline).map_or(late, Step::RestFor)
+        }
+        _ => examine(world),
+    }
+}
+
+/// A space that runs: is it well?
+fn examine(world: &World<'_>) -> Step {
+    let status = world.status;
+    let Some(report) = world.report else { return Step::Rest };
+    let seen = report.health.as_ref().map(|health| (health.well, &*health.words));
+    let known = status.health.as_ref().map(|health| health.well);
+    if seen.map(|(well, _)| well) != known {
+        return Step::Health(seen.map(|(well, words)| (well, words.to_owned())));
+    }
+    match seen {
+        Some((false, words)) if world.restarts > 0 => Step::Fail(Cause::Unwell(words.to_owned())),
+        Some((false, _)) => Step::Rest,
+        _ if status.restarts == 0 => Step::Rest,
+        _ => {
+            let well_since = status.health.as_ref().map(|health| health.since);
+            let since = well_since.unwrap_or_default().max(status.since);
+            left(world, since, WELL).map_or(Step::Forgive, Step::RestFor)
         }
     }
 }

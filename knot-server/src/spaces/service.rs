@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -24,8 +25,11 @@ use uuid::Uuid;
 
 use super::{
     Options,
+    answers::Answers,
     drivers::Platform,
     engines::{Engines, Sight},
+    logs::Logs,
+    usage::{self, Usages},
     worker::{Home, Worker},
 };
 
@@ -42,13 +46,21 @@ pub struct Service {
 
 impl Service {
     /// Starts them.
-    pub fn start(options: Options, replica: Replica, net: Net, engines: Engines) -> Self {
+    pub fn start(
+        options: Options,
+        data: &Path,
+        replica: Replica,
+        net: Net,
+        engines: Engines,
+    ) -> Self {
         let home = Arc::new(Home {
             me: replica.me(),
             options,
             replica,
             net,
             engines,
+            logs: Logs::new(data.join("logs")),
+            usages: Usages::load(data.join("usage")),
             starts: Semaphore::new(STARTS),
             stop: CancellationToken::new(),
         });
@@ -57,7 +69,16 @@ impl Service {
         tasks.spawn(manage(Arc::clone(&home)));
         tasks.spawn(sweep(Arc::clone(&home)));
         tasks.spawn(publish_platforms(Arc::clone(&home)));
+        tasks.spawn(usage::keep(Arc::clone(&home)));
+        if let Some(asked) = home.net.asked() {
+            tasks.spawn(Answers::new(Arc::clone(&home)).serve(asked));
+        }
         Self { home, tasks }
+    }
+
+    /// What this server's spaces are asked for.
+    pub fn answers(&self) -> Answers {
+        Answers::new(Arc::clone(&self.home))
     }
 
     /// Ends the workers; spaces run on, unless the options say that they end with the server.

@@ -4,11 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use knot_core::{
-    agent::Launch,
+    agent::{Launch, MAX_SCRIPT, SHUTDOWN_LIMIT},
     clock::Millis,
     generation::Generation,
     id::{Author, ChangeHash, Id, ServerId},
-    model::{Desired, Observed, Space, SpaceStatus, Template, Volume, VolumeStatus},
+    model::{Desired, Observed, Space, SpaceHealth, SpaceStatus, Template, Volume, VolumeStatus},
     net::{KeyPair, Net, server_addresses},
     replica::{Doc, EditError, Replica},
     secrets::Place,
@@ -26,7 +26,11 @@ use super::{
         VolumeSpec,
     },
     engines::Engines,
+    logs::{Kind, Logs},
     plan::{self, Cause, Step, World},
+    policy::{self, Act},
+    restart,
+    usage::Usages,
 };
 use crate::causes::with_causes;
 
@@ -36,6 +40,12 @@ const TEMPLATE_DEADLINE: Duration = Duration::from_secs(30);
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// How much of a container's output is quoted in a cause, in bytes.
 const QUOTED: usize = 600;
+/// How much of it is kept when it ends, in bytes.
+const KEPT: usize = 256 << 10;
+/// How long an engine may take beyond the grace that it was given, and to say what was written.
+const ENGINE: Duration = Duration::from_secs(30);
+/// How often a start looks again whether what it waits for runs, beside when it hears of it.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What all workers of a server share.
 pub(super) struct Home {
@@ -44,6 +54,8 @@ pub(super) struct Home {
     pub(super) replica: Replica,
     pub(super) net: Net,
     pub(super) engines: Engines,
+    pub(super) logs: Logs,
+    pub(super) usages: Usages,
     /// Bounds how many spaces are provisioned at a time.
     pub(super) starts: Semaphore,
     pub(super) stop: CancellationToken,
@@ -56,6 +68,8 @@ pub(super) struct Worker {
     wake: Arc<Notify>,
     /// The generation that this process has begun.
     begun: Option<Generation>,
+    /// Since when it waits for an engine to answer, or for other spaces to run.
+    waiting: Option<Millis>,
 }
 
 /// A step failed, and what to tell the user.
@@ -69,7 +83,7 @@ impl<E: std::error::Error> From<E> for Failure {
 
 impl Worker {
     pub(super) fn new(home: Arc<Home>, space: Id<Space>, wake: Arc<Notify>) -> Self {
-        Self { home, space, wake, begun: None }
+        Self { home, space, wake, begun: None, waiting: None }
     }
 
     /// Works until there is nothing left to do here for good, or the server stops.
@@ -84,12 +98,38 @@ impl Worker {
         let woken = wake.notified();
         let space = self.home.replica.get(self.space);
         let status = self.status();
-        let Some(found) = self.home.engines.see(self.space.uuid(), platform(&status.driver)) else {
-            woken.await;
-            return true;
-        };
-        let instances: Vec<_> = found.iter().map(|(_, instance)| instance.clone()).collect();
         let dead = self.home.replica.grave(self.space).is_some();
+        let ours = space.as_ref().filter(|space| space.placement.server == self.home.me);
+        let template = ours.and_then(|space| self.home.replica.get(space.template));
+        let report = self.home.net.agents().report(self.space, status.generation);
+        let now = Millis::now();
+        let mut due = None;
+        if let Some(space) = ours {
+            let owner = self.home.replica.get(space.owner);
+            let act = policy::decide(&policy::World {
+                space,
+                status: &status,
+                template: template.as_deref(),
+                zone: owner.as_ref().map_or("", |owner| &owner.time_zone),
+                report: report.as_ref(),
+                now,
+            });
+            match act {
+                Act::Wait(until) => due = until,
+                act => {
+                    if let Err(error) = self.act(act, status).await {
+                        tracing::error!(space = %self.space, %error, "what the home does of itself \
+                            could not be written down");
+                        drop(timeout(TRY_AGAIN, woken).await);
+                    }
+                    return true;
+                }
+            }
+        }
+        let seen = self.home.engines.see(self.space.uuid(), platform(&status.driver));
+        let blind = seen.is_none();
+        let found = seen.unwrap_or_default();
+        let instances: Vec<_> = found.iter().map(|(_, instance)| instance.clone()).collect();
         let step = plan::next(&World {
             me: self.home.me,
             space: space.as_deref(),
@@ -97,18 +137,36 @@ impl Worker {
             status: &status,
             instances: &instances,
             linked: self.home.net.agents().generation(self.space),
+            report: report.as_ref(),
+            restarts: template.and_then(|template| template.health_restarts).unwrap_or(0),
+            waits_for: &ours.map(|space| self.waits_for(space)).unwrap_or_default(),
+            waiting: self.waiting.unwrap_or(now),
+            blind,
             begun_here: self.begun == Some(status.generation),
-            now: Millis::now(),
+            now,
         });
+        let waits = matches!(step, Step::WaitFor(_)) || (blind && matches!(step, Step::RestFor(_)));
+        self.waiting = if waits { self.waiting.or(Some(now)) } else { None };
+        let until_due =
+            due.map(|due| Duration::from_millis((due.0 - now.0).try_into().unwrap_or(0)));
         match step {
             Step::Rest => {
-                let ours = space.is_some_and(|space| space.placement.server == self.home.me);
-                if !ours && instances.is_empty() && (dead || status.generation.n == 0) {
+                if ours.is_none()
+                    && !blind
+                    && instances.is_empty()
+                    && (dead || status.generation.n == 0)
+                {
                     return false;
                 }
-                woken.await;
+                match until_due {
+                    None => woken.await,
+                    Some(most) => drop(timeout(most, woken).await),
+                }
             }
-            Step::RestFor(most) => drop(timeout(most, woken).await),
+            Step::RestFor(most) => {
+                drop(timeout(until_due.map_or(most, |due| due.min(most)), woken).await);
+            }
+            Step::WaitFor(most) => self.wait_for_others(most.min(LOOK), status, woken).await,
             step => {
                 if let Err(error) = self.carry_out(step, space, status, &found).await {
                     tracing::error!(space = %self.space, %error, "a step could not be written down");
@@ -119,6 +177,77 @@ impl Worker {
         true
     }
 
+    /// Does what the home does of its own accord. What is wanted is written first: if this is cut
+    /// short it is done again, and changes nothing.
+    async fn act(&self, act: Act, status: SpaceStatus) -> Result<(), EditError> {
+        let (desired, why, schedule) = match act {
+            Act::Wait(_) => return Ok(()),
+            Act::Mark(schedule) => {
+                return self.write(SpaceStatus { schedule, ..status }).await;
+            }
+            Act::Stop(why, schedule) => (Desired::Stopped, why, schedule),
+            Act::Start(why, schedule) => (Desired::Running, why, schedule),
+        };
+        tracing::info!(space = %self.space, why, "the home acts");
+        let template = self.home.replica.get(self.space).map(|space| space.template);
+        let heads = template.and_then(|template| self.home.replica.get(template));
+        let heads: Option<Vec<_>> =
+            heads.map(|template| template.heads().iter().map(ChangeHash::to_string).collect());
+        let again = (status.state == Observed::Failed).then_some(status.generation);
+        let by = Author::Server(self.home.me);
+        let edit = self.home.replica.edit(self.space, by, move |space| {
+            space.set(Space::desired, desired);
+            if desired == Desired::Running {
+                if let Some(heads) = heads {
+                    space.set(Space::template_heads, heads);
+                }
+                if let Some(generation) = again {
+                    space.set(Space::restart, generation.max(space.restart));
+                }
+            }
+            Ok(())
+        });
+        edit.await?;
+        self.write(SpaceStatus { schedule, note: Some(why), ..status }).await
+    }
+
+    /// The names of the spaces that have to run before this one, and do not.
+    fn waits_for(&self, space: &Doc<Space>) -> Vec<String> {
+        let others = space.depends_on.iter().filter(|other| **other != self.space);
+        let missing = others.filter_map(|other| {
+            // One that is dead is not waited for.
+            let other = self.home.replica.get(*other)?;
+            let status: Option<SpaceStatus> =
+                self.home.replica.observed(other.id(), other.placement.server);
+            let runs = status.is_some_and(|status| status.state == Observed::Running);
+            (!runs).then(|| other.name.clone())
+        });
+        missing.collect()
+    }
+
+    async fn wait_for_others(
+        &self,
+        most: Duration,
+        status: SpaceStatus,
+        woken: impl Future<Output = ()>,
+    ) {
+        let mut changes = self.home.replica.watch(&[<Space as knot_core::schema::Entity>::KIND]);
+        let names = self.home.replica.get(self.space).map(|space| self.waits_for(&space));
+        let note = Some(format!("waits for {}", names.unwrap_or_default().join(", ")));
+        if note != status.note
+            && let Err(error) = self.write(SpaceStatus { note, ..status }).await
+        {
+            tracing::error!(space = %self.space, %error, "a wait could not be written down");
+        }
+        let changed = async {
+            tokio::select! {
+                () = woken => {}
+                _ = changes.next() => {}
+            }
+        };
+        drop(timeout(most, changed).await);
+    }
+
     async fn carry_out(
         &mut self,
         step: Step,
@@ -127,13 +256,19 @@ impl Worker {
         found: &[(Platform, Instance)],
     ) -> Result<(), EditError> {
         match step {
-            Step::Rest | Step::RestFor(_) => Ok(()),
-            Step::Become(state) => self.write(SpaceStatus { state, cause: None, ..status }).await,
+            Step::Rest | Step::RestFor(_) | Step::WaitFor(_) => Ok(()),
+            Step::Become(state) => self.become_state(state, status).await,
+            Step::Health(seen) => {
+                let since = Millis::now();
+                let health = seen.map(|(well, words)| SpaceHealth { well, since, words });
+                self.write(SpaceStatus { health, ..status }).await
+            }
+            Step::Forgive => self.write(SpaceStatus { restarts: 0, ..status }).await,
             Step::Start(generation) => match space {
                 Some(space) => self.start(&space, generation).await,
                 None => Ok(()),
             },
-            Step::Stop(instance) => match self.end(&instance, found).await {
+            Step::Stop(instance) => match self.end(&instance, &status, found).await {
                 Ok(()) => Ok(()),
                 Err(Failure(why)) => {
                     let why = format!("the container could not be stopped: {why}");
@@ -154,9 +289,17 @@ impl Worker {
             Err(error) => return Err(EditError::Refused(error.to_string())),
         };
         let template = self.template(space).await;
+        let before = self.status();
+        let again = before.state == Observed::Failed || before.state == Observed::Stopping;
+        let again = again && before.retry.is_some() && space.restart < before.generation;
         let status = SpaceStatus {
             state: Observed::Provisioning,
             generation,
+            started: Millis::now(),
+            restarts: if again { before.restarts.saturating_add(1) } else { 0 },
+            schedule: before.schedule,
+            note: None,
+            has_shutdown: template.as_ref().is_ok_and(|one| !one.shutdown_script.is_empty()),
             revision: template.as_ref().map(|template| template.revision()).unwrap_or_default(),
             driver: template.as_ref().map(|one| one.platform.clone()).unwrap_or_default(),
             agent: Some(key.public()),
@@ -165,7 +308,7 @@ impl Worker {
         self.begun = Some(generation);
         self.write(status.clone()).await?;
         let started = match template {
-            Ok(template) => self.provision(space, &template, generation, &key).await,
+            Ok(template) => self.provision_in_time(space, &template, generation, &key).await,
             Err(failure) => Err(failure),
         };
         match started {
@@ -177,6 +320,7 @@ impl Worker {
             Ok(None) => Ok(()),
             Err(Failure(why)) => {
                 tracing::warn!(space = %self.space, %generation, why, "a start failed");
+                self.home.logs.open(self.space.uuid(), generation, Kind::Provision).line(&why);
                 let failed = SpaceStatus { state: Observed::Failed, cause: Some(why), ..status };
                 self.write(failed).await
             }
@@ -207,14 +351,42 @@ impl Worker {
     }
 
     /// `None` where the start was no longer wanted before it was done.
-    async fn provision(
+    async fn provision_in_time(
         &self,
         space: &Doc<Space>,
         template: &Doc<Template>,
         generation: Generation,
         key: &KeyPair,
     ) -> Result<Option<(Platform, Instance)>, Failure> {
+        let limit = self.home.options.start_deadline;
+        let provision = self.provision(space, template, generation, key);
+        tokio::select! {
+            started = timeout(limit, provision) => match started {
+                Ok(started) => started.map(Some),
+                Err(_) => Err(Failure(format!(
+                    "the container was not up within {} s: look at the engine, and try again",
+                    limit.as_secs()
+                ))),
+            },
+            () = self.unwanted() => Ok(None),
+        }
+    }
+
+    async fn provision(
+        &self,
+        space: &Doc<Space>,
+        template: &Doc<Template>,
+        generation: Generation,
+        key: &KeyPair,
+    ) -> Result<(Platform, Instance), Failure> {
         let driver = self.driver(&template.platform)?;
+        let scripts = [&template.startup_script, &template.shutdown_script];
+        if scripts.iter().any(|script| script.len() > MAX_SCRIPT) {
+            return Err(Failure(format!(
+                "a script of its template has more than {MAX_SCRIPT} bytes: put it into the image, or \
+                 fetch it from a short one"
+            )));
+        }
         let _turn = self.home.starts.acquire().await?;
         let mounts = self.volumes(space, template, &**driver).await?;
         let launch = Launch {
@@ -223,6 +395,8 @@ impl Worker {
             generation,
             key: key.to_base64(),
             servers: self.servers().await,
+            startup_script: template.startup_script.clone(),
+            shutdown_script: template.shutdown_script.clone(),
         };
         let run = Run {
             launch,
@@ -247,18 +421,12 @@ impl Worker {
             job: Some(template.job.clone()).filter(|job| !job.is_empty()),
         };
         let id = self.space;
-        let progress = Progress::new(move |line| tracing::info!(space = %id, %generation, line));
-        let limit = self.home.options.start_deadline;
-        tokio::select! {
-            started = timeout(limit, driver.start(&run, &progress)) => match started {
-                Ok(started) => Ok(Some((driver.platform(), started?))),
-                Err(_) => Err(Failure(format!(
-                    "the container was not up within {} s: look at the engine, and try again",
-                    limit.as_secs()
-                ))),
-            },
-            () = self.unwanted() => Ok(None),
-        }
+        let log = self.home.logs.open(id.uuid(), generation, Kind::Provision);
+        let progress = Progress::new(move |line| {
+            tracing::info!(space = %id, %generation, line);
+            log.line(line);
+        });
+        Ok((driver.platform(), driver.start(&run, &progress).await?))
     }
 
     /// Who the image's registry is asked as, where the template says.
@@ -337,18 +505,54 @@ impl Worker {
         }
     }
 
+    async fn become_state(&self, state: Observed, status: SpaceStatus) -> Result<(), EditError> {
+        let status = SpaceStatus { state, cause: None, ..status };
+        let status = match state {
+            Observed::Stopped => SpaceStatus { health: None, retry: None, restarts: 0, ..status },
+            Observed::Running => SpaceStatus { retry: None, ..status },
+            _ => status,
+        };
+        self.write(status).await
+    }
+
+    /// Ends and removes an instance; what it has written is kept.
     async fn end(
         &self,
         instance: &Instance,
+        status: &SpaceStatus,
         found: &[(Platform, Instance)],
     ) -> Result<(), Failure> {
         let on = found.iter().find(|(_, one)| one.id == instance.id).map(|(platform, _)| *platform);
         let Some(driver) = on.and_then(|platform| self.home.engines.driver(platform)) else {
             return Ok(());
         };
-        driver.stop(instance, self.home.options.stop_grace).await?;
+        let mut grace = self.home.options.stop_grace;
+        if status.has_shutdown {
+            grace = grace.saturating_add(SHUTDOWN_LIMIT);
+        }
+        let limit = grace.saturating_add(ENGINE);
+        self.keep_output(&**driver, instance).await;
+        match timeout(limit, driver.stop(instance, grace)).await {
+            Ok(stopped) => stopped.map(drop)?,
+            Err(_) => {
+                let seconds = limit.as_secs();
+                return Err(Failure(format!("its engine had not done so after {seconds} s")));
+            }
+        }
         self.home.engines.note(driver.platform(), instance, false);
         Ok(())
+    }
+
+    /// Keeps what a container has written, and gives its last words.
+    async fn keep_output(&self, driver: &dyn Driver, instance: &Instance) -> Option<String> {
+        let output = timeout(ENGINE, driver.logs(instance, KEPT)).await.ok()?.ok()?;
+        let log =
+            self.home.logs.replace(self.space.uuid(), instance.labels.generation, Kind::Container);
+        log.write(&output);
+        let last = output.get(output.len().saturating_sub(QUOTED)..).unwrap_or_default();
+        let last = String::from_utf8_lossy(last);
+        let line = last.lines().rev().find(|line| !line.trim().is_empty())?;
+        Some(line.trim().to_owned())
     }
 
     async fn fail(
@@ -357,28 +561,31 @@ impl Worker {
         status: SpaceStatus,
         found: &[(Platform, Instance)],
     ) -> Result<(), EditError> {
-        let mut why = match cause {
-            Cause::Ended(how) => format!("its container {how}"),
-            Cause::Vanished => "its container is gone, and not by this server's doing".to_owned(),
-            Cause::NoAgent => format!(
-                "its agent did not reach a server within {} s: can the container reach the servers' \
-                 QUIC addresses?",
-                plan::LINK_DEADLINE.as_secs()
-            ),
-        };
-        for (on, instance) in found {
-            if let Some(driver) = self.home.engines.driver(*on) {
-                let output = driver.logs(instance, QUOTED).await.unwrap_or_default();
-                let output = String::from_utf8_lossy(&output);
-                if let Some(last) = output.lines().rev().find(|line| !line.trim().is_empty()) {
-                    why.push_str(&format!(" (its last words: {})", last.trim()));
+        let mut why = describe(&cause, &status);
+        if cause.ends() {
+            for (on, instance) in found {
+                if let Some(driver) = self.home.engines.driver(*on)
+                    && let Some(last) = self.keep_output(&**driver, instance).await
+                    && cause.is_crash()
+                {
+                    why.push_str(&format!(" (its last words: {last})"));
+                }
+                if let Err(Failure(error)) = self.end(instance, &status, found).await {
+                    why.push_str(&format!("; it could not be removed: {error}"));
                 }
             }
-            if let Err(Failure(error)) = self.end(instance, found).await {
-                why.push_str(&format!("; it could not be removed: {error}"));
-            }
         }
+        let space = self.home.replica.get(self.space);
+        let template = space.and_then(|space| self.home.replica.get(space.template));
+        let allowed = template.and_then(|template| template.health_restarts).unwrap_or(0);
+        let (retry, then) = restart::after(&cause, &status, allowed, Millis::now());
+        why.push_str(&then);
         tracing::warn!(space = %self.space, why, "a space failed");
+        let generation = match cause {
+            Cause::WaitedFor(generation, _) => generation,
+            _ => status.generation,
+        };
+        let status = SpaceStatus { generation, retry, note: None, ..status };
         self.write(SpaceStatus { state: Observed::Failed, cause: Some(why), ..status }).await
     }
 
@@ -386,8 +593,11 @@ impl Worker {
         if let Ok(driver) = self.driver(&status.driver)
             && let Err(error) = driver.forget(self.space.uuid()).await
         {
+            // A folder that stays is named, and costs no more than room.
             tracing::warn!(space = %self.space, %error, "a dead space left something behind");
         }
+        self.home.logs.forget(self.space.uuid());
+        self.home.usages.forget(self.space.uuid());
         self.write(SpaceStatus { state: Observed::Gone, cause: None, ..status }).await
     }
 
@@ -397,8 +607,42 @@ impl Worker {
 
     async fn write(&self, status: SpaceStatus) -> Result<(), EditError> {
         tracing::info!(space = %self.space, state = %status.state, generation = %status.generation);
-        let status = SpaceStatus { since: Millis::now(), ..status };
+        let before = self.status();
+        let same = (before.state, before.generation) == (status.state, status.generation);
+        let since = if same { before.since } else { Millis::now() };
+        let status = SpaceStatus { since, ..status };
         self.home.replica.observe(self.space, &status).await
+    }
+}
+
+/// Why a space has failed, for people.
+fn describe(cause: &Cause, status: &SpaceStatus) -> String {
+    match cause {
+        Cause::Ended(how) => format!("its container {how}"),
+        Cause::Vanished => "its container is gone, and not by this server's doing".to_owned(),
+        Cause::NoAgent => format!(
+            "its agent did not reach a server within {} s: can the container reach the servers' QUIC \
+             addresses?",
+            plan::LINK_DEADLINE.as_secs()
+        ),
+        Cause::Unwell(words) => format!("its health check fails: {words}"),
+        Cause::Startup(how) => format!("its startup script failed: {how}"),
+        Cause::SlowStartup => "its startup script did not end in time".to_owned(),
+        Cause::Blind => format!(
+            "the engine for platform `{}` did not answer for {} s",
+            status.driver,
+            plan::ENGINE_DEADLINE.as_secs()
+        ),
+        Cause::CannotStop => {
+            let last = status.cause.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            let minutes = plan::STOP_DEADLINE.as_secs() / 60;
+            format!("its container was not gone after {minutes} min{last}")
+        }
+        Cause::WaitedFor(_, spaces) => format!(
+            "it has to wait for {}, and did for {} min: start what it needs first",
+            spaces.join(", "),
+            plan::DEPENDENCY_DEADLINE.as_secs() / 60
+        ),
     }
 }
 

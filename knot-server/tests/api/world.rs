@@ -24,6 +24,7 @@ use knot_server::{
         AgentReader, AgentWriter, App, ClusterControl, JoinTokenError, Parts, Reach, ReachError,
         Reachability, auth::Keys, router, serve,
     },
+    spaces::answers::{Answer, Question},
     users,
 };
 use reqwest::{Method, StatusCode, header};
@@ -283,6 +284,10 @@ impl ClusterControl for Neighbours {
 /// Agents of spaces: each session that is opened comes out at the other end.
 pub(crate) struct Agents {
     refusal: Mutex<Option<ReachError>>,
+    /// What every home answers, and the text behind it.
+    answer: Mutex<(Answer, String)>,
+    /// What homes were asked.
+    pub(crate) asked: Mutex<Vec<(ServerId, Question)>>,
     opened: mpsc::Sender<(Id<Space>, DuplexStream)>,
     sessions: tokio::sync::Mutex<mpsc::Receiver<(Id<Space>, DuplexStream)>>,
 }
@@ -290,11 +295,16 @@ pub(crate) struct Agents {
 impl Default for Agents {
     fn default() -> Self {
         let (opened, sessions) = mpsc::channel(8);
-        Self { refusal: Mutex::default(), opened, sessions: sessions.into() }
+        let answer = Mutex::new((Answer::Missing("nothing yet".to_owned()), String::new()));
+        Self { refusal: Mutex::default(), answer, asked: Mutex::default(), opened, sessions: sessions.into() }
     }
 }
 
 impl Agents {
+    pub(crate) fn answer(&self, answer: Answer, text: &str) {
+        *self.answer.lock().unwrap() = (answer, text.to_owned());
+    }
+
     pub(crate) fn refuse(&self, error: ReachError) {
         *self.refusal.lock().unwrap() = Some(error);
     }
@@ -318,6 +328,24 @@ impl Reach for Agents {
             self.opened.send((space, theirs)).await.unwrap();
             let (reader, writer) = tokio::io::split(ours);
             Ok((Box::new(reader) as AgentReader, Box::new(writer) as AgentWriter))
+        }
+        .boxed()
+    }
+
+    fn ask(
+        &self,
+        home: ServerId,
+        question: Question,
+    ) -> BoxFuture<'_, Result<AgentReader, ReachError>> {
+        async move {
+            if let Some(error) = self.refusal.lock().unwrap().clone() {
+                return Err(error);
+            }
+            self.asked.lock().unwrap().push((home, question));
+            let (answer, text) = self.answer.lock().unwrap().clone();
+            let mut bytes = wire::encode_frame(&answer, wire::MAX_PEER_FRAME).unwrap();
+            bytes.extend_from_slice(text.as_bytes());
+            Ok(Box::new(std::io::Cursor::new(bytes)) as AgentReader)
         }
         .boxed()
     }

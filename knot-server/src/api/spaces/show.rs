@@ -8,7 +8,7 @@ use knot_core::{
 
 use crate::api::{
     app::Reachability,
-    types::{Conflict, Desired, Observed, Space},
+    types::{Conflict, Desired, Health, Observed, Space},
 };
 
 /// What this server knows of a space.
@@ -47,7 +47,8 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         ),
         (Reachability::Linked, None) => (Observed::Created, Some(space.created), None),
         (Reachability::Linked, Some(status)) => {
-            (observed(status.state), Some(status.since), status.cause.clone())
+            let words = status.cause.clone().or_else(|| status.note.clone());
+            (observed(status.state), Some(status.since), words)
         }
     };
     let begun = status.filter(|status| status.generation > Generation::default());
@@ -65,6 +66,11 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         observed,
         cause,
         since: since.map(|since| since.to_string()),
+        health: begun.and_then(|status| status.health.as_ref()).map(|health| Health {
+            well: health.well,
+            since: health.since.to_string(),
+            words: health.words.clone(),
+        }),
         generation: begun.map(|status| status.generation.to_string()),
         revision: begun.map(|status| status.revision.clone()),
         driver: begun.map(|status| status.driver.clone()).filter(|driver| !driver.is_empty()),
