@@ -20,6 +20,7 @@ mod context;
 mod events;
 mod exec;
 mod failure;
+mod insight;
 mod listings;
 mod login;
 mod output;

@@ -5,6 +5,7 @@
 //! `web/templates`; escaping is askama's and is never switched off.
 
 mod assets;
+mod details;
 mod error;
 mod headers;
 mod local_path;
@@ -19,6 +20,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
 pub use assets::{static_router, static_url};
+pub use details::{Chart, SpacePage};
 pub use error::ErrorPage;
 pub use headers::security_headers;
 pub use local_path::LocalPath;

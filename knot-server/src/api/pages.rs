@@ -17,13 +17,15 @@ use super::{
     causality::{of_read, recent},
     permit::{self, Action},
     problem::{Code, Problem},
-    servers, templates, types,
+    servers,
+    spaces::insight,
+    templates, types,
     world::{World, find_template, server_names, template_names},
 };
 use crate::pages::{
-    Chrome, Conflict, ConflictingValue, ErrorPage, LocalPath, SavedTemplate, ServerRow,
-    ServersPage, SignInPage, SpaceRow, SpacesPage, TemplateChoice, TemplatePage, TemplateRow,
-    TemplatesPage, TerminalPage, html, security_headers, static_router,
+    Chart, Chrome, Conflict, ConflictingValue, ErrorPage, LocalPath, SavedTemplate, ServerRow,
+    ServersPage, SignInPage, SpacePage, SpaceRow, SpacesPage, TemplateChoice, TemplatePage,
+    TemplateRow, TemplatesPage, TerminalPage, html, security_headers, static_router,
 };
 
 /// What a new template's page begins with.
@@ -39,6 +41,7 @@ pub(super) fn router() -> Router<App> {
     Router::new()
         .route("/", get(spaces))
         .route("/sign-in", get(sign_in))
+        .route("/spaces/{space}", get(space))
         .route("/spaces/{space}/terminal", get(terminal))
         .route("/templates", get(templates_page))
         .route("/templates/new", get(new_template))
@@ -144,6 +147,45 @@ async fn spaces(State(app): State<App>, visitor: Visitor) -> Response {
     });
     let page = html(&SpacesPage { chrome, spaces, templates: choices });
     caller.answer(page, &token).into_response()
+}
+
+async fn space(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Response {
+    let found = {
+        let world = World::new(&app);
+        let found = world.find(&visitor.caller, &key, For::Reading);
+        found.map(|space| (space.clone(), world.show(space)))
+    };
+    let (space, shown) = match found {
+        Ok(found) => found,
+        Err(problem) => return visitor.refuse(problem),
+    };
+    let (used, log) =
+        tokio::join!(insight::usage_of(&app, &space), insight::provision_log(&app, &space));
+    let (charts, usage_problem) = match used {
+        Ok(usage) => (Chart::of(&usage.day), None),
+        Err(problem) => (Vec::new(), Some(problem.detail)),
+    };
+    let (generation, log, log_problem) = match log {
+        Ok((generation, log)) => (Some(generation), log, None),
+        Err(problem) => (None, String::new(), Some(problem.detail)),
+    };
+    let page = html(&SpacePage {
+        chrome: visitor.chrome,
+        id: shown.id,
+        name: shown.name,
+        state: shown.observed.to_string(),
+        health: shown.health.map(|health| match health.well {
+            true => "well".to_owned(),
+            false => format!("unwell: {}", health.words),
+        }),
+        cause: shown.cause,
+        charts,
+        usage_problem,
+        generation,
+        log,
+        log_problem,
+    });
+    visitor.caller.answer(page, &of_read(&space)).into_response()
 }
 
 async fn terminal(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Response {

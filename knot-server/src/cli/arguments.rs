@@ -165,6 +165,25 @@ pub(crate) enum Space {
         #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
+    /// Show what a space's container wrote, or how it was brought up
+    Logs {
+        /// The space's name or id
+        name: String,
+        /// Show how it was brought up instead
+        #[arg(long)]
+        provision: bool,
+        /// Of which start, such as 1.3; the newest if left out
+        #[arg(long, value_name = "NUMBER")]
+        generation: Option<String>,
+        /// Go on for as long as more may come
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Show what a space takes up now, and did over the last day
+    Usage {
+        /// The space's name or id
+        name: String,
+    },
     /// Open a terminal in a space
     Terminal {
         /// The space's name or id

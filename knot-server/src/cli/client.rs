@@ -145,6 +145,18 @@ impl Client {
         String::from_utf8(body).map_err(|_| self.not_knot("it did not send text"))
     }
 
+    /// Opens a stream of text; each chunk is to be asked for.
+    pub(crate) async fn stream(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Response, Failure> {
+        let request = self.request(Method::GET, path)?.query(query);
+        tokio::time::timeout(ANSWER_LIMIT, self.accepted(request))
+            .await
+            .map_err(|_| Failure::unreachable(format!("{} did not answer", self.address)))?
+    }
+
     /// Opens the stream of events; it has no end of its own.
     pub(crate) async fn events(&self) -> Result<Response, Failure> {
         let request =

@@ -9,6 +9,7 @@ use super::client::{Answer, Body, Client, EMPTY};
 use super::context::Context;
 use super::exec;
 use super::failure::Failure;
+use super::insight;
 use super::output::{Cell, Colour, clean, details, table};
 use super::progress::Progress;
 use super::terminal;
@@ -34,6 +35,13 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
             let open = Open { command, environment, directory, terminal: None };
             return exec::run(context, &name, open).await.map_err(Failure::into_could_not_run);
         }
+        Command::Logs { name, provision, generation, follow } => {
+            let mut query = vec![("kind", if provision { "provision" } else { "container" })];
+            query.extend(generation.as_deref().map(|generation| ("generation", generation)));
+            query.extend(follow.then_some(("follow", "true")));
+            insight::logs(context, &name, &query).await
+        }
+        Command::Usage { name } => insight::usage(context, &name).await,
         Command::Terminal { name } => return terminal::run(context, &name).await,
     };
     done.map(|()| 0)
@@ -173,6 +181,7 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
                 "Cause",
                 Cell::coloured(space.cause.clone().unwrap_or_default(), cause_colour(&space)),
             ),
+            ("Health", health(&space)),
             ("Wanted", space.desired.to_string().into()),
             ("Template", space.template.clone().into()),
             ("Update", Cell::coloured(update, Some(Colour::Busy))),
@@ -216,6 +225,14 @@ fn state(space: &Space) -> Cell {
     Cell::coloured(space.observed.to_string(), colour)
 }
 
+fn health(space: &Space) -> Cell {
+    match &space.health {
+        None => "".into(),
+        Some(health) if health.well => Cell::coloured("well", Some(Colour::Good)),
+        Some(health) => Cell::coloured(format!("unwell: {}", health.words), Some(Colour::Bad)),
+    }
+}
+
 fn cause_colour(space: &Space) -> Option<Colour> {
     (space.observed == Observed::Failed).then_some(Colour::Bad)
 }
@@ -223,6 +240,9 @@ fn cause_colour(space: &Space) -> Option<Colour> {
 /// What a list has to say about a space besides its state.
 fn notes(space: &Space) -> String {
     let mut notes: Vec<String> = space.cause.iter().cloned().collect();
+    if let Some(health) = space.health.as_ref().filter(|health| !health.well) {
+        notes.push(format!("unwell: {}", health.words));
+    }
     if space.update_available {
         notes.push("update available".to_owned());
     }

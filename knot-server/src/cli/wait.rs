@@ -283,6 +283,7 @@ mod tests {
             desired,
             observed,
             cause: None,
+            health: None,
             since: Some(text("2026-11-22T14:39:05Z")),
             generation: generation.map(text),
             revision: None,

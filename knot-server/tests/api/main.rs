@@ -7,6 +7,7 @@ mod command;
 mod description;
 mod events;
 mod exec;
+mod insight;
 mod pages;
 mod servers;
 mod sessions;

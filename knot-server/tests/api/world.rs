@@ -24,7 +24,7 @@ use knot_server::{
         AgentReader, AgentWriter, App, ClusterControl, JoinTokenError, Parts, Reach, ReachError,
         Reachability, auth::Keys, router, serve,
     },
-    spaces::answers::{Answer, Question},
+    spaces::answers::{self, Question},
     users,
 };
 use reqwest::{Method, StatusCode, header};
@@ -285,7 +285,7 @@ impl ClusterControl for Neighbours {
 pub(crate) struct Agents {
     refusal: Mutex<Option<ReachError>>,
     /// What every home answers, and the text behind it.
-    answer: Mutex<(Answer, String)>,
+    answer: Mutex<(answers::Answer, String)>,
     /// What homes were asked.
     pub(crate) asked: Mutex<Vec<(ServerId, Question)>>,
     opened: mpsc::Sender<(Id<Space>, DuplexStream)>,
@@ -295,13 +295,20 @@ pub(crate) struct Agents {
 impl Default for Agents {
     fn default() -> Self {
         let (opened, sessions) = mpsc::channel(8);
-        let answer = Mutex::new((Answer::Missing("nothing yet".to_owned()), String::new()));
-        Self { refusal: Mutex::default(), answer, asked: Mutex::default(), opened, sessions: sessions.into() }
+        let answer =
+            Mutex::new((answers::Answer::Missing("nothing yet".to_owned()), String::new()));
+        Self {
+            refusal: Mutex::default(),
+            answer,
+            asked: Mutex::default(),
+            opened,
+            sessions: sessions.into(),
+        }
     }
 }
 
 impl Agents {
-    pub(crate) fn answer(&self, answer: Answer, text: &str) {
+    pub(crate) fn answer(&self, answer: answers::Answer, text: &str) {
         *self.answer.lock().unwrap() = (answer, text.to_owned());
     }
 

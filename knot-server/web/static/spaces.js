@@ -28,6 +28,7 @@ function fill(row, space) {
   showPart(row, "terminal", observed === "running");
   parts(row, "template")[0].href = `/templates/${encodeURIComponent(space.template_id)}`;
   parts(row, "terminal")[0].href = `/spaces/${encodeURIComponent(space.id)}/terminal`;
+  parts(row, "details")[0].href = `/spaces/${encodeURIComponent(space.id)}`;
 
   const takesOrders = !["deleting", "gone"].includes(observed);
   for (const button of row.querySelectorAll("[data-action]")) {

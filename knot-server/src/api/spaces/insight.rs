@@ -16,7 +16,10 @@ use knot_core::{
     wire::{self, MAX_PEER_FRAME},
 };
 use serde::Deserialize;
-use tokio::time::{Duration, timeout};
+use tokio::{
+    io::AsyncReadExt as _,
+    time::{Duration, timeout},
+};
 use tokio_util::io::ReaderStream;
 use utoipa::{IntoParams, ToSchema};
 
@@ -37,6 +40,8 @@ use crate::{
 
 /// How long a home may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How much of a log a page shows, in bytes: more than a home keeps.
+const MAX_SHOWN: u64 = 1 << 20;
 /// Says which generation a log is of.
 const GENERATION: HeaderName = HeaderName::from_static("knot-generation");
 
@@ -71,6 +76,7 @@ pub(crate) enum LogKind {
     responses((status = 200, body = String, content_type = "text/plain")),
     params(("space" = String, Path, description = "Its name or id."), Wanted)
 )]
+#[allow(unused_qualifications, reason = "of what the macro above makes")]
 pub(crate) async fn logs(
     State(app): State<App>,
     caller: Caller,
@@ -108,10 +114,33 @@ pub(crate) async fn usage(
     Key(key): Key,
 ) -> Result<Json<SpaceUsage>, Problem> {
     let space = World::new(&app).find(&caller, &key, For::Reading)?.clone();
-    let (answer, _) = ask(&app, &space, Question::Usage(space.id().uuid())).await?;
+    usage_of(&app, &space).await.map(Json)
+}
+
+/// What a space takes up, by its home.
+pub(crate) async fn usage_of(app: &App, space: &Doc<model::Space>) -> Result<SpaceUsage, Problem> {
+    let (answer, _) = ask(app, space, Question::Usage(space.id().uuid())).await?;
     let Answer::Usage(now, day) = answer else { return Err(Problem::internal()) };
     let now = now.map(|usage| show(Sample { at: knot_core::clock::Millis::now(), usage }));
-    Ok(Json(SpaceUsage { now, day: day.into_iter().map(show).collect() }))
+    Ok(SpaceUsage { now, day: day.into_iter().map(show).collect() })
+}
+
+/// The log of the newest start, and which that was.
+pub(crate) async fn provision_log(
+    app: &App,
+    space: &Doc<model::Space>,
+) -> Result<(String, String), Problem> {
+    let (id, kind) = (space.id().uuid(), Kind::Provision);
+    let question = Question::Logs { space: id, generation: None, kind, follow: false };
+    let (answer, reader) = ask(app, space, question).await?;
+    let Answer::Text(generation) = answer else { return Err(Problem::internal()) };
+    let mut log = Vec::new();
+    let read = timeout(ANSWER, reader.take(MAX_SHOWN).read_to_end(&mut log)).await;
+    if !matches!(read, Ok(Ok(_))) {
+        let detail = "its home has not sent all of the log: try again";
+        return Err(Problem::new(Code::NoAgent, detail));
+    }
+    Ok((generation.to_string(), String::from_utf8_lossy(&log).into_owned()))
 }
 
 fn show(Sample { at, usage }: Sample) -> UsageSample {

@@ -1,4 +1,4 @@
-use knot_core::generation::Generation;
+use knot_core::{agent::Health, generation::Generation, model::SpaceHealth};
 use uuid::Uuid;
 
 use super::*;
@@ -33,6 +33,10 @@ struct Case {
     status: SpaceStatus,
     instances: Vec<Instance>,
     linked: Option<Generation>,
+    report: Option<Report>,
+    restarts: u64,
+    waits_for: Vec<String>,
+    blind: bool,
     begun_here: bool,
     now: i64,
 }
@@ -45,6 +49,10 @@ impl Default for Case {
             status: SpaceStatus::default(),
             instances: Vec::new(),
             linked: None,
+            report: Some(Report { startup: Startup::Done, ..Report::default() }),
+            restarts: 0,
+            waits_for: Vec::new(),
+            blind: false,
             begun_here: true,
             now: 0,
         }
@@ -59,6 +67,11 @@ fn check(case: Case, expected: Step) {
         status: &case.status,
         instances: &case.instances,
         linked: case.linked,
+        report: case.report.as_ref(),
+        restarts: case.restarts,
+        waits_for: &case.waits_for,
+        waiting: Millis(0),
+        blind: case.blind,
         begun_here: case.begun_here,
         now: Millis(case.now),
     };
@@ -220,3 +233,95 @@ fn a_space_that_is_placed_elsewhere_is_stopped_here() {
     check(here, Step::Stop(one));
     check(Case { space: Some(moved), ..Case::default() }, Step::Rest);
 }
+
+fn running(report: Report, status: SpaceStatus) -> Case {
+    Case {
+        status,
+        instances: vec![instance(1, State::Running)],
+        linked: Some(generation(1)),
+        report: Some(report),
+        ..Case::default()
+    }
+}
+
+#[test]
+fn a_space_runs_once_its_startup_script_has_ended_well() {
+    let starting = |startup, now| Case {
+        now,
+        ..running(Report { startup, ..Report::default() }, status(Observed::Starting, 1))
+    };
+    let bound = LINK_DEADLINE + STARTUP_LIMIT;
+    check(starting(Startup::Running, 0), Step::RestFor(bound));
+    check(starting(Startup::Done, 0), Step::Become(Observed::Running));
+    let why = "status 1".to_owned();
+    check(starting(Startup::Failed(why.clone()), 0), Step::Fail(Cause::Startup(why)));
+    check(starting(Startup::Running, 3_600_000), Step::Fail(Cause::SlowStartup));
+}
+
+#[test]
+fn an_unwell_space_is_shown_and_ended_where_it_may_be_restarted() {
+    let report = |well| {
+        let health = Some(Health { well, words: "refused".to_owned() });
+        Report { startup: Startup::Done, health, ..Report::default() }
+    };
+    let known = |well| SpaceStatus {
+        health: Some(SpaceHealth { well, since: Millis(0), words: String::new() }),
+        restarts: 1,
+        ..status(Observed::Running, 1)
+    };
+    let seen = Step::Health(Some((false, "refused".to_owned())));
+    check(running(report(false), status(Observed::Running, 1)), seen);
+    check(running(report(false), known(false)), Step::Rest);
+    let may = Case { restarts: 3, ..running(report(false), known(false)) };
+    check(may, Step::Fail(Cause::Unwell("refused".to_owned())));
+    check(running(report(true), known(true)), Step::RestFor(WELL));
+    check(Case { now: 700_000, ..running(report(true), known(true)) }, Step::Forgive);
+}
+
+#[test]
+fn what_has_failed_is_tried_again_in_its_time_and_only_if_it_was_promised() {
+    let failed = |retry| SpaceStatus { retry, ..status(Observed::Failed, 1) };
+    let at = |retry, now| Case { status: failed(retry), now, ..Case::default() };
+    check(at(None, 99_000), Step::Rest);
+    check(at(Some(Millis(20_000)), 5_000), Step::RestFor(Duration::from_secs(15)));
+    check(at(Some(Millis(20_000)), 20_000), Step::Start(generation(2)));
+}
+
+#[test]
+fn a_start_waits_for_others_and_not_for_ever() {
+    let names = vec!["db".to_owned()];
+    let waits = |now| Case { waits_for: names.clone(), now, ..Case::default() };
+    check(waits(0), Step::WaitFor(DEPENDENCY_DEADLINE));
+    let failed = Cause::WaitedFor(generation(1), names.clone());
+    check(waits(300_000), Step::Fail(failed));
+    // What runs already is not ended when something that it needs ends.
+    let up = running(
+        Report { startup: Startup::Done, ..Report::default() },
+        status(Observed::Running, 1),
+    );
+    check(Case { waits_for: names.clone(), ..up }, Step::Rest);
+}
+
+#[test]
+fn an_engine_that_does_not_answer_is_a_stated_cause() {
+    for (state, desired) in [
+        (Observed::Starting, Desired::Running),
+        (Observed::Stopping, Desired::Stopped),
+        (Observed::Running, Desired::Stopped),
+        (Observed::Stopped, Desired::Running),
+    ] {
+        let blind = |now| Case {
+            space: Some(space(desired)),
+            status: status(state, 1),
+            blind: true,
+            now,
+            ..Case::default()
+        };
+        check(blind(0), Step::RestFor(ENGINE_DEADLINE));
+        check(blind(60_000), Step::Fail(Cause::Blind));
+    }
+    let at_rest = Case { status: status(Observed::Running, 1), blind: true, ..Case::default() };
+    check(at_rest, Step::Rest);
+}
+
+mod bound;

@@ -1,0 +1,6 @@
+//! A home with the real agent on the local platform, in this process: what it does of its own accord.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod life;
+mod world;
