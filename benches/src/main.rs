@@ -12,6 +12,7 @@ mod gossip;
 mod history;
 mod local;
 mod many;
+mod spaces;
 mod usage;
 
 use std::{env, error::Error};
@@ -19,7 +20,7 @@ use std::{env, error::Error};
 /// What any part of a measurement may fail with.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 5] = ["local", "cluster", "history", "catch-up", "many"];
+const PARTS: [&str; 6] = ["local", "cluster", "history", "catch-up", "many", "spaces"];
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -44,7 +45,8 @@ async fn main() -> Outcome<()> {
             "cluster" => cluster::measure().await?,
             "history" => history::measure().await?,
             "catch-up" => catch_up::measure().await?,
-            _ => many::measure().await?,
+            "many" => many::measure().await?,
+            _ => spaces::measure().await?,
         }
         println!();
     }
