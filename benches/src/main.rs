@@ -27,6 +27,8 @@ async fn main() -> Outcome<()> {
     if cfg!(debug_assertions) {
         eprintln!("built without --release: these figures compare with nothing");
     }
+    // What the HTTP client takes; a second installation changes nothing.
+    rustls::crypto::ring::default_provider().install_default().ok();
     let named: Vec<String> = env::args().skip(1).collect();
     match named.as_slice() {
         [part, path] if part == "start" => return many::start(path.as_ref()).await,
