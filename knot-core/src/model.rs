@@ -6,11 +6,13 @@ mod cluster;
 mod space;
 mod template;
 mod user;
+mod variable;
 
 pub use cluster::{DataKey, Server, ServerStatus, SessionKey};
 pub use space::{Desired, Observed, Placement, Space, SpaceStatus, Volume, VolumeStatus};
-pub use template::Template;
-pub use user::{Token, User};
+pub use template::{Hours, ParsePartError, Port, Protocol, Template};
+pub use user::{Group, Token, User};
+pub use variable::Variable;
 
 use crate::schema::Schema;
 
@@ -18,12 +20,14 @@ use crate::schema::Schema;
 pub fn schema() -> Schema {
     Schema::new()
         .with::<DataKey>()
+        .with::<Group>()
         .with::<Server>()
         .with::<SessionKey>()
         .with::<Space>()
         .with::<Template>()
         .with::<Token>()
         .with::<User>()
+        .with::<Variable>()
         .with::<Volume>()
 }
 
@@ -45,6 +49,14 @@ macro_rules! words {
             pub const fn as_str(self) -> &'static str {
                 match self { $( Self::$variant => $word ),+ }
             }
+
+            /// The value that is written as this word.
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word {
+                    $( $word => Some(Self::$variant), )+
+                    _ => None,
+                }
+            }
         }
 
         impl std::fmt::Display for $name {
@@ -60,7 +72,7 @@ macro_rules! words {
 
             fn from_scalar(scalar: &$crate::schema::Scalar) -> Option<Self> {
                 match scalar {
-                    $( $crate::schema::Scalar::Text(text) if text == $word => Some(Self::$variant), )+
+                    $crate::schema::Scalar::Text(text) => Self::from_word(text),
                     _ => None,
                 }
             }

@@ -199,8 +199,8 @@ async fn a_space_outlives_its_server(world: &World) {
 
 async fn volumes_outlive_stops_and_go_when_told(world: &World) {
     let driver = &world.driver;
-    driver.ensure_volume(world.volume).await.unwrap();
-    driver.ensure_volume(world.volume).await.unwrap();
+    driver.ensure_volume(&world.volume_spec()).await.unwrap();
+    driver.ensure_volume(&world.volume_spec()).await.unwrap();
     let first = world.start(&world.run(1)).await.unwrap();
     world.write_work(&first, "kept").await;
     stop(world, &first).await;
@@ -247,7 +247,7 @@ async fn another_servers_instances_and_volumes_are_left_alone(world: &World) {
     let refused = world.other_home().remove_volume(world.volume).await.unwrap_err();
     assert!(matches!(refused, VolumeError::Foreign { .. }), "{refused}");
     // The data belongs to the space, and follows it to another server on the same engine.
-    world.other_home().ensure_volume(world.volume).await.unwrap();
+    world.other_home().ensure_volume(&world.volume_spec()).await.unwrap();
     world.driver.remove_volume(world.volume).await.unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Template, User, words};
+use super::{Server, Template, User, words};
 use crate::{
     clock::Millis,
     generation::Generation,
@@ -88,13 +88,25 @@ by_text!([] Placement);
 
 crate::entity! {
     /// A development environment of one user.
-    pub struct Space("space", 1) {
+    pub struct Space("space", 2) {
         /// Its name, unique among its owner's where no partition let two be made.
         name: Field<String>,
+        /// For people.
+        description: Field<String>,
+        /// What its users tell each other about it.
+        note: Field<String>,
         /// Whose it is.
         owner: Field<Id<User>>,
+        /// Who else may use it.
+        shares: Set<Id<User>> [RemovalWins],
         /// What it is made from.
         template: Field<Id<Template>>,
+        /// The values given for the template's parameters, by name.
+        parameters: Map<String, String>,
+        /// Other names that it is reached by, each with the port that it leads to.
+        alt_names: Map<String, u64>,
+        /// Spaces that have to run before it starts.
+        depends_on: Set<Id<Space>>,
         /// Where it runs.
         placement: Field<Placement> [LargestWins],
         /// Whether it should run.
@@ -130,16 +142,28 @@ pub struct SpaceStatus {
 }
 
 crate::entity! {
-    /// Storage of a space that outlives its generations. Its id is the hash of space and name.
-    pub struct Volume("volume", 1) {
+    /// Storage that outlives the generations of the space it belongs to. The id of one that a template
+    /// declares is the hash of space and name; one that a user made has an id of its own.
+    pub struct Volume("volume", 2) {
         /// The name that the template gives it.
         name: Field<String>,
-        /// The space that it belongs to.
+        /// The space that it belongs to; nil for none.
         space: Field<Id<Space>>,
         /// Whose it is.
         owner: Field<Id<User>>,
         /// The platform whose engine holds it.
         platform: Field<String>,
+        /// The server whose engine holds it; nil where nobody has made it yet.
+        server: Field<Id<Server>>,
+        /// Where it is mounted in its space, for one that no template declares.
+        path: Field<String>,
+        /// Its size in bytes, where it has one.
+        size: Field<Option<u64>>,
+        /// What makes it, where it is not the platform's own way, as
+        /// [`Template::volume_kinds`](struct@Template) has it.
+        volume_kind: Field<String>,
+        /// Whether it stays when its space is deleted.
+        keep: Field<bool>,
     }
 }
 

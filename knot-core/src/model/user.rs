@@ -4,15 +4,37 @@ use crate::{clock::Millis, id::Id};
 
 crate::entity! {
     /// Somebody who signs in.
-    pub struct User("user", 1) {
+    pub struct User("user", 2) {
         /// The name to sign in with.
         name: Field<String>,
         /// The argon2id hash of the password, in PHC form; empty where none is set.
         password: Field<String>,
         /// May change templates, servers and all spaces.
         admin: Field<bool>,
+        /// Names of the groups that they are in.
+        groups: Set<String> [RemovalWins],
+        /// The time zone that schedules go by, as the IANA names it; empty for UTC.
+        time_zone: Field<String>,
         /// Sessions of a lower number are over: "sign out everywhere" raises it.
         epoch: Field<u64> [LargestWins],
+    }
+}
+
+crate::entity! {
+    /// A group of users, which templates can be kept to. Its id is the hash of its name, which never
+    /// changes: two servers that make one at once make the same.
+    pub struct Group("group", 1) {
+        /// Its name.
+        name: Field<String>,
+        /// For people.
+        description: Field<String>,
+    }
+}
+
+impl Group {
+    /// The id of the group of this name.
+    pub fn id_of(name: &str) -> Id<Self> {
+        Id::of_key(&[name.as_bytes()])
     }
 }
 

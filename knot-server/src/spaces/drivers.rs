@@ -29,7 +29,7 @@ pub use self::{
     instance::{Ended, Instance, InstanceId, Labels, Owner, State, Stopped},
     local::Local,
     platform::{ParsePlatformError, Platform},
-    run::{InvalidRun, MilliCpus, Mount, RUN_VARIABLE, Run},
+    run::{Folder, InvalidRun, MilliCpus, Mount, RUN_VARIABLE, RegistryAuth, Run, VolumeSpec},
 };
 
 /// The most bytes that [`Driver::logs`] returns, whatever was asked for.
@@ -87,7 +87,10 @@ pub trait Driver: Send + Sync {
     ///
     /// # Errors
     /// [`VolumeError::Foreign`] if something of that name is not of this cluster.
-    fn ensure_volume(&self, volume: Uuid) -> BoxFuture<'_, Result<(), VolumeError>>;
+    fn ensure_volume<'a>(
+        &'a self,
+        volume: &'a VolumeSpec,
+    ) -> BoxFuture<'a, Result<(), VolumeError>>;
 
     /// Removes a volume and all that is in it. One that is not there is removed already.
     ///

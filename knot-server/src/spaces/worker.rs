@@ -11,6 +11,7 @@ use knot_core::{
     model::{Desired, Observed, Space, SpaceStatus, Template, Volume, VolumeStatus},
     net::{KeyPair, Net, server_addresses},
     replica::{Doc, EditError, Replica},
+    secrets::Place,
 };
 use tokio::{
     sync::{Notify, Semaphore},
@@ -20,7 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Options,
-    drivers::{Driver, Instance, MilliCpus, Mount, Platform, Progress, Run},
+    drivers::{
+        Driver, Folder, Instance, MilliCpus, Mount, Platform, Progress, RegistryAuth, Run,
+        VolumeSpec,
+    },
     engines::Engines,
     plan::{self, Cause, Step, World},
 };
@@ -230,6 +234,17 @@ impl Worker {
             memory: template.memory,
             cpus: template.millicpus.map(|cpus| MilliCpus(u32::try_from(cpus).unwrap_or(u32::MAX))),
             mounts,
+            folders: template.mounts.iter().map(|(path, source)| folder(path, source)).collect(),
+            published: template
+                .ports
+                .values()
+                .filter(|port| port.published.is_some())
+                .copied()
+                .collect(),
+            capabilities: template.capabilities.iter().cloned().collect(),
+            devices: template.devices.iter().cloned().collect(),
+            registry: self.registry(template)?,
+            job: Some(template.job.clone()).filter(|job| !job.is_empty()),
         };
         let id = self.space;
         let progress = Progress::new(move |line| tracing::info!(space = %id, %generation, line));
@@ -244,6 +259,15 @@ impl Worker {
             },
             () = self.unwanted() => Ok(None),
         }
+    }
+
+    /// Who the image's registry is asked as, where the template says.
+    fn registry(&self, template: &Doc<Template>) -> Result<Option<RegistryAuth>, Failure> {
+        let Some(sealed) = &template.registry_password else { return Ok(None) };
+        let place = Place { doc: template.id().into(), field: "registry_password" };
+        let password = self.home.net.keyring().open(place, sealed)?;
+        let password = password.expose_text().unwrap_or_default().to_owned();
+        Ok(Some(RegistryAuth { user: template.registry_user.clone(), password }))
     }
 
     fn driver(&self, platform_word: &str) -> Result<&Arc<dyn Driver>, Failure> {
@@ -265,7 +289,13 @@ impl Worker {
         let mut mounts = Vec::new();
         for (name, path) in &template.volumes {
             let id = Volume::id_of(self.space, name);
-            driver.ensure_volume(id.uuid()).await?;
+            let spec = VolumeSpec {
+                id: id.uuid(),
+                name: name.clone(),
+                size: template.volume_sizes.get(name).copied(),
+                kind: template.volume_kinds.get(name).cloned(),
+            };
+            driver.ensure_volume(&spec).await?;
             let (volume, owner, of) = (name.clone(), space.owner, self.space);
             let on = template.platform.clone();
             let put = self.home.replica.put(id, Author::Server(self.home.me), move |edit| {
@@ -280,7 +310,7 @@ impl Worker {
             if self.home.replica.observed(id, self.home.me) != Some(status.clone()) {
                 self.home.replica.observe(id, &status).await?;
             }
-            mounts.push(Mount { volume: id.uuid(), name: name.clone(), path: path.clone() });
+            mounts.push(Mount { volume: spec, path: path.clone() });
         }
         Ok(mounts)
     }
@@ -370,6 +400,14 @@ impl Worker {
         let status = SpaceStatus { since: Millis::now(), ..status };
         self.home.replica.observe(self.space, &status).await
     }
+}
+
+fn folder(path: &str, source: &str) -> Folder {
+    let (source, read_only) = match source.strip_suffix(":ro") {
+        Some(source) => (source, true),
+        None => (source, false),
+    };
+    Folder { source: source.to_owned(), path: path.to_owned(), read_only }
 }
 
 fn platform(word: &str) -> Option<Platform> {

@@ -26,6 +26,7 @@ use knot_core::{
 };
 use knot_server::spaces::drivers::{
     Docker, Driver, Instance, Labels, Local, Mount, Owner, Platform, Progress, Run, StartError,
+    VolumeSpec,
 };
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use serde_json::json;
@@ -110,12 +111,19 @@ impl World {
             network: None,
             memory: None,
             cpus: None,
-            mounts: vec![Mount {
-                volume: self.volume,
-                name: "work".to_owned(),
-                path: "/work".to_owned(),
-            }],
+            mounts: vec![Mount { volume: self.volume_spec(), path: "/work".to_owned() }],
+            folders: vec![],
+            published: vec![],
+            capabilities: vec![],
+            devices: vec![],
+            registry: None,
+            job: None,
         }
+    }
+
+    /// The volume of every run.
+    pub(crate) fn volume_spec(&self) -> VolumeSpec {
+        VolumeSpec { id: self.volume, name: "work".to_owned(), ..VolumeSpec::default() }
     }
 
     pub(crate) async fn start(&self, run: &Run) -> Result<Instance, StartError> {

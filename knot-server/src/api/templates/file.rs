@@ -163,6 +163,7 @@ impl File {
             network: self.network.map(|network| network.value).unwrap_or_default(),
             memory: self.memory.map(|memory| memory.value.0),
             millicpus: self.cpus.map(|cpus| cpus.value.0),
+            ..Template::default()
         }
     }
 }

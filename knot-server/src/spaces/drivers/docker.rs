@@ -32,8 +32,8 @@ use uuid::Uuid;
 use self::failure::{Asked, ask, is_status};
 use super::{
     Driver, Ended, Engine, Error, ForgetError, Instance, InstanceId, Labels, MAX_LOG, Owner,
-    Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, fence::settle,
-    locks::Locks,
+    Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec,
+    fence::settle, locks::Locks,
 };
 
 /// How long an engine may take to answer a question.
@@ -164,7 +164,7 @@ impl Docker {
 
     async fn ensure_volumes(&self, client: &bollard::Docker, run: &Run) -> Result<(), VolumeError> {
         for mount in &run.mounts {
-            volume::ensure(client, self.owner, mount.volume).await?;
+            volume::ensure(client, self.owner, mount.volume.id).await?;
         }
         Ok(())
     }
@@ -296,10 +296,13 @@ impl Driver for Docker {
         })
     }
 
-    fn ensure_volume(&self, volume: Uuid) -> BoxFuture<'_, Result<(), VolumeError>> {
+    fn ensure_volume<'a>(
+        &'a self,
+        volume: &'a VolumeSpec,
+    ) -> BoxFuture<'a, Result<(), VolumeError>> {
         Box::pin(async move {
             let client = self.client().await.map_err(|f| failure::engine("make a volume", f))?;
-            volume::ensure(&client, self.owner, volume).await
+            volume::ensure(&client, self.owner, volume.id).await
         })
     }
 

@@ -44,8 +44,8 @@ use self::{
 };
 use super::{
     Driver, Ended, Engine, Error, ForgetError, Instance, InstanceId, Labels, MAX_LOG, Owner,
-    Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, fence::settle,
-    locks::Locks, run::mark,
+    Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec,
+    fence::settle, locks::Locks, run::mark,
 };
 
 /// How long a killed process may take to be gone.
@@ -245,12 +245,12 @@ impl Inner {
             agent::put(&self.data.join("agent"), self.agent).map_err(failed("write the agent"))?;
         let naming = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
         for mount in &run.mounts {
-            volumes::ensure(&self.data, self.owner, mount.volume)?;
+            volumes::ensure(&self.data, self.owner, mount.volume.id)?;
         }
         progress.line("agent and volumes are ready");
         let failed_to_prepare = failed("prepare the space's folder");
         let home = folder.make().map_err(failed_to_prepare)?;
-        let volumes = run.mounts.iter().map(|mount| mount.volume).collect();
+        let volumes = run.mounts.iter().map(|mount| mount.volume.id).collect();
         let mut record = Record { labels, volumes, process: None };
         folder.write(&record).map_err(failed_to_prepare)?;
         drop(naming);
@@ -313,7 +313,11 @@ impl Driver for Local {
         Box::pin(self.find())
     }
 
-    fn ensure_volume(&self, volume: Uuid) -> BoxFuture<'_, Result<(), VolumeError>> {
+    fn ensure_volume<'a>(
+        &'a self,
+        volume: &'a VolumeSpec,
+    ) -> BoxFuture<'a, Result<(), VolumeError>> {
+        let volume = volume.id;
         Box::pin(self.blocking("make a volume", move |inner| {
             volumes::ensure(&inner.data, inner.owner, volume)
         }))

@@ -5,7 +5,10 @@ use std::{
     fmt,
 };
 
-use knot_core::agent::{COMMAND_VARIABLE, LAUNCH_VARIABLE, Launch};
+use knot_core::{
+    agent::{COMMAND_VARIABLE, LAUNCH_VARIABLE, Launch},
+    model::Port,
+};
 use uuid::Uuid;
 
 use super::{Labels, Owner};
@@ -38,6 +41,57 @@ pub struct Run {
     pub cpus: Option<MilliCpus>,
     /// The volumes, and where they are seen.
     pub mounts: Vec<Mount>,
+    /// Folders of the engine's machine, and where they are seen. Refused by `local`.
+    pub folders: Vec<Folder>,
+    /// Ports that the engine publishes on its machine. Not used by `local`.
+    pub published: Vec<Port>,
+    /// Linux capabilities to have beyond the engine's choice; after a `-`, not to have.
+    pub capabilities: Vec<String>,
+    /// Devices of the engine's machine, as engines write them: `/dev/a:/dev/b:rw`.
+    pub devices: Vec<String>,
+    /// Who the image's registry is asked as.
+    pub registry: Option<RegistryAuth>,
+    /// The job in HCL, where the template has one; `nomad` only.
+    pub job: Option<String>,
+}
+
+/// A folder of the engine's machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// Its absolute path there.
+    pub source: String,
+    /// The absolute path in the space.
+    pub path: String,
+    /// Whether it cannot be written to from within the space.
+    pub read_only: bool,
+}
+
+/// A user of an image registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistryAuth {
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryAuth").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// A volume to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumeSpec {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name, for people.
+    pub name: String,
+    /// Its size in bytes, where it has one. Engines that bound no volume's size take no notice.
+    pub size: Option<u64>,
+    /// What makes it, where it is not the platform's own way: `host`, or `csi:` and a plugin's id.
+    pub kind: Option<String>,
 }
 
 /// Thousandths of one processor.
@@ -47,10 +101,8 @@ pub struct MilliCpus(pub u32);
 /// A volume, and where it is seen in the space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// The volume's id.
-    pub volume: Uuid,
-    /// The volume's name, for people.
-    pub name: String,
+    /// The volume.
+    pub volume: VolumeSpec,
     /// An absolute path. `local` shows it below the space's home folder: `/work` is `~/work`.
     pub path: String,
 }
@@ -213,6 +265,12 @@ mod tests {
             memory: None,
             cpus: None,
             mounts: vec![],
+            folders: vec![],
+            published: vec![],
+            capabilities: vec![],
+            devices: vec![],
+            registry: None,
+            job: None,
         }
     }
 
@@ -220,7 +278,7 @@ mod tests {
     fn what_no_engine_can_run_is_refused_by_name() {
         assert_eq!(run().check(), Ok(()));
         let path = |path: &str| {
-            let mount = Mount { volume: Uuid::nil(), name: "v".to_owned(), path: path.to_owned() };
+            let mount = Mount { volume: VolumeSpec::default(), path: path.to_owned() };
             Run { mounts: vec![mount], ..run() }.check()
         };
         assert_eq!(path("/work/here"), Ok(()));

@@ -116,7 +116,7 @@ fn host_config(run: &Run, labels: &Labels, network: &str) -> HostConfig {
     let memory = run.memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     let mounts = run.mounts.iter().map(|mount| Mount {
         typ: Some(MountType::VOLUME),
-        source: Some(volume::name(labels.owner, mount.volume)),
+        source: Some(volume::name(labels.owner, mount.volume.id)),
         target: Some(mount.path.clone()),
         ..Mount::default()
     });

@@ -44,7 +44,7 @@ fn link_one(data: &Path, home: &Path, mount: &Mount) -> Result<(), StartError> {
         cause: format!(
             "for volume {} at {}, `{name}` in the space's home is there and is no empty folder: move \
              it away, or",
-            mount.name, mount.path
+            mount.volume.name, mount.path
         ),
     };
     let failed = |error: Errno| failed("link a volume into the space's home")(error.into());
@@ -57,7 +57,7 @@ fn link_one(data: &Path, home: &Path, mount: &Mount) -> Result<(), StartError> {
             entered => entered.map_err(failed)?,
         };
     }
-    let target = volumes::data(data, mount.volume);
+    let target = volumes::data(data, mount.volume.id);
     match readlinkat(&folder, name, Vec::new()) {
         Ok(there) if Path::new(&*there.to_string_lossy()) == target => return Ok(()),
         // One that an earlier revision of the template put there.
@@ -94,9 +94,11 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::spaces::drivers::VolumeSpec;
 
     fn mount(path: &str) -> Mount {
-        Mount { volume: Uuid::from_u128(1), name: "data".to_owned(), path: path.to_owned() }
+        let volume = VolumeSpec { id: Uuid::from_u128(1), ..VolumeSpec::default() };
+        Mount { volume, path: path.to_owned() }
     }
 
     #[test]
@@ -111,7 +113,10 @@ mod tests {
         }
         fs::write(home.join("deep/er/work/file"), "x").unwrap();
         assert_eq!(fs::read(home.join("empty/file")).unwrap(), b"x");
-        let other = Mount { volume: Uuid::from_u128(2), ..mount("/empty") };
+        let other = Mount {
+            volume: VolumeSpec { id: Uuid::from_u128(2), ..VolumeSpec::default() },
+            ..mount("/empty")
+        };
         link(world.path(), &home, &[other]).unwrap();
         assert!(fs::read(home.join("empty/file")).is_err(), "another volume is there now");
     }
