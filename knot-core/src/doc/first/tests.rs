@@ -55,9 +55,11 @@ struct Told {
     view: crate::doc::View,
     changes: Result<Vec<Bytes>, AtRest>,
     sample: Vec<ChangeHash>,
-    /// Of each change: what it is, what it builds on, whether it counts, who made it and when.
-    history: Vec<(ChangeHash, Vec<ChangeHash>, bool, Option<Author>, Millis)>,
+    history: Vec<Past>,
 }
+
+/// Of a change: what it is, what it builds on, whether it counts, who made it and when.
+type Past = (ChangeHash, Vec<ChangeHash>, bool, Option<Author>, Millis);
 
 fn told(document: &Document) -> Told {
     let schema = Schema::new().with::<Thing>();
