@@ -46,6 +46,8 @@ pub struct World<'a> {
     pub restarts: u64,
     /// The spaces that have to run before this one starts and do not, by name.
     pub waits_for: &'a [String],
+    /// Since when this process has looked at the space: no deadline counts the time before.
+    pub looking: Millis,
     /// Since when a start has waited for those, or something on an engine that does not answer.
     pub waiting: Millis,
     /// Whether an engine that may have something of the space does not answer: `instances` says
@@ -158,6 +160,7 @@ fn grope(world: &World<'_>) -> Step {
 
 /// What is left until a deadline.
 fn left(world: &World<'_>, since: Millis, deadline: Duration) -> Option<Duration> {
+    let since = since.max(world.looking);
     let left = since.plus(deadline).0.saturating_sub(world.now.0);
     // A clock that was set back makes no deadline longer.
     let left = Duration::from_millis(u64::try_from(left).ok()?).min(deadline);
@@ -204,10 +207,8 @@ fn run(world: &World<'_>, space: &Space) -> Step {
     let old = world.instances.iter().find(|one| one.labels.generation < wanted);
     if let Some(old) = old {
         return match status.state {
-            Observed::Running | Observed::Starting | Observed::Failed => {
-                Step::Become(Observed::Stopping)
-            }
-            _ => end(world, old),
+            Observed::Stopping => end(world, old),
+            _ => Step::Become(Observed::Stopping),
         };
     }
     if wanted > status.generation {

@@ -70,6 +70,8 @@ pub(super) struct Worker {
     begun: Option<Generation>,
     /// Since when it waits for an engine to answer, or for other spaces to run.
     waiting: Option<Millis>,
+    /// Since when it looks at the space.
+    looking: Millis,
 }
 
 /// A step failed, and what to tell the user.
@@ -83,7 +85,7 @@ impl<E: std::error::Error> From<E> for Failure {
 
 impl Worker {
     pub(super) fn new(home: Arc<Home>, space: Id<Space>, wake: Arc<Notify>) -> Self {
-        Self { home, space, wake, begun: None, waiting: None }
+        Self { home, space, wake, begun: None, waiting: None, looking: Millis::now() }
     }
 
     /// Works until there is nothing left to do here for good, or the server stops.
@@ -140,6 +142,7 @@ impl Worker {
             report: report.as_ref(),
             restarts: template.and_then(|template| template.health_restarts).unwrap_or(0),
             waits_for: &ours.map(|space| self.waits_for(space)).unwrap_or_default(),
+            looking: self.looking,
             waiting: self.waiting.unwrap_or(now),
             blind,
             begun_here: self.begun == Some(status.generation),

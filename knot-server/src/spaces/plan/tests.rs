@@ -38,6 +38,7 @@ struct Case {
     waits_for: Vec<String>,
     blind: bool,
     begun_here: bool,
+    looking: i64,
     now: i64,
 }
 
@@ -54,6 +55,7 @@ impl Default for Case {
             waits_for: Vec::new(),
             blind: false,
             begun_here: true,
+            looking: 0,
             now: 0,
         }
     }
@@ -70,6 +72,7 @@ fn check(case: Case, expected: Step) {
         report: case.report.as_ref(),
         restarts: case.restarts,
         waits_for: &case.waits_for,
+        looking: Millis(case.looking),
         waiting: Millis(0),
         blind: case.blind,
         begun_here: case.begun_here,
@@ -94,7 +97,11 @@ fn a_start_that_a_killed_server_left_half_done_becomes_the_next_generation() {
         || Case { status: status(Observed::Provisioning, 1), begun_here: false, ..Case::default() };
     check(half(), Step::Start(generation(2)));
     let created = instance(1, State::Created);
-    check(Case { instances: vec![created.clone()], ..half() }, Step::Stop(created));
+    let stops = Step::Become(Observed::Stopping);
+    check(Case { instances: vec![created.clone()], ..half() }, stops);
+    let stopping = status(Observed::Stopping, 1);
+    let ended = Case { status: stopping, instances: vec![created.clone()], ..half() };
+    check(ended, Step::Stop(created));
 }
 
 #[test]
@@ -119,6 +126,22 @@ fn an_agent_that_never_links_is_a_stated_cause() {
         ..Case::default()
     };
     check(late, Step::Fail(Cause::NoAgent));
+}
+
+#[test]
+fn a_home_that_was_away_gives_everything_its_time_again() {
+    let one = instance(1, State::Running);
+    let back = |desired, state| Case {
+        space: Some(space(desired)),
+        status: status(state, 1),
+        instances: vec![one.clone()],
+        begun_here: false,
+        looking: 86_400_000,
+        now: 86_400_000,
+        ..Case::default()
+    };
+    check(back(Desired::Running, Observed::Starting), Step::RestFor(LINK_DEADLINE));
+    check(back(Desired::Stopped, Observed::Stopping), Step::Stop(one.clone()));
 }
 
 #[test]

@@ -108,6 +108,7 @@ impl Model {
             report: fate.agent_links.then_some(&report),
             restarts: fate.restarts,
             waits_for: if fate.others_run { &[] } else { &others },
+            looking: Millis(0),
             waiting: self.waiting.unwrap_or(self.now),
             blind: !fate.engine_answers,
             begun_here: self.begun == Some(self.status.generation),
