@@ -208,7 +208,7 @@ fn run(world: &World<'_>, space: &Space) -> Step {
     if let Some(old) = old {
         return match status.state {
             Observed::Stopping => end(world, old),
-            _ => Step::Become(Observed::Stopping),
+            _ => patience(world).map_or(Step::Become(Observed::Stopping), Step::RestFor),
         };
     }
     if wanted > status.generation {

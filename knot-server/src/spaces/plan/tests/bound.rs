@@ -193,6 +193,8 @@ proptest! {
         begun_here in any::<bool>(),
         fate in fate(),
     ) {
+        // A space that is being deleted has a grave, and that is for ever.
+        prop_assume!(state != Observed::Deleting || matches!(want, Want::Delete));
         let n = u64::from(state != Observed::Created);
         let restart = if matches!(want, Want::Restart) { generation(n) } else { Generation::default() };
         let desired = if matches!(want, Want::Stop) { Desired::Stopped } else { Desired::Running };
