@@ -11,10 +11,13 @@ use knot_core::{
     model::{Desired, Observed, Placement, Space, SpaceStatus},
 };
 
-use super::drivers::{Instance, State};
+use super::drivers::{Instance, Platform, State};
 
 /// How long an agent may take to link, from the start of its container.
 pub const LINK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The same where a person starts the agent.
+const BY_HAND: Duration = Duration::from_secs(24 * 3600);
 
 /// Everything that the next step depends on.
 #[derive(Clone, Debug)]
@@ -153,7 +156,8 @@ fn watch(world: &World<'_>) -> Step {
         Some(_) if status.state == Observed::Running => Step::Rest,
         Some(_) if world.linked >= Some(status.generation) => Step::Become(Observed::Running),
         Some(_) => {
-            let deadline = status.since.plus(LINK_DEADLINE);
+            let by_hand = status.driver == Platform::Manual.word();
+            let deadline = status.since.plus(if by_hand { BY_HAND } else { LINK_DEADLINE });
             match u64::try_from(deadline.0.saturating_sub(world.now.0)) {
                 Ok(left) if left > 0 => Step::RestFor(Duration::from_millis(left)),
                 _ => Step::Fail(Cause::NoAgent),

@@ -19,7 +19,7 @@ use crate::api::{
 
 /// The words for platforms, and whether this version has a driver for each.
 const PLATFORMS: [(&str, bool); 5] =
-    [("manual", false), ("local", true), ("docker", true), ("podman", false), ("nomad", false)];
+    [("manual", true), ("local", true), ("docker", true), ("podman", true), ("nomad", true)];
 /// The most entries of a list or map.
 const ENTRIES: usize = 500;
 
