@@ -11,7 +11,9 @@ use crate::spaces::drivers::Archive;
 
 /// `GET /agent/<hash>.tar.gz`: this server's agent, if that is the one meant.
 pub(super) async fn archive(Path(file): Path<String>) -> Response {
-    match Archive::own().filter(|archive| archive.path().ends_with(&format!("/{file}"))) {
+    // Packing it, the first time, takes a while.
+    let own = tokio::task::spawn_blocking(Archive::own).await.ok().flatten();
+    match own.filter(|archive| archive.path().ends_with(&format!("/{file}"))) {
         Some(archive) => (
             [
                 (header::CONTENT_TYPE, "application/gzip"),

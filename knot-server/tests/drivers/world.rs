@@ -38,6 +38,8 @@ use crate::{nomad::Fake, podman};
 
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 const KILLED: &str = "KNOT_TEST_KILLED_SERVER";
+/// Says to a server that is to be killed where the program is that was built already.
+const STAND_IN: &str = "KNOT_TEST_STAND_IN";
 
 pub(crate) struct World {
     pub(crate) platform: Platform,
@@ -255,6 +257,8 @@ impl World {
     /// A server process starts the space and is killed when it reports its line number `step`.
     /// Returns that line; none if the start had ended before.
     pub(crate) fn start_in_a_server_killed_at(&self, n: u64, step: usize) -> Option<String> {
+        let stand_in = self.data.join("stand-in");
+        fs::write(&stand_in, agent_bytes()).unwrap();
         let order = json!({
             "platform": self.platform, "owner": self.owner, "data": self.data,
             "space": self.space, "volume": self.volume, "step": step, "n": n,
@@ -264,6 +268,7 @@ impl World {
             .args(["killed_server", "--exact", "--nocapture", "--test-threads=1"])
             .env(KILLED, order.to_string())
             .envs([podman::variable()])
+            .env(STAND_IN, &stand_in)
             .stdin(Stdio::null())
             .output()
             .unwrap();
@@ -426,6 +431,9 @@ async fn engine(platform: Platform, owner: Owner) -> Option<bollard::Docker> {
 pub(crate) fn agent_bytes() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     BYTES.get_or_init(|| {
+        if let Some(built) = std::env::var_os(STAND_IN) {
+            return fs::read(built).unwrap();
+        }
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("stand-in");
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
