@@ -16,7 +16,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -180,7 +180,7 @@ impl Fake {
 impl Drop for Fake {
     fn drop(&mut self) {
         self.serving.abort();
-        let inner = self.shared.inner.lock().unwrap();
+        let inner = self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner);
         for process in inner.allocations.iter().filter_map(|one| one.process) {
             kill_process(process, Signal::KILL).ok();
         }
@@ -219,10 +219,9 @@ impl Inner {
             for one in self.allocations.iter_mut().filter(|one| one.job == id && one.wanted) {
                 if stopped || one.job_index != index {
                     one.wanted = false;
-                    match one.process {
-                        Some(process) => drop(kill_process(process, Signal::TERM)),
-                        None if one.status == "pending" => one.status = "complete",
-                        None => {}
+                    // One that has not come up yet sees by itself that it is not wanted.
+                    if let Some(process) = one.process {
+                        kill_process(process, Signal::TERM).ok();
                     }
                 }
             }
@@ -334,6 +333,16 @@ async fn run_task(shared: Arc<Shared>, id: String) {
                 json!({ "Type": "Driver Failure", "FailsTask": true, "DriverError": error })
             }),
     };
+    let wanted = shared.change(|inner| {
+        let one = inner.allocation(&id);
+        if !one.wanted {
+            one.status = "complete";
+        }
+        one.wanted
+    });
+    if !wanted {
+        return release(&shared, &id).await;
+    }
     let command = match failure {
         Some(event) => Err(event),
         None => loop {
@@ -594,7 +603,6 @@ async fn read_job(State(shared): State<Arc<Shared>>, At(id): At<String>, asked: 
 async fn purge(State(shared): State<Arc<Shared>>, At(id): At<String>, asked: Asked) -> Response {
     shared.change(|inner| {
         inner.jobs.retain(|(namespace, job), _| *job != id || !in_namespace(&asked, namespace));
-        inner.allocations.retain(|one| one.job != id || one.process.is_some());
         answer(inner.index, json!({}))
     })
 }
