@@ -4,6 +4,7 @@
 //! and done by its home. Who may do what is in `permit`, how a space is shown in `spaces::show`, what
 //! a failure says in `problem`.
 
+mod agent;
 mod app;
 pub mod auth;
 mod body;
@@ -59,6 +60,7 @@ pub fn router(app: App) -> Router {
         .route("/sign-in/link", get(sign_in::link))
         .merge(api)
         .merge(pages::router())
+        .route("/agent/{file}", get(agent::archive))
         .layer(DefaultBodyLimit::max(body::LIMIT))
         .layer(middleware::from_fn(trace::trace))
         .with_state(app)

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::spaces;
 
+pub mod nomad;
+
 /// The configuration file in a data folder.
 pub const FILE: &str = "knot.toml";
 /// Where a server keeps its data, where nothing else is said.
@@ -79,6 +81,15 @@ pub struct Flags {
     /// Address of the Docker engine [default: the local socket]
     #[arg(long, env = "KNOT_DOCKER_HOST", value_name = "URL")]
     pub docker_host: Option<String>,
+    /// Address of Podman's service [default: this user's socket, or root's]
+    #[arg(long, env = "KNOT_PODMAN_HOST", value_name = "URL")]
+    pub podman_host: Option<String>,
+    /// URL of a Nomad server's HTTP API [default: no Nomad]
+    #[arg(long, env = "KNOT_NOMAD_ADDRESS", value_name = "URL")]
+    pub nomad_address: Option<String>,
+    /// Token to show to Nomad
+    #[arg(long, env = "KNOT_NOMAD_TOKEN", hide_env_values = true)]
+    pub nomad_token: Option<String>,
 }
 
 /// The file's content; every key may be left out.
@@ -90,7 +101,10 @@ struct File {
     http: FileHttp,
     quic: FileQuic,
     local: FileLocal,
+    manual: FileLocal,
     docker: FileDocker,
+    podman: FileDocker,
+    nomad: nomad::File,
     spaces: FileSpaces,
 }
 
@@ -154,6 +168,14 @@ pub struct Config {
     pub docker: bool,
     /// The Docker engine's address; the local socket where none is given.
     pub docker_host: Option<String>,
+    /// Whether spaces may run on Podman.
+    pub podman: bool,
+    /// Podman's address; this user's socket or root's where none is given.
+    pub podman_host: Option<String>,
+    /// The Nomad cluster that spaces may run on.
+    pub nomad: Option<nomad::Nomad>,
+    /// Whether people may start agents by hand.
+    pub manual: bool,
     /// How spaces are run.
     pub spaces: spaces::Options,
 }
@@ -174,12 +196,14 @@ impl Config {
         let plain = flags.http_plain || file.http.plain.unwrap_or(false);
         let defaults = spaces::Options::default();
         let seconds = |value: Option<u64>, default| value.map_or(default, Duration::from_secs);
+        let http_url = flags
+            .http_url
+            .clone()
+            .or(file.http.url)
+            .unwrap_or_else(|| format!("http://{http_listen}"));
+        let nomad = nomad::load(flags, file.nomad, &http_url)?;
         let config = Self {
-            http_url: flags
-                .http_url
-                .clone()
-                .or(file.http.url)
-                .unwrap_or_else(|| format!("http://{http_listen}")),
+            http_url,
             quic_advertise: flags
                 .quic_advertise
                 .clone()
@@ -193,6 +217,10 @@ impl Config {
             local: file.local.enabled.unwrap_or(true),
             docker: file.docker.enabled.unwrap_or(true),
             docker_host: flags.docker_host.clone().or(file.docker.host),
+            podman: file.podman.enabled.unwrap_or(true),
+            podman_host: flags.podman_host.clone().or(file.podman.host),
+            nomad,
+            manual: file.manual.enabled.unwrap_or(true),
             spaces: spaces::Options {
                 start_deadline: seconds(
                     file.spaces.start_deadline_seconds,
@@ -263,6 +291,9 @@ impl Config {
             },
             local: FileLocal { enabled: Some(self.local) },
             docker: FileDocker { enabled: Some(self.docker), host: self.docker_host.clone() },
+            podman: FileDocker { enabled: Some(self.podman), host: self.podman_host.clone() },
+            nomad: self.nomad.as_ref().map(nomad::Nomad::to_file).unwrap_or_default(),
+            manual: FileLocal { enabled: Some(self.manual) },
             spaces: FileSpaces {
                 start_deadline_seconds: Some(self.spaces.start_deadline.as_secs()),
                 stop_grace_seconds: Some(self.spaces.stop_grace.as_secs()),
@@ -357,6 +388,8 @@ mod tests {
             ("[http]\nlisten = '0.0.0.0:3000'", "http.plain"),
             ("[http]\nurl = 'ftp://x'", "http.url"),
             ("[quic]\nadvertise = 'host'", "quic.advertise"),
+            ("[nomad]\naddress = 'nomad'", "nomad.address"),
+            ("[nomad]\naddress = 'http://n:4646'\ntoken_file = '/nonexistent'", "nomad.token_file"),
         ] {
             let error = load(file, Flags::default()).unwrap_err().to_string();
             assert!(error.contains(said), "{file}: {error}");

@@ -17,7 +17,7 @@ use std::{
 use knot_core::{
     clock::Millis,
     id::{Author, DocId, Id, ServerId},
-    model::{self, DataKey, Server, Token},
+    model::{self, DataKey, Server, Space, Token},
     net::{
         self, Net,
         identity::{self, Identity},
@@ -37,12 +37,12 @@ use uuid::Uuid;
 use crate::{
     agent_binary,
     api::{self, App, auth},
-    config::Config,
+    config::{self, Config},
     control::{self, Reply, Request, Status},
     data,
     spaces::{
         self, Engines,
-        drivers::{Docker, Driver, Local, Owner},
+        drivers::{self, Archive, Docker, Driver, Held, Local, Manual, Nomad, Owner},
     },
     users,
 };
@@ -116,7 +116,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
         .map_err(|source| Error::Control { folder: config.data.clone(), source })?;
     introduce_itself(config, &identity, &replica).await?;
 
-    let engines = Engines::new(drivers(config, &identity));
+    let engines = Engines::new(own_drivers(config, &identity, &replica));
     let spaces =
         spaces::Service::start(config.spaces, &config.data, replica.clone(), net.clone(), engines);
     let keys = auth::Keys::new(SessionKeys::new(net.keyring().clone()));
@@ -172,7 +172,7 @@ pub(crate) fn open(
     replica::Service::start(identity.server, model::schema(), Box::new(store))
 }
 
-fn drivers(config: &Config, identity: &Identity) -> Vec<Arc<dyn Driver>> {
+fn own_drivers(config: &Config, identity: &Identity, replica: &Replica) -> Vec<Arc<dyn Driver>> {
     let owner = Owner { cluster: identity.cluster, home: identity.server.0 };
     let agent = agent_binary::bytes();
     let mut drivers: Vec<Arc<dyn Driver>> = Vec::new();
@@ -182,7 +182,41 @@ fn drivers(config: &Config, identity: &Identity) -> Vec<Arc<dyn Driver>> {
     if config.docker {
         drivers.push(Arc::new(Docker::new(owner, config.docker_host.clone(), agent)));
     }
+    if config.podman {
+        drivers.push(Arc::new(Docker::podman(owner, config.podman_host.clone(), agent)));
+    }
+    if config.manual {
+        drivers.push(Arc::new(Manual::new(owner, &config.data)));
+    }
+    if let Some(nomad) = &config.nomad {
+        match nomad_driver(owner, nomad, replica) {
+            Ok(driver) => drivers.push(Arc::new(driver)),
+            Err(error) => tracing::error!(%error, "Nomad cannot be used"),
+        }
+    }
     drivers
+}
+
+fn nomad_driver(
+    owner: Owner,
+    config: &config::nomad::Nomad,
+    replica: &Replica,
+) -> Result<Nomad, drivers::Error> {
+    let archive = Archive::own().cloned().ok_or_else(|| drivers::Error::Unknown {
+        platform: drivers::Platform::Nomad,
+        action: "pack the agent",
+        cause: "there is too little memory".to_owned(),
+    })?;
+    let replica = replica.clone();
+    let held = Held::new(move |space, changes| {
+        let replica = replica.clone();
+        Box::pin(async move {
+            replica.holds(Id::<Space>::from_uuid(space), &changes).await.unwrap_or(false)
+        })
+    });
+    // An error means that there is a provider already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Nomad::new(owner, config.settings(), archive, held)
 }
 
 /// Writes name, zone and addresses into this server's own document, where they have changed.

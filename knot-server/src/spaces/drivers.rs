@@ -15,12 +15,15 @@ mod fence;
 mod instance;
 mod local;
 mod locks;
+mod manual;
+mod nomad;
 mod platform;
 mod run;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use knot_core::id::ChangeHash;
 use uuid::Uuid;
 
 pub use self::{
@@ -28,6 +31,8 @@ pub use self::{
     error::{Error, ForgetError, StartError, StopError, VolumeError},
     instance::{Ended, Instance, InstanceId, Labels, Owner, State, Stopped},
     local::Local,
+    manual::Manual,
+    nomad::{Archive, Nomad, Settings as NomadSettings},
     platform::{ParsePlatformError, Platform},
     run::{Folder, InvalidRun, MilliCpus, Mount, RUN_VARIABLE, RegistryAuth, Run, VolumeSpec},
 };
@@ -116,6 +121,33 @@ pub trait Driver: Send + Sync {
         instance: &'a Instance,
         bytes: usize,
     ) -> BoxFuture<'a, Result<Vec<u8>, Error>>;
+
+    /// The line for a shell that starts the agent of a space which a person has to start. Secret:
+    /// the agent's key is in it. None where the engine starts it, or nothing is to be started.
+    ///
+    /// # Errors
+    /// What is kept of the space cannot be read.
+    fn launch_line(&self, _space: Uuid) -> BoxFuture<'_, Result<Option<String>, Error>> {
+        Box::pin(async { Ok(None) })
+    }
+}
+
+/// Says whether this server holds changes of a space's document: what a shared engine runs for
+/// changes that it does not hold is not its to change.
+#[derive(Clone)]
+pub struct Held(Arc<dyn Fn(Uuid, Vec<ChangeHash>) -> BoxFuture<'static, bool> + Send + Sync>);
+
+impl Held {
+    /// Asks `holds` each time.
+    pub fn new(
+        holds: impl Fn(Uuid, Vec<ChangeHash>) -> BoxFuture<'static, bool> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(holds))
+    }
+
+    async fn holds(&self, space: Uuid, changes: Vec<ChangeHash>) -> bool {
+        changes.is_empty() || (self.0)(space, changes).await
+    }
 }
 
 /// An engine that answered.

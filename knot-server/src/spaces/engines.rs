@@ -36,7 +36,7 @@ pub struct Engines {
     drivers: Arc<BTreeMap<Platform, Arc<dyn Driver>>>,
     sight: Arc<watch::Sender<Sight>>,
     /// What a worker did to a space's instances later than an answer that is still on its way.
-    touched: Arc<Mutex<HashMap<Uuid, Instant>>>,
+    touched: Arc<Mutex<HashMap<(Platform, Uuid), Instant>>>,
 }
 
 impl Engines {
@@ -71,7 +71,9 @@ impl Engines {
     /// Notes what a worker has just done: an instance is there, or is gone.
     pub(super) fn note(&self, platform: Platform, instance: &Instance, there: bool) {
         let space = instance.labels.space;
-        self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(space, Instant::now());
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        touched.insert((platform, space), Instant::now());
+        drop(touched);
         self.sight.send_modify(|sight| {
             let seen = sight.instances.entry(space).or_default();
             seen.retain(|(_, one)| one.id != instance.id);
@@ -83,30 +85,34 @@ impl Engines {
         });
     }
 
-    /// Asks every engine, again and again, until told to stop.
+    /// Asks every engine, again and again, until told to stop. One that is slow holds up no other.
     pub(super) async fn poll(self, stop: CancellationToken) {
+        let polls =
+            self.drivers.iter().map(|(platform, driver)| self.ask(*platform, driver, &stop));
+        futures_util::future::join_all(polls).await;
+    }
+
+    async fn ask(&self, platform: Platform, driver: &Arc<dyn Driver>, stop: &CancellationToken) {
         let mut ticks = tokio::time::interval(POLL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            for (platform, driver) in self.drivers.iter() {
-                let asked = Instant::now();
-                let Some(answer) = stop.run_until_cancelled(driver.list()).await else { return };
-                match answer {
-                    Ok(instances) => self.saw(*platform, asked, instances),
-                    Err(error) => self.is_silent(*platform, &error),
-                }
+            let asked = Instant::now();
+            let Some(answer) = stop.run_until_cancelled(driver.list()).await else { return };
+            match answer {
+                Ok(instances) => self.saw(platform, asked, instances),
+                Err(error) => self.is_silent(platform, &error),
             }
         }
     }
 
     fn saw(&self, platform: Platform, asked: Instant, instances: Vec<Instance>) {
         let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        touched.retain(|_, at| *at >= asked);
+        touched.retain(|(on, _), at| *on != platform || *at >= asked);
         self.sight.send_if_modified(|sight| {
             let mut found: HashMap<Uuid, Vec<(Platform, Instance)>> = HashMap::new();
             for (space, seen) in &sight.instances {
                 let keep = |(on, _): &&(Platform, Instance)| {
-                    *on != platform || touched.contains_key(space)
+                    *on != platform || touched.contains_key(&(platform, *space))
                 };
                 let kept: Vec<_> = seen.iter().filter(keep).cloned().collect();
                 if !kept.is_empty() {
@@ -115,7 +121,7 @@ impl Engines {
             }
             for instance in instances {
                 let space = instance.labels.space;
-                if !touched.contains_key(&space) {
+                if !touched.contains_key(&(platform, space)) {
                     found.entry(space).or_default().push((platform, instance));
                 }
             }

@@ -12,7 +12,7 @@ use knot_core::{
     model::{Desired, Observed, Placement, Space, SpaceStatus},
 };
 
-use super::drivers::{Instance, State};
+use super::drivers::{Instance, Platform, State};
 
 /// How long an agent may take to link, from the start of its container.
 pub const LINK_DEADLINE: Duration = Duration::from_secs(60);
@@ -24,6 +24,9 @@ pub const STOP_DEADLINE: Duration = Duration::from_secs(5 * 60);
 pub const DEPENDENCY_DEADLINE: Duration = Duration::from_secs(5 * 60);
 /// How long a space has to have been well for its restarts to be forgotten.
 pub const WELL: Duration = Duration::from_secs(10 * 60);
+
+/// The same where a person starts the agent.
+const BY_HAND: Duration = Duration::from_secs(24 * 3600);
 
 /// Everything that the next step depends on.
 #[derive(Clone, Debug)]
@@ -268,18 +271,24 @@ fn watch(world: &World<'_>) -> Step {
             return Step::Rest;
         }
         let late = Step::Fail(Cause::NoAgent);
-        return left(world, status.since, LINK_DEADLINE).map_or(late, Step::RestFor);
+        return left(world, status.since, link_deadline(status)).map_or(late, Step::RestFor);
     }
     match world.report.map(|report| &report.startup) {
         Some(Startup::Failed(why)) => Step::Fail(Cause::Startup(why.clone())),
         Some(Startup::Done) if starting => Step::Become(Observed::Running),
         None | Some(Startup::Running) if starting => {
-            let deadline = LINK_DEADLINE.saturating_add(STARTUP_LIMIT);
+            let deadline = link_deadline(status).saturating_add(STARTUP_LIMIT);
             let late = Step::Fail(Cause::SlowStartup);
             left(world, status.since, deadline).map_or(late, Step::RestFor)
         }
         _ => examine(world),
     }
+}
+
+/// How long the agent of a generation may take to link.
+fn link_deadline(status: &SpaceStatus) -> Duration {
+    let by_hand = status.driver == Platform::Manual.word();
+    if by_hand { BY_HAND } else { LINK_DEADLINE }
 }
 
 /// A space that runs: is it well?

@@ -422,6 +422,8 @@ impl Worker {
             devices: template.devices.iter().cloned().collect(),
             registry: self.registry(template)?,
             job: Some(template.job.clone()).filter(|job| !job.is_empty()),
+            serves: space.heads().to_vec(),
+            user: Some(space.owner.uuid()),
         };
         let id = self.space;
         let log = self.home.logs.open(id.uuid(), generation, Kind::Provision);

@@ -1,8 +1,9 @@
 //! A world for one test: an engine, a cluster of its own on it, and a way to look behind the driver.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     panic::{AssertUnwindSafe, resume_unwind},
     path::PathBuf,
@@ -16,24 +17,29 @@ use bollard::{
     query_parameters::{
         CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder,
         KillContainerOptionsBuilder, ListVolumesOptionsBuilder, RemoveImageOptions,
-        RemoveVolumeOptions, UploadToContainerOptionsBuilder,
+        RemoveVolumeOptions, TagImageOptionsBuilder, UploadToContainerOptionsBuilder,
     },
 };
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use knot_core::{
     agent::{Launch, ServerAddress},
     generation::Generation,
+    id::ChangeHash,
 };
 use knot_server::spaces::drivers::{
-    Docker, Driver, Instance, Labels, Local, Mount, Owner, Platform, Progress, Run, StartError,
-    VolumeSpec,
+    Archive, Docker, Driver, Held, Instance, Labels, Local, Manual, Mount, Nomad, NomadSettings,
+    Owner, Platform, Progress, Run, StartError, VolumeSpec,
 };
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::{nomad::Fake, podman};
+
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 const KILLED: &str = "KNOT_TEST_KILLED_SERVER";
+/// Says to a server that is to be killed where the program is that was built already.
+const STAND_IN: &str = "KNOT_TEST_STAND_IN";
 
 pub(crate) struct World {
     pub(crate) platform: Platform,
@@ -42,6 +48,9 @@ pub(crate) struct World {
     pub(crate) space: Uuid,
     pub(crate) volume: Uuid,
     pub(crate) engine: Option<bollard::Docker>,
+    pub(crate) nomad: Option<Fake>,
+    /// Changes that this server does not hold.
+    pub(crate) missing: Arc<Mutex<HashSet<ChangeHash>>>,
     data: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -64,30 +73,47 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().to_owned();
         let engine = match platform {
-            Platform::Docker => Some(engine(owner).await?),
+            Platform::Docker | Platform::Podman => Some(engine(platform, owner).await?),
             _ => None,
         };
-        let driver = driver(platform, owner, &data);
+        let nomad = match platform {
+            Platform::Nomad => Some(Fake::start(&data, agent_bytes()).await),
+            _ => None,
+        };
+        let missing = Arc::default();
+        let address = nomad.as_ref().map(|nomad| nomad.address);
+        let driver = driver(platform, owner, &data, address, &missing);
         let (space, volume) = (Uuid::now_v7(), Uuid::now_v7());
-        Some(Self { platform, owner, driver, space, volume, engine, data, _folder: folder })
+        let _folder = folder;
+        Some(Self { platform, owner, driver, space, volume, engine, nomad, missing, data, _folder })
     }
 
     /// Another server of the same cluster, on the same engine.
     pub(crate) fn other_home(&self) -> Box<dyn Driver> {
         let owner = Owner { home: Uuid::nil(), ..self.owner };
-        driver(self.platform, owner, &self.data)
+        self.driver_of(owner)
     }
 
     /// A server of another cluster, on the same engine.
     pub(crate) fn other_cluster(&self) -> Box<dyn Driver> {
         let cluster = Uuid::from_u128(self.owner.cluster.as_u128() ^ 1);
         let owner = Owner { cluster, ..self.owner };
-        driver(self.platform, owner, &self.data)
+        self.driver_of(owner)
     }
 
     /// The same server, started again.
     pub(crate) fn restarted(&self) -> Box<dyn Driver> {
-        driver(self.platform, self.owner, &self.data)
+        self.driver_of(self.owner)
+    }
+
+    fn driver_of(&self, owner: Owner) -> Box<dyn Driver> {
+        let address = self.nomad.as_ref().map(|nomad| nomad.address);
+        driver(self.platform, owner, &self.data, address, &self.missing)
+    }
+
+    /// The fake Nomad.
+    pub(crate) fn nomad(&self) -> &Fake {
+        self.nomad.as_ref().unwrap()
     }
 
     pub(crate) fn run(&self, n: u64) -> Run {
@@ -106,19 +132,24 @@ impl World {
                 ..Launch::default()
             },
             revision: "first".to_owned(),
-            image: image(self.owner),
+            image: image(self.platform, self.owner),
             command: vec![],
             environment: [("GREETING".to_owned(), "good morning".to_owned())].into(),
             network: None,
             memory: None,
             cpus: None,
-            mounts: vec![Mount { volume: self.volume_spec(), path: "/work".to_owned() }],
+            mounts: match self.platform {
+                Platform::Manual => vec![],
+                _ => vec![Mount { volume: self.volume_spec(), path: "/work".to_owned() }],
+            },
             folders: vec![],
             published: vec![],
             capabilities: vec![],
             devices: vec![],
             registry: None,
             job: None,
+            serves: vec![],
+            user: None,
         }
     }
 
@@ -178,7 +209,7 @@ impl World {
             let body = body_full(tar.into_inner().unwrap().into());
             engine.upload_to_container(&instance.id.0, Some(options), body).await.unwrap();
         } else {
-            fs::write(self.home_folder().join("work/file"), text).unwrap();
+            fs::write(self.volume_folder().unwrap().join("file"), text).unwrap();
         }
     }
 
@@ -191,12 +222,20 @@ impl World {
             let file = tar.entries().unwrap().next()?.unwrap();
             Some(std::io::read_to_string(file).unwrap())
         } else {
-            fs::read_to_string(self.home_folder().join("work/file")).ok()
+            fs::read_to_string(self.volume_folder()?.join("file")).ok()
         }
     }
 
     pub(crate) fn home_folder(&self) -> PathBuf {
         self.data.join("spaces").join(self.space.to_string()).join("home")
+    }
+
+    /// Where the volume is on this machine.
+    fn volume_folder(&self) -> Option<PathBuf> {
+        match &self.nomad {
+            Some(nomad) => nomad.volume(&self.volume.to_string()),
+            None => Some(self.home_folder().join("work")),
+        }
     }
 
     /// The environment of the agent.
@@ -218,14 +257,19 @@ impl World {
 
     /// A server process starts the space and is killed when it reports its line number `step`.
     /// Returns that line; none if the start had ended before.
-    pub(crate) fn start_in_a_server_killed_at(&self, step: usize) -> Option<String> {
+    pub(crate) fn start_in_a_server_killed_at(&self, n: u64, step: usize) -> Option<String> {
+        let stand_in = self.data.join("stand-in");
+        fs::write(&stand_in, agent_bytes()).unwrap();
         let order = json!({
             "platform": self.platform, "owner": self.owner, "data": self.data,
-            "space": self.space, "volume": self.volume, "step": step,
+            "space": self.space, "volume": self.volume, "step": step, "n": n,
+            "nomad": self.nomad.as_ref().map(|nomad| nomad.address),
         });
         let server = Command::new(std::env::current_exe().unwrap())
             .args(["killed_server", "--exact", "--nocapture", "--test-threads=1"])
             .env(KILLED, order.to_string())
+            .envs([podman::variable()])
+            .env(STAND_IN, &stand_in)
             .stdin(Stdio::null())
             .output()
             .unwrap();
@@ -249,7 +293,7 @@ impl World {
             engine.remove_volume(&left.name, None::<RemoveVolumeOptions>).await.unwrap();
         }
         let none = None::<RemoveImageOptions>;
-        engine.remove_image(&image(self.owner), none, None).await.unwrap();
+        engine.remove_image(&image(self.platform, self.owner), none, None).await.unwrap();
     }
 }
 
@@ -261,14 +305,17 @@ pub(crate) fn killed_server() {
     let platform = serde_json::from_value(get("platform")).unwrap();
     let owner = serde_json::from_value(get("owner")).unwrap();
     let data: PathBuf = serde_json::from_value(get("data")).unwrap();
-    let step = order["step"].as_u64().unwrap();
+    let (step, n) = (order["step"].as_u64().unwrap(), order["n"].as_u64().unwrap());
+    let nomad = serde_json::from_value(get("nomad")).unwrap();
     let world = World {
         platform,
         owner,
-        driver: driver(platform, owner, &data),
+        driver: driver(platform, owner, &data, nomad, &Arc::default()),
         space: serde_json::from_value(get("space")).unwrap(),
         volume: serde_json::from_value(get("volume")).unwrap(),
         engine: None,
+        nomad: None,
+        missing: Arc::default(),
         data,
         _folder: tempfile::tempdir().unwrap(),
     };
@@ -282,51 +329,112 @@ pub(crate) fn killed_server() {
         *seen += 1;
     });
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(world.driver.start(&world.run(1), &progress)).unwrap();
+    runtime.block_on(world.driver.start(&world.run(n), &progress)).unwrap();
 }
 
-fn driver(platform: Platform, owner: Owner, data: &std::path::Path) -> Box<dyn Driver> {
+fn driver(
+    platform: Platform,
+    owner: Owner,
+    data: &std::path::Path,
+    nomad: Option<SocketAddr>,
+    missing: &Arc<Mutex<HashSet<ChangeHash>>>,
+) -> Box<dyn Driver> {
     match platform {
+        Platform::Manual => Box::new(Manual::new(owner, data)),
+        Platform::Nomad => {
+            let settings = nomad_settings(nomad.unwrap());
+            let missing = Arc::clone(missing);
+            let held = Held::new(move |_, changes| {
+                let missing = missing.lock().unwrap();
+                let held = changes.iter().all(|change| !missing.contains(change));
+                Box::pin(std::future::ready(held))
+            });
+            let archive = Archive::pack(agent_bytes()).unwrap();
+            Box::new(Nomad::new(owner, settings, archive, held).unwrap())
+        }
         Platform::Docker => Box::new(Docker::new(owner, None, agent_bytes())),
+        Platform::Podman => Box::new(Docker::podman(owner, Some(podman::address()), agent_bytes())),
         Platform::Local => Box::new(Local::new(owner, data.to_owned(), agent_bytes())),
-        other => panic!("{other} has no driver"),
     }
 }
 
-fn image(owner: Owner) -> String {
-    format!("knot-conformance-{}:1", owner.cluster)
+/// How the suite uses the fake Nomad: it waits for a claim no longer than a test may take.
+pub(crate) fn nomad_settings(address: SocketAddr) -> NomadSettings {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    NomadSettings {
+        address: format!("http://{address}/").parse().unwrap(),
+        token: None,
+        region: None,
+        datacenters: vec!["*".to_owned()],
+        namespace: "default".to_owned(),
+        namespace_per_user: false,
+        agent_url: format!("http://{address}"),
+        release: Duration::from_secs(2),
+    }
+}
+
+fn image(platform: Platform, owner: Owner) -> String {
+    // Podman takes a name without a registry for one of Docker's.
+    let registry = if platform == Platform::Podman { "localhost/" } else { "" };
+    format!("{registry}knot-conformance-{}:1", owner.cluster)
 }
 
 /// The engine, with an empty image on it; none, and a word about it, where there is no engine.
-async fn engine(owner: Owner) -> Option<bollard::Docker> {
-    let connect =
-        async { bollard::Docker::connect_with_local_defaults()?.negotiate_version().await };
+async fn engine(platform: Platform, owner: Owner) -> Option<bollard::Docker> {
+    let connect = async {
+        let engine = match platform {
+            Platform::Podman => {
+                podman::start();
+                bollard::Docker::connect_with_host(&podman::address())
+            }
+            _ => bollard::Docker::connect_with_local_defaults(),
+        };
+        engine?.negotiate_version().await
+    };
     let engine = match connect.await {
         Ok(engine) => engine,
         Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => {
-            panic!("Docker is wanted in CI: {why}")
+            panic!("{platform} is wanted in CI: {why}")
         }
         Err(why) => {
-            eprintln!("SKIPPED docker: {why}");
+            eprintln!("SKIPPED {platform}: {why}");
             return None;
         }
     };
-    let image = image(owner);
-    let (repo, tag) = image.split_once(':').unwrap();
+    let image = image(platform, owner);
+    let (repo, tag) = image.rsplit_once(':').unwrap();
     let options = CreateImageOptionsBuilder::new().from_src("-").repo(repo).tag(tag).build();
-    let empty = tar::Builder::new(Vec::new()).into_inner().unwrap();
+    let mut tar = tar::Builder::new(Vec::new());
+    if platform == Platform::Podman {
+        // Podman 4.3 trips over two imports of the same layer at once.
+        let (mut header, text) = (tar::Header::new_gnu(), owner.cluster.to_string());
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, "cluster", text.as_bytes()).unwrap();
+    }
+    let layer = tar.into_inner().unwrap();
     let mut import =
-        Box::pin(engine.create_image(Some(options), Some(body_full(empty.into())), None));
+        Box::pin(engine.create_image(Some(options), Some(body_full(layer.into())), None));
     while let Some(step) = import.next().await {
         step.unwrap();
+    }
+    if platform == Platform::Podman {
+        // Podman 4.3 takes no notice of the tag, and calls what is imported `latest`.
+        let latest = format!("{repo}:latest");
+        let tagged = TagImageOptionsBuilder::new().repo(repo).tag(tag).build();
+        engine.tag_image(&latest, Some(tagged)).await.unwrap();
+        engine.remove_image(&latest, None::<RemoveImageOptions>, None).await.unwrap();
     }
     Some(engine)
 }
 
 /// The program that is put into every space.
-fn agent_bytes() -> &'static [u8] {
+pub(crate) fn agent_bytes() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     BYTES.get_or_init(|| {
+        if let Some(built) = std::env::var_os(STAND_IN) {
+            return fs::read(built).unwrap();
+        }
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("stand-in");
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());

@@ -1,4 +1,4 @@
-//! Spaces as containers of a Docker engine.
+//! Spaces as containers of a Docker engine, or of Podman through its socket that speaks the same.
 //!
 //! A container has the agent as its first process, put in from outside, so any image will do. It is
 //! created, then given the agent, then started; a server that is killed in between leaves a created
@@ -6,7 +6,9 @@
 
 mod container;
 mod failure;
+mod flavour;
 mod image;
+mod pull;
 mod volume;
 
 use std::{
@@ -29,7 +31,10 @@ use futures_util::{StreamExt, future::BoxFuture};
 use tracing::warn;
 use uuid::Uuid;
 
-use self::failure::{Asked, ask, is_status};
+use self::{
+    failure::{Asked, ask, is_status},
+    flavour::{Client, Flavour},
+};
 use super::{
     Driver, Ended, Engine, Error, ForgetError, Instance, InstanceId, Labels, MAX_LOG, Owner,
     Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec,
@@ -49,13 +54,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The longest grace that a stop can be given.
 const MAX_GRACE: Duration = Duration::from_secs(3600);
 
-/// A Docker engine, as one server uses it.
+/// A Docker or Podman engine, as one server uses it.
 pub struct Docker {
+    flavour: Flavour,
     owner: Owner,
     host: Option<String>,
     agent: &'static [u8],
     /// Made at first use, and anew at each probe: an engine can be upgraded under us.
-    client: Mutex<Option<bollard::Docker>>,
+    client: Mutex<Option<Client>>,
     locks: Locks,
 }
 
@@ -64,10 +70,20 @@ impl Docker {
     /// own. Nothing is asked of the engine yet. `agent` is the static program put into containers.
     #[must_use]
     pub fn new(owner: Owner, host: Option<String>, agent: &'static [u8]) -> Self {
-        Self { owner, host, agent, client: Mutex::new(None), locks: Locks::default() }
+        Self::of(Flavour::Docker, owner, host, agent)
     }
 
-    async fn client(&self) -> Asked<bollard::Docker> {
+    /// The same for Podman: its service at `host`, or else this user's or this machine's own.
+    #[must_use]
+    pub fn podman(owner: Owner, host: Option<String>, agent: &'static [u8]) -> Self {
+        Self::of(Flavour::Podman, owner, host, agent)
+    }
+
+    fn of(flavour: Flavour, owner: Owner, host: Option<String>, agent: &'static [u8]) -> Self {
+        Self { flavour, owner, host, agent, client: Mutex::new(None), locks: Locks::default() }
+    }
+
+    async fn client(&self) -> Asked<Client> {
         let known = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match known {
             Some(client) => Ok(client),
@@ -76,33 +92,34 @@ impl Docker {
     }
 
     /// A client that speaks the engine's version of the protocol.
-    async fn connect(&self) -> Asked<bollard::Docker> {
+    async fn connect(&self) -> Asked<Client> {
         let client = match &self.host {
             Some(host) => bollard::Docker::connect_with_host(host)?,
-            None => bollard::Docker::connect_with_local_defaults()?,
+            None => self.flavour.connect()?,
         };
-        let client = ask(ANSWER, client.negotiate_version()).await?;
+        let api = ask(ANSWER, client.negotiate_version()).await?;
+        let client = Client { api, flavour: self.flavour };
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         Ok(client)
     }
 
     async fn ask_who(&self) -> Asked<Engine> {
         let client = self.connect().await?;
-        let version = ask(ANSWER, client.version()).await?;
+        let version = ask(ANSWER, client.api.version()).await?;
         let number = version.version.unwrap_or_else(|| "of unknown version".to_owned());
-        let api = client.client_version();
+        let api = client.api.client_version();
         Ok(Engine {
-            name: "Docker".to_owned(),
+            name: self.flavour.name().to_owned(),
             version: format!("{number} (API {}.{})", api.major_version, api.minor_version),
         })
     }
 
     /// Containers that carry all the label filters and whose labels can be read.
-    async fn find(&self, client: &bollard::Docker, filters: [String; 2]) -> Asked<Vec<Instance>> {
+    async fn find(&self, client: &Client, filters: [String; 2]) -> Asked<Vec<Instance>> {
         let filters = HashMap::from([("label", filters.to_vec())]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let mut found = Vec::new();
-        for summary in ask(ANSWER, client.list_containers(Some(options))).await? {
+        for summary in ask(ANSWER, client.api.list_containers(Some(options))).await? {
             let Some(id) = summary.id.clone() else { continue };
             let Some(labels) = summary.labels.as_ref().and_then(Labels::from_map) else {
                 warn!(container = id, "labels cannot be read, container left alone");
@@ -126,7 +143,7 @@ impl Docker {
         let network = container::network(run)?;
         let labels = run.labels(self.owner);
         let _turn = self.locks.lock(labels.space).await;
-        let asked = |failure| StartError::from(failure::engine("look for the space", failure));
+        let asked = |failure| StartError::from(self.flavour.engine("look for the space", failure));
         let client = self.client().await.map_err(asked)?;
         let present =
             || self.find(&client, Labels::filters_by_space(labels.owner.cluster, labels.space));
@@ -141,7 +158,7 @@ impl Docker {
                 created.id
             }
             None => {
-                image::ensure(&client, &run.image, progress).await?;
+                image::ensure(&client, run, progress).await?;
                 self.ensure_volumes(&client, run).await?;
                 progress.line("image and volumes are ready");
                 match container::create(&client, run, &labels, &network).await? {
@@ -162,9 +179,9 @@ impl Docker {
         started
     }
 
-    async fn ensure_volumes(&self, client: &bollard::Docker, run: &Run) -> Result<(), VolumeError> {
+    async fn ensure_volumes(&self, client: &Client, run: &Run) -> Result<(), VolumeError> {
         for mount in &run.mounts {
-            volume::ensure(client, self.owner, mount.volume.id).await?;
+            volume::ensure(client, self.owner, &mount.volume).await?;
         }
         Ok(())
     }
@@ -174,11 +191,11 @@ impl Docker {
     /// shows the container.
     async fn find_taken(
         &self,
-        client: &bollard::Docker,
+        client: &Client,
         labels: &Labels,
         name: String,
     ) -> Result<InstanceId, StartError> {
-        let asked = |failure| failure::engine("look for the space", failure);
+        let asked = |failure| self.flavour.engine("look for the space", failure);
         let shown = async {
             loop {
                 if let Some(details) = inspect(client, &name).await.map_err(asked)? {
@@ -197,31 +214,35 @@ impl Docker {
     /// Puts the agent in and starts it.
     async fn finish(
         &self,
-        client: &bollard::Docker,
+        client: &Client,
         id: &str,
         progress: &Progress,
     ) -> Result<Instance, StartError> {
         let options = UploadToContainerOptionsBuilder::new().path("/").build();
-        let tar = container::agent_tar(self.agent)?;
-        ask(WORK, client.upload_to_container(id, Some(options), bollard::body_full(tar)))
+        let tar = container::agent_tar(self.flavour, self.agent)?;
+        ask(WORK, client.api.upload_to_container(id, Some(options), bollard::body_full(tar)))
             .await
-            .map_err(|failure| failure::engine("put the agent into the container", failure))?;
+            .map_err(|failure| self.flavour.engine("put the agent into the container", failure))?;
         progress.line("the agent is in the container");
-        ask(WORK, client.start_container(id, None)).await.map_err(failure::start)?;
+        ask(WORK, client.api.start_container(id, None))
+            .await
+            .map_err(|failure| self.flavour.start(failure))?;
         progress.line("the container is started");
         inspect(client, id)
             .await
-            .map_err(|failure| failure::engine("look at the started container", failure))?
+            .map_err(|failure| self.flavour.engine("look at the started container", failure))?
             .and_then(|details| instance(id, details))
             .ok_or_else(|| {
-                failure::unknown("start the container", "it was removed at once".to_owned()).into()
+                self.flavour
+                    .unknown("start the container", "it was removed at once".to_owned())
+                    .into()
             })
     }
 
     async fn bring_down(&self, instance: &Instance, grace: Duration) -> Result<Stopped, StopError> {
         let id = instance.id.0.as_str();
         let _turn = self.locks.lock(instance.labels.space).await;
-        let asked = |failure| StopError::from(failure::engine("stop the container", failure));
+        let asked = |failure| StopError::from(self.flavour.engine("stop the container", failure));
         let client = self.client().await.map_err(asked)?;
         let Some(details) = inspect(&client, id).await.map_err(asked)? else {
             return Ok(Stopped::Gone);
@@ -246,7 +267,7 @@ impl Docker {
         let bytes = bytes.min(MAX_LOG);
         let client = self.client().await?;
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
-        let mut output = Box::pin(client.logs(&instance.id.0, Some(options)));
+        let mut output = Box::pin(client.api.logs(&instance.id.0, Some(options)));
         let mut last = VecDeque::new();
         while let Some(piece) = ask(ANSWER, async { output.next().await.transpose() })
             .await
@@ -261,12 +282,12 @@ impl Docker {
 
 impl Driver for Docker {
     fn platform(&self) -> Platform {
-        Platform::Docker
+        self.flavour.platform()
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Engine, Error>> {
         Box::pin(async {
-            self.ask_who().await.map_err(|failure| failure::engine("say who it is", failure))
+            self.ask_who().await.map_err(|failure| self.flavour.engine("say who it is", failure))
         })
     }
 
@@ -292,7 +313,7 @@ impl Driver for Docker {
                 let client = self.client().await?;
                 self.find(&client, Labels::filters_by_owner(self.owner)).await
             };
-            found.await.map_err(|failure| failure::engine("list containers", failure))
+            found.await.map_err(|failure| self.flavour.engine("list containers", failure))
         })
     }
 
@@ -301,14 +322,16 @@ impl Driver for Docker {
         volume: &'a VolumeSpec,
     ) -> BoxFuture<'a, Result<(), VolumeError>> {
         Box::pin(async move {
-            let client = self.client().await.map_err(|f| failure::engine("make a volume", f))?;
-            volume::ensure(&client, self.owner, volume.id).await
+            let client =
+                self.client().await.map_err(|f| self.flavour.engine("make a volume", f))?;
+            volume::ensure(&client, self.owner, volume).await
         })
     }
 
     fn remove_volume(&self, volume: Uuid) -> BoxFuture<'_, Result<(), VolumeError>> {
         Box::pin(async move {
-            let client = self.client().await.map_err(|f| failure::engine("remove a volume", f))?;
+            let client =
+                self.client().await.map_err(|f| self.flavour.engine("remove a volume", f))?;
             volume::remove(&client, self.owner, volume).await
         })
     }
@@ -331,14 +354,14 @@ impl Driver for Docker {
     ) -> BoxFuture<'a, Result<Vec<u8>, Error>> {
         Box::pin(async move {
             let read = self.read_log(instance, bytes).await;
-            read.map_err(|failure| failure::engine("read a container's output", failure))
+            read.map_err(|failure| self.flavour.engine("read a container's output", failure))
         })
     }
 }
 
 /// What the engine knows of a container; none if it is not there.
-async fn inspect(client: &bollard::Docker, id: &str) -> Asked<Option<ContainerInspectResponse>> {
-    match ask(ANSWER, client.inspect_container(id, None)).await {
+async fn inspect(client: &Client, id: &str) -> Asked<Option<ContainerInspectResponse>> {
+    match ask(ANSWER, client.api.inspect_container(id, None)).await {
         Ok(details) => Ok(Some(details)),
         Err(failure) if is_status(&failure, 404) => Ok(None),
         Err(failure) => Err(failure),
@@ -379,17 +402,17 @@ fn state(state: ContainerState) -> State {
 }
 
 /// Ends what runs: the engine waits for the grace, and then kills.
-async fn end(client: &bollard::Docker, id: &str, grace: Duration) -> Asked<Stopped> {
+async fn end(client: &Client, id: &str, grace: Duration) -> Asked<Stopped> {
     let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
     let options = StopContainerOptionsBuilder::new().t(seconds).build();
     let patience = grace + WORK;
-    let patient = client.clone().with_timeout(patience);
+    let patient = client.api.clone().with_timeout(patience);
     if let Err(failure) = ask(patience, patient.stop_container(id, Some(options.clone()))).await {
         if is_status(&failure, 404) {
             return Ok(Stopped::Gone);
         }
         // The signals of a paused one would wait, and some engines refuse to stop it.
-        ask(WORK, client.unpause_container(id)).await.map_err(|_| failure)?;
+        ask(WORK, client.api.unpause_container(id)).await.map_err(|_| failure)?;
         ask(patience, patient.stop_container(id, Some(options))).await?;
     }
     Ok(match inspect(client, id).await?.and_then(|details| details.state).map(state) {
@@ -401,9 +424,9 @@ async fn end(client: &bollard::Docker, id: &str, grace: Duration) -> Asked<Stopp
 }
 
 /// Removes a container and the nameless volumes that its image asked for, never a named one.
-async fn remove(client: &bollard::Docker, id: &str) -> Asked<()> {
+async fn remove(client: &Client, id: &str) -> Asked<()> {
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-    match ask(WORK, client.remove_container(id, Some(options))).await {
+    match ask(WORK, client.api.remove_container(id, Some(options))).await {
         Err(failure) if is_status(&failure, 404) => Ok(()),
         // Something else is removing it already.
         Err(failure) if is_status(&failure, 409) => {
@@ -420,7 +443,7 @@ async fn remove(client: &bollard::Docker, id: &str) -> Asked<()> {
 }
 
 /// Takes away what a refused start left. If that fails too, the next stop does it.
-async fn remove_unstarted(client: &bollard::Docker, id: &str) {
+async fn remove_unstarted(client: &Client, id: &str) {
     let never_started = match inspect(client, id).await {
         Ok(Some(details)) => details.state.map(state) == Some(State::Created),
         Ok(None) => false,

@@ -100,6 +100,27 @@ pub enum StartError {
         /// What the engine said.
         cause: String,
     },
+    /// The template's job cannot be used.
+    #[error("the Nomad job cannot be used ({cause}): change it in the template")]
+    Job {
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// No machine of the engine has room for it.
+    #[error("Nomad has no place for it ({cause}): free something there, or ask for less")]
+    NoRoom {
+        /// What the engine said.
+        cause: String,
+    },
+    /// Servers that this one does not hear drive the space on a shared engine. Nothing was touched.
+    #[error(
+        "a part of the cluster out of reach drives the space ({by}): it goes on once the servers \
+         reach each other"
+    )]
+    Driven {
+        /// What is there, made for changes that this server does not hold.
+        by: String,
+    },
     /// An older generation of the space is there. Nothing was touched.
     #[error("{} is still there: stop it first", .0.labels)]
     Older(Box<Instance>),
@@ -135,6 +156,7 @@ impl StartError {
                 Error::DiskFull { .. } => "disk-full",
                 Error::Unknown { .. } => "engine",
             },
+            Self::Volume(VolumeError::Claimed { .. }) => "volume-claimed",
             Self::Volume(_) => "volume",
             Self::Invalid(_) => "invalid",
             Self::Image { .. } => "image",
@@ -144,6 +166,9 @@ impl StartError {
             Self::Mount { .. } => "mount",
             Self::Network { .. } => "network",
             Self::Agent { .. } => "agent",
+            Self::Job { .. } => "job",
+            Self::NoRoom { .. } => "no-room",
+            Self::Driven { .. } => "driven-elsewhere",
             Self::Older(_) => "older-generation",
             Self::Newer(_) => "newer-generation",
             Self::Elsewhere(_) => "runs-elsewhere",
@@ -167,6 +192,15 @@ pub enum StopError {
         /// What the caller means.
         wanted: Box<Labels>,
     },
+    /// Servers that this one does not hear drive the space on a shared engine. Nothing was touched.
+    #[error(
+        "a part of the cluster out of reach drives the space ({by}): it goes on once the servers \
+         reach each other"
+    )]
+    Driven {
+        /// What is there, made for changes that this server does not hold.
+        by: String,
+    },
     /// It is there after SIGKILL.
     #[error("{left} did not end when killed: a disk or the kernel may be stuck")]
     Survived {
@@ -187,6 +221,29 @@ pub enum VolumeError {
         /// The volume.
         volume: Uuid,
         /// What uses it, as far as the engine says.
+        by: String,
+    },
+    /// The platform does not make volumes of that kind. Nothing was touched.
+    #[error(
+        "{platform} makes no volume of kind `{kind}`, which `{name}` is to be: change it in the template"
+    )]
+    Kind {
+        /// The volume's name.
+        name: String,
+        /// What was asked for.
+        kind: String,
+        /// Which engine.
+        platform: Platform,
+    },
+    /// Something still holds it, which should have let go of it. Nothing was touched.
+    #[error(
+        "volume {volume} is still claimed ({by}): look at the node that had it and at the volume's \
+         plugin, or detach it there by hand, and try again"
+    )]
+    Claimed {
+        /// The volume.
+        volume: Uuid,
+        /// What claims it, as far as the engine says.
         by: String,
     },
     /// It is not this server's. Nothing was touched.

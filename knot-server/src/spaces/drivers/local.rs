@@ -19,7 +19,7 @@
 //! is out of sight.
 
 mod agent;
-mod files;
+pub(super) mod files;
 mod log;
 mod mounts;
 mod process;
@@ -139,6 +139,7 @@ impl Local {
 
     async fn bring_up(&self, run: &Run, progress: &Progress) -> Result<Instance, StartError> {
         run.check()?;
+        refuse_what_needs_an_engine(run)?;
         mounts::check(&run.mounts)?;
         let labels = run.labels(self.inner.owner);
         let guard = self.inner.locks.lock(labels.space).await;
@@ -241,6 +242,10 @@ impl Inner {
         if run.memory.is_some() || run.cpus.is_some() {
             progress.line("the local platform sets no memory or processor limit");
         }
+        if !(run.published.is_empty() && run.capabilities.is_empty() && run.devices.is_empty()) {
+            progress
+                .line("the local platform publishes no ports and gives no capabilities or devices");
+        }
         let program =
             agent::put(&self.data.join("agent"), self.agent).map_err(failed("write the agent"))?;
         let naming = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -317,8 +322,10 @@ impl Driver for Local {
         &'a self,
         volume: &'a VolumeSpec,
     ) -> BoxFuture<'a, Result<(), VolumeError>> {
+        let asked = volume.only_of_the_platform(Platform::Local);
         let volume = volume.id;
         Box::pin(self.blocking("make a volume", move |inner| {
+            asked?;
             volumes::ensure(&inner.data, inner.owner, volume)
         }))
     }
@@ -368,6 +375,23 @@ impl Driver for Local {
                 _ => Ok(Vec::new()),
             }
         }))
+    }
+}
+
+/// What a process of this machine cannot be given.
+fn refuse_what_needs_an_engine(run: &Run) -> Result<(), StartError> {
+    for mount in &run.mounts {
+        mount.volume.only_of_the_platform(Platform::Local)?;
+    }
+    match run.folders.first() {
+        None => Ok(()),
+        Some(folder) => Err(StartError::Mount {
+            cause: format!(
+                "a space on the local platform is not walled off and sees {} as it is: it cannot be \
+                 shown at {}",
+                folder.source, folder.path
+            ),
+        }),
     }
 }
 

@@ -7,11 +7,12 @@ use std::{
 
 use knot_core::{
     agent::{COMMAND_VARIABLE, LAUNCH_VARIABLE, Launch},
+    id::ChangeHash,
     model::Port,
 };
 use uuid::Uuid;
 
-use super::{Labels, Owner};
+use super::{Labels, Owner, Platform, VolumeError};
 
 /// The environment variable that says which run of which space a process belongs to. All that runs
 /// below an agent has it, unless it cleared its environment.
@@ -53,6 +54,10 @@ pub struct Run {
     pub registry: Option<RegistryAuth>,
     /// The job in HCL, where the template has one; `nomad` only.
     pub job: Option<String>,
+    /// The changes of the space that this start acts on: an engine that servers share is told them.
+    pub serves: Vec<ChangeHash>,
+    /// Whose space it is. `nomad` only.
+    pub user: Option<Uuid>,
 }
 
 /// A folder of the engine's machine.
@@ -92,6 +97,18 @@ pub struct VolumeSpec {
     pub size: Option<u64>,
     /// What makes it, where it is not the platform's own way: `host`, or `csi:` and a plugin's id.
     pub kind: Option<String>,
+}
+
+impl VolumeSpec {
+    /// Refuses a kind that is not the platform's own, where the platform has one only.
+    pub(super) fn only_of_the_platform(&self, platform: Platform) -> Result<(), VolumeError> {
+        match &self.kind {
+            None => Ok(()),
+            Some(kind) => {
+                Err(VolumeError::Kind { name: self.name.clone(), kind: kind.clone(), platform })
+            }
+        }
+    }
 }
 
 /// Thousandths of one processor.
@@ -271,6 +288,8 @@ mod tests {
             devices: vec![],
             registry: None,
             job: None,
+            serves: vec![],
+            user: None,
         }
     }
 

@@ -145,6 +145,18 @@ fn a_home_that_was_away_gives_everything_its_time_again() {
 }
 
 #[test]
+fn a_person_has_longer_to_start_an_agent_than_an_engine() {
+    let late = |now| Case {
+        status: SpaceStatus { driver: "manual".to_owned(), ..status(Observed::Starting, 1) },
+        instances: vec![instance(1, State::Running)],
+        now,
+        ..Case::default()
+    };
+    check(late(60_000), Step::RestFor(BY_HAND - LINK_DEADLINE));
+    check(late(24 * 3_600_000), Step::Fail(Cause::NoAgent));
+}
+
+#[test]
 fn a_container_that_ended_or_vanished_is_a_stated_cause() {
     let running =
         |instances| Case { status: status(Observed::Running, 1), instances, ..Case::default() };

@@ -4,16 +4,18 @@ use std::collections::HashMap;
 
 use bollard::{
     models::{
-        ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, RestartPolicy,
-        RestartPolicyNameEnum,
+        ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, Mount, MountType,
+        PortBinding, RestartPolicy, RestartPolicyNameEnum,
     },
     query_parameters::CreateContainerOptionsBuilder,
 };
 use bytes::Bytes;
+use knot_core::model::{Port, Protocol};
 
 use super::{
     WORK,
     failure::{self, ask, is_status},
+    flavour::{Client, Flavour},
     image, volume,
 };
 use crate::spaces::drivers::{InstanceId, Labels, MilliCpus, Run, StartError};
@@ -29,14 +31,19 @@ pub(super) enum Created {
 }
 
 pub(super) async fn create(
-    client: &bollard::Docker,
+    client: &Client,
     run: &Run,
     labels: &Labels,
     network: &str,
 ) -> Result<Created, StartError> {
     let name = name(run, labels);
     let options = CreateContainerOptionsBuilder::new().name(&name).build();
-    match ask(WORK, client.create_container(Some(options), body(run, labels, network)?)).await {
+    match ask(
+        WORK,
+        client.api.create_container(Some(options), body(client.flavour, run, labels, network)?),
+    )
+    .await
+    {
         Ok(created) => Ok(Created::New(InstanceId(created.id))),
         Err(failure) if is_status(&failure, 409) => Ok(Created::NameTaken(name)),
         // It was there a moment ago.
@@ -44,7 +51,7 @@ pub(super) async fn create(
             image: image::full_name(&run.image),
             cause: failure::said(&failure),
         }),
-        Err(failure) => Err(failure::create(failure)),
+        Err(failure) => Err(client.flavour.create(failure)),
     }
 }
 
@@ -70,7 +77,7 @@ pub(super) fn network(run: &Run) -> Result<String, StartError> {
 }
 
 /// The agent as the engine takes files: an archive, unpacked at the container's root.
-pub(super) fn agent_tar(agent: &[u8]) -> Result<Bytes, StartError> {
+pub(super) fn agent_tar(flavour: Flavour, agent: &[u8]) -> Result<Bytes, StartError> {
     let build = || {
         let mut tar = tar::Builder::new(Vec::with_capacity(agent.len() + 4096));
         let mut header = tar::Header::new_gnu();
@@ -84,7 +91,7 @@ pub(super) fn agent_tar(agent: &[u8]) -> Result<Bytes, StartError> {
         tar.into_inner()
     };
     build().map(Bytes::from).map_err(|error: std::io::Error| {
-        failure::unknown("pack the agent", error.to_string()).into()
+        flavour.unknown("pack the agent", error.to_string()).into()
     })
 }
 
@@ -95,10 +102,15 @@ fn name(run: &Run, labels: &Labels) -> String {
     format!("knot-{}-{short}-{}-{}", run.slug(40), generation.term, generation.n)
 }
 
-fn body(run: &Run, labels: &Labels, network: &str) -> Result<ContainerCreateBody, StartError> {
+fn body(
+    flavour: Flavour,
+    run: &Run,
+    labels: &Labels,
+    network: &str,
+) -> Result<ContainerCreateBody, StartError> {
     let environment = run
         .full_environment(labels.owner)
-        .map_err(|error| failure::unknown("write the agent's settings", error.to_string()))?;
+        .map_err(|error| flavour.unknown("write the agent's settings", error.to_string()))?;
     Ok(ContainerCreateBody {
         image: Some(image::full_name(&run.image)),
         hostname: Some(run.slug(63)),
@@ -106,6 +118,7 @@ fn body(run: &Run, labels: &Labels, network: &str) -> Result<ContainerCreateBody
         cmd: Some(Vec::new()),
         env: Some(environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
         labels: Some(labels.to_map()),
+        exposed_ports: Some(run.published.iter().map(port_key).collect()),
         stop_signal: Some("SIGTERM".to_owned()),
         host_config: Some(host_config(run, labels, network)),
         ..ContainerCreateBody::default()
@@ -114,19 +127,33 @@ fn body(run: &Run, labels: &Labels, network: &str) -> Result<ContainerCreateBody
 
 fn host_config(run: &Run, labels: &Labels, network: &str) -> HostConfig {
     let memory = run.memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
-    let mounts = run.mounts.iter().map(|mount| Mount {
+    let volumes = run.mounts.iter().map(|mount| Mount {
         typ: Some(MountType::VOLUME),
         source: Some(volume::name(labels.owner, mount.volume.id)),
         target: Some(mount.path.clone()),
         ..Mount::default()
     });
+    let folders = run.folders.iter().map(|folder| Mount {
+        typ: Some(MountType::BIND),
+        source: Some(folder.source.clone()),
+        target: Some(folder.path.clone()),
+        read_only: Some(folder.read_only),
+        ..Mount::default()
+    });
+    let (less, more): (Vec<_>, Vec<_>) =
+        run.capabilities.iter().cloned().partition(|one| one.starts_with('-'));
+    let less = less.iter().map(|one| one.trim_start_matches('-').to_owned());
     HostConfig {
         network_mode: Some(network.to_owned()),
         memory,
         // As much again in swap is what an engine gives if it is not told: the limit is a limit.
         memory_swap: memory,
         nano_cpus: run.cpus.map(|MilliCpus(milli)| i64::from(milli).saturating_mul(1_000_000)),
-        mounts: Some(mounts.collect()),
+        mounts: Some(volumes.chain(folders).collect()),
+        port_bindings: Some(run.published.iter().map(binding).collect()),
+        cap_add: Some(more),
+        cap_drop: Some(less.collect()),
+        devices: Some(run.devices.iter().map(|device| device_mapping(device)).collect()),
         // Who starts a space is decided by its home, not by the engine.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -140,5 +167,29 @@ fn host_config(run: &Run, labels: &Labels, network: &str) -> HostConfig {
             ])),
         }),
         ..HostConfig::default()
+    }
+}
+
+/// As engines write a port of a container.
+fn port_key(port: &Port) -> String {
+    let protocol = if port.protocol == Protocol::Udp { "udp" } else { "tcp" };
+    format!("{}/{protocol}", port.number)
+}
+
+fn binding(port: &Port) -> (String, Option<Vec<PortBinding>>) {
+    let to = port.published.map(|published| {
+        vec![PortBinding { host_ip: None, host_port: Some(published.to_string()) }]
+    });
+    (port_key(port), to)
+}
+
+/// `/dev/a`, `/dev/a:/dev/b` or `/dev/a:/dev/b:rw`, as engines' own command lines take them.
+fn device_mapping(device: &str) -> DeviceMapping {
+    let mut parts = device.split(':');
+    let host = parts.next().unwrap_or(device).to_owned();
+    DeviceMapping {
+        path_in_container: Some(parts.next().unwrap_or(&host).to_owned()),
+        path_on_host: Some(host),
+        cgroup_permissions: Some(parts.next().unwrap_or("rwm").to_owned()),
     }
 }

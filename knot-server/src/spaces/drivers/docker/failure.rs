@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bollard::errors::Error as Failure;
 
-use crate::spaces::drivers::{Error, Platform, StartError};
+use super::flavour::Flavour;
+use crate::spaces::drivers::{Error, StartError};
 
 /// The answer to one question to the engine.
 pub(super) type Asked<T> = Result<T, Failure>;
@@ -44,69 +45,80 @@ fn with_sources(failure: &Failure) -> String {
     text
 }
 
-/// The causes that any operation can have.
-pub(super) fn engine(action: &'static str, failure: Failure) -> Error {
-    let cause = said(&failure);
-    match failure {
-        Failure::DockerResponseServerError { .. } | Failure::DockerStreamError { .. } => {
-            if cause.contains("no space left on device") {
-                Error::DiskFull { platform: Platform::Docker, cause }
-            } else {
-                unknown(action, cause)
+impl Flavour {
+    /// The causes that any operation can have.
+    pub(super) fn engine(self, action: &'static str, failure: Failure) -> Error {
+        let cause = said(&failure);
+        match failure {
+            Failure::DockerResponseServerError { .. } | Failure::DockerStreamError { .. } => {
+                if cause.contains("no space left on device") {
+                    Error::DiskFull { platform: self.platform(), cause }
+                } else {
+                    self.unknown(action, cause)
+                }
             }
+            Failure::RequestTimeoutError
+            | Failure::IOError { .. }
+            | Failure::HyperResponseError { .. }
+            | Failure::HyperLegacyError { .. }
+            | Failure::SocketNotFoundError(_) => {
+                Error::Unreachable { platform: self.platform(), cause }
+            }
+            _ => self.unknown(action, cause),
         }
-        Failure::RequestTimeoutError
-        | Failure::IOError { .. }
-        | Failure::HyperResponseError { .. }
-        | Failure::HyperLegacyError { .. }
-        | Failure::SocketNotFoundError(_) => {
-            Error::Unreachable { platform: Platform::Docker, cause }
-        }
-        _ => unknown(action, cause),
     }
-}
 
-pub(super) fn unknown(action: &'static str, cause: String) -> Error {
-    Error::Unknown { platform: Platform::Docker, action, cause }
-}
+    pub(super) fn unknown(self, action: &'static str, cause: String) -> Error {
+        Error::Unknown { platform: self.platform(), action, cause }
+    }
 
-/// The causes that creating a container can have, but for a name or an image.
-pub(super) fn create(failure: Failure) -> StartError {
-    by_cause(failure, "create the container")
-}
+    /// The causes that creating a container can have, but for a name or an image.
+    pub(super) fn create(self, failure: Failure) -> StartError {
+        self.by_cause(failure, "create the container")
+    }
 
-/// The causes that starting a container can have.
-pub(super) fn start(failure: Failure) -> StartError {
-    by_cause(failure, "start the container")
-}
+    /// The causes that starting a container can have.
+    pub(super) fn start(self, failure: Failure) -> StartError {
+        self.by_cause(failure, "start the container")
+    }
 
-fn by_cause(failure: Failure, action: &'static str) -> StartError {
-    let cause = said(&failure);
-    let has = |words: &[&str]| {
-        let cause = cause.to_ascii_lowercase();
-        words.iter().any(|word| cause.contains(word))
-    };
-    let answered = matches!(failure, Failure::DockerResponseServerError { .. });
-    if !answered || has(&["no space left on device"]) {
-        engine(action, failure).into()
-    } else if has(&["port is already allocated", "address already in use"]) {
-        StartError::PortTaken { cause }
-    } else if has(&[
-        "minimum memory limit",
-        "range of cpus",
-        "memory.limit",
-        "memory.max",
-        "cpu.max",
-    ]) {
-        StartError::Limits { cause }
-    } else if has(&["mount config", "mount point", "mount path", "error mounting", "mounting \""]) {
-        StartError::Mount { cause }
-    } else if has(&["network", "hostname"]) {
-        StartError::Network { cause: format!("{cause}; name another in the template, or make it") }
-    } else if has(&["exec format error", "/.knot/agent", "permission denied"]) {
-        StartError::Agent { cause }
-    } else {
-        unknown(action, cause).into()
+    fn by_cause(self, failure: Failure, action: &'static str) -> StartError {
+        let cause = said(&failure);
+        let has = |words: &[&str]| {
+            let cause = cause.to_ascii_lowercase();
+            words.iter().any(|word| cause.contains(word))
+        };
+        let answered = matches!(failure, Failure::DockerResponseServerError { .. });
+        if !answered || has(&["no space left on device"]) {
+            self.engine(action, failure).into()
+        } else if has(&["port is already allocated", "address already in use"]) {
+            StartError::PortTaken { cause }
+        } else if has(&[
+            "minimum memory limit",
+            "range of cpus",
+            "memory.limit",
+            "memory.max",
+            "cpu.max",
+        ]) {
+            StartError::Limits { cause }
+        } else if has(&[
+            "mount config",
+            "mount point",
+            "mount path",
+            "error mounting",
+            "mounting \"",
+            "statfs ",
+        ]) {
+            StartError::Mount { cause }
+        } else if has(&["network", "hostname"]) {
+            StartError::Network {
+                cause: format!("{cause}; name another in the template, or make it"),
+            }
+        } else if has(&["exec format error", "/.knot/agent", "permission denied"]) {
+            StartError::Agent { cause }
+        } else {
+            self.unknown(action, cause).into()
+        }
     }
 }
 
@@ -116,7 +128,8 @@ mod tests {
 
     fn code(message: &str) -> &'static str {
         let message = message.to_owned();
-        start(Failure::DockerResponseServerError { status_code: 500, message }).code()
+        let failure = Failure::DockerResponseServerError { status_code: 500, message };
+        Flavour::Docker.start(failure).code()
     }
 
     #[test]
@@ -133,10 +146,19 @@ mod tests {
             ("network knot-x not found", "network"),
             ("OCI runtime create failed: exec: \"/.knot/agent\": exec format error", "agent"),
             ("invalid mount config for type \"volume\": invalid mount path", "mount"),
+            (
+                "cannot listen on the TCP port: listen tcp4 :8081: bind: address already in use",
+                "port-taken",
+            ),
+            ("statfs /nowhere: no such file or directory", "mount"),
+            ("unable to find network with name or ID knot-x: network not found", "network"),
             ("something new", "engine"),
         ] {
             assert_eq!(code(message), wanted, "{message}");
         }
-        assert_eq!(start(Failure::RequestTimeoutError).code(), "engine-unreachable");
+        assert_eq!(
+            Flavour::Docker.start(Failure::RequestTimeoutError).code(),
+            "engine-unreachable"
+        );
     }
 }

@@ -1,35 +1,36 @@
 //! Images: found on the engine, or fetched.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use bollard::{models::CreateImageInfo, query_parameters::CreateImageOptionsBuilder};
+use bollard::{auth::DockerCredentials, query_parameters::CreateImageOptionsBuilder};
 use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use super::{
     ANSWER,
-    failure::{ask, engine, is_status, said},
+    failure::{ask, is_status, said},
+    flavour::Client,
+    pull::Pull,
 };
-use crate::spaces::drivers::{Error, Progress, StartError};
+use crate::spaces::drivers::{Error, Progress, Run, StartError};
 
 /// How long a fetch may go without a word from the engine.
 const STALL: Duration = Duration::from_secs(120);
-/// Layers whose last step is remembered, so that each step is told once.
-const MAX_LAYERS: usize = 256;
 
-/// Sees that an image is on the engine, fetching it if need be.
+/// Sees that the image of a run is on the engine, fetching it if need be.
 pub(super) async fn ensure(
-    client: &bollard::Docker,
-    image: &str,
+    client: &Client,
+    run: &Run,
     progress: &Progress,
 ) -> Result<(), StartError> {
-    let name = full_name(image);
-    match ask(ANSWER, client.inspect_image(&name)).await {
+    let name = full_name(&run.image);
+    match ask(ANSWER, client.api.inspect_image(&name)).await {
         Ok(_) => Ok(()),
-        Err(failure) if is_status(&failure, 404) => fetch(client, name, progress).await,
+        Err(failure) if is_status(&failure, 404) => fetch(client, run, name, progress).await,
         Err(failure) if is_status(&failure, 400) => {
             Err(StartError::Image { image: name, cause: said(&failure) })
         }
-        Err(failure) => Err(engine("look for the image", failure).into()),
+        Err(failure) => Err(client.flavour.engine("look for the image", failure).into()),
     }
 }
 
@@ -41,20 +42,30 @@ pub(super) fn full_name(image: &str) -> String {
 }
 
 async fn fetch(
-    client: &bollard::Docker,
+    client: &Client,
+    run: &Run,
     image: String,
     progress: &Progress,
 ) -> Result<(), StartError> {
     progress.line(format!("fetching the image {image}"));
     let options = CreateImageOptionsBuilder::new().from_image(&image).build();
-    let mut steps = Box::pin(client.create_image(Some(options), None, None));
-    let mut told = HashMap::new();
+    let credentials = run.registry.as_ref().map(|registry| DockerCredentials {
+        username: Some(registry.user.clone()),
+        password: Some(registry.password.clone()),
+        ..DockerCredentials::default()
+    });
+    let mut steps = Box::pin(client.api.create_image(Some(options), None, credentials));
+    let mut pull = Pull::default();
     loop {
         match ask(STALL, async { steps.next().await.transpose() }).await {
-            Ok(Some(step)) => tell(&mut told, step, progress),
+            Ok(Some(step)) => {
+                if let Some(line) = pull.step(step, Instant::now()) {
+                    progress.line(line);
+                }
+            }
             Ok(None) => break,
             Err(failure) => {
-                return Err(match engine("fetch the image", failure) {
+                return Err(match client.flavour.engine("fetch the image", failure) {
                     Error::Unknown { cause, .. } => StartError::Image { image, cause },
                     other => other.into(),
                 });
@@ -63,20 +74,6 @@ async fn fetch(
     }
     progress.line(format!("fetched the image {image}"));
     Ok(())
-}
-
-/// One line for each step of each layer, not one for each percent.
-fn tell(told: &mut HashMap<String, String>, step: CreateImageInfo, progress: &Progress) {
-    let Some(status) = step.status else { return };
-    let layer = step.id.unwrap_or_default();
-    if told.get(&layer) == Some(&status) {
-        return;
-    }
-    progress.line(format!("{layer} {status}").trim());
-    if told.len() >= MAX_LAYERS {
-        told.clear();
-    }
-    told.insert(layer, status);
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use uuid::Uuid;
 
 use super::{
     ANSWER, WORK,
-    failure::{Asked, ask, engine, is_status, said},
+    failure::{Asked, ask, is_status, said},
+    flavour::Client,
 };
-use crate::spaces::drivers::{Owner, VolumeError};
+use crate::spaces::drivers::{Owner, VolumeError, VolumeSpec};
 
 /// The engine's name for a volume.
 pub(super) fn name(owner: Owner, volume: Uuid) -> String {
@@ -21,19 +22,21 @@ pub(super) fn name(owner: Owner, volume: Uuid) -> String {
 
 /// Makes a volume, or finds it.
 pub(super) async fn ensure(
-    client: &bollard::Docker,
+    client: &Client,
     owner: Owner,
-    volume: Uuid,
+    spec: &VolumeSpec,
 ) -> Result<(), VolumeError> {
+    let volume = spec.id;
+    spec.only_of_the_platform(client.flavour.platform())?;
     let request = VolumeCreateRequest {
         name: Some(name(owner, volume)),
         labels: Some(owner.volume_labels(volume)),
         ..VolumeCreateRequest::default()
     };
     // Creating one that is there changes nothing, and answers with what is there.
-    let found = ask(WORK, client.create_volume(request))
+    let found = ask(WORK, client.api.create_volume(request))
         .await
-        .map_err(|failure| engine("make a volume", failure))?;
+        .map_err(|failure| client.flavour.engine("make a volume", failure))?;
     match Owner::of_volume(volume, &found.labels) {
         Some(maker) if maker.cluster == owner.cluster => Ok(()),
         maker => Err(foreign(volume, maker)),
@@ -41,19 +44,15 @@ pub(super) async fn ensure(
 }
 
 /// Removes a volume that this server made.
-pub(super) async fn remove(
-    client: &bollard::Docker,
-    owner: Owner,
-    volume: Uuid,
-) -> Result<(), VolumeError> {
+pub(super) async fn remove(client: &Client, owner: Owner, volume: Uuid) -> Result<(), VolumeError> {
     let name = name(owner, volume);
-    let asked = |failure| engine("remove a volume", failure);
+    let asked = |failure| client.flavour.engine("remove a volume", failure);
     let Some(found) = inspect(client, &name).await.map_err(asked)? else { return Ok(()) };
     match Owner::of_volume(volume, &found.labels) {
         Some(maker) if maker == owner => {}
         maker => return Err(foreign(volume, maker)),
     }
-    match ask(WORK, client.remove_volume(&name, None::<RemoveVolumeOptions>)).await {
+    match ask(WORK, client.api.remove_volume(&name, None::<RemoveVolumeOptions>)).await {
         Ok(()) => Ok(()),
         Err(failure) if is_status(&failure, 404) => Ok(()),
         Err(failure) if is_status(&failure, 409) => {
@@ -63,8 +62,8 @@ pub(super) async fn remove(
     }
 }
 
-async fn inspect(client: &bollard::Docker, name: &str) -> Asked<Option<Volume>> {
-    match ask(ANSWER, client.inspect_volume(name)).await {
+async fn inspect(client: &Client, name: &str) -> Asked<Option<Volume>> {
+    match ask(ANSWER, client.api.inspect_volume(name)).await {
         Ok(volume) => Ok(Some(volume)),
         Err(failure) if is_status(&failure, 404) => Ok(None),
         Err(failure) => Err(failure),

@@ -82,7 +82,7 @@ impl SpaceFolder {
 }
 
 /// Makes a folder, with those above it, that only this user can look into.
-pub(super) fn make_private(path: &Path) -> io::Result<()> {
+pub(in crate::spaces::drivers) fn make_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))
 }
 
@@ -109,7 +109,10 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T
     }
 }
 
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+pub(in crate::spaces::drivers) fn write_json(
+    path: &Path,
+    value: &impl Serialize,
+) -> io::Result<()> {
     write_whole(path, &serde_json::to_vec_pretty(value)?, 0o600)
 }
 
