@@ -9,7 +9,7 @@ mod user;
 mod variable;
 
 pub use cluster::{DataKey, Server, ServerStatus, SessionKey};
-pub use space::{Desired, Observed, Placement, Space, SpaceStatus, Volume, VolumeStatus};
+pub use space::{Desired, Move, Observed, Placement, Space, SpaceStatus, Volume, VolumeStatus};
 pub use template::{Hours, ParsePartError, Port, Protocol, Template};
 pub use user::{Group, Token, User};
 pub use variable::Variable;

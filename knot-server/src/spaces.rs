@@ -8,12 +8,15 @@ pub mod drivers;
 mod engines;
 pub mod plan;
 mod service;
+pub mod trust;
+mod volumes;
 mod worker;
 
 use std::time::Duration;
 
 pub use engines::Engines;
 pub use service::Service;
+pub(crate) use volumes::engine_id;
 
 /// How a server runs its spaces.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,10 @@
 //! Volumes of the engine, known by their labels.
 
+use std::collections::HashMap;
+
 use bollard::{
     models::{Volume, VolumeCreateRequest},
-    query_parameters::RemoveVolumeOptions,
+    query_parameters::{ListVolumesOptionsBuilder, RemoveVolumeOptions},
 };
 use uuid::Uuid;
 
@@ -10,7 +12,7 @@ use super::{
     ANSWER, WORK,
     failure::{Asked, ask, engine, is_status, said},
 };
-use crate::spaces::drivers::{Owner, VolumeError};
+use crate::spaces::drivers::{FoundVolume, Owner, VolumeError, volumes};
 
 /// The engine's name for a volume.
 pub(super) fn name(owner: Owner, volume: Uuid) -> String {
@@ -40,7 +42,7 @@ pub(super) async fn ensure(
     }
 }
 
-/// Removes a volume that this server made.
+/// Removes a volume that a server of this cluster made.
 pub(super) async fn remove(
     client: &bollard::Docker,
     owner: Owner,
@@ -50,7 +52,7 @@ pub(super) async fn remove(
     let asked = |failure| engine("remove a volume", failure);
     let Some(found) = inspect(client, &name).await.map_err(asked)? else { return Ok(()) };
     match Owner::of_volume(volume, &found.labels) {
-        Some(maker) if maker == owner => {}
+        Some(maker) if maker.cluster == owner.cluster => {}
         maker => return Err(foreign(volume, maker)),
     }
     match ask(WORK, client.remove_volume(&name, None::<RemoveVolumeOptions>)).await {
@@ -61,6 +63,20 @@ pub(super) async fn remove(
         }
         Err(failure) => Err(asked(failure).into()),
     }
+}
+
+/// Every volume of the cluster.
+pub(super) async fn list(client: &bollard::Docker, cluster: Uuid) -> Asked<Vec<FoundVolume>> {
+    let filters = HashMap::from([("label", volumes::filters(cluster).to_vec())]);
+    let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
+    let found = ask(ANSWER, client.list_volumes(Some(options))).await?.volumes.unwrap_or_default();
+    let read = |found: Volume| FoundVolume::from_labels(cluster, found.name, &found.labels);
+    Ok(found.into_iter().filter_map(read).collect())
+}
+
+/// Who the engine is.
+pub(super) async fn identity(client: &bollard::Docker) -> Asked<Option<String>> {
+    Ok(ask(ANSWER, client.info()).await?.id.filter(|id| !id.is_empty()))
 }
 
 async fn inspect(client: &bollard::Docker, name: &str) -> Asked<Option<Volume>> {
