@@ -131,7 +131,8 @@ async fn sign_in(
 async fn spaces(State(app): State<App>, visitor: Visitor) -> Response {
     let world = World::new(&app);
     let Visitor { caller, chrome } = visitor;
-    let mut shown: Vec<_> = world.spaces_of(&caller).iter().map(|space| world.show(space)).collect();
+    let mut shown: Vec<_> =
+        world.spaces_of(&caller).iter().map(|space| world.show(space)).collect();
     shown.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let mut choices: Vec<_> = templates::all(&app)
         .into_iter()
@@ -160,8 +161,7 @@ async fn terminal(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Re
 
 async fn templates_page(State(app): State<App>, visitor: Visitor) -> Response {
     let all = World::new(&app).all_spaces();
-    let uses =
-        |id: &str| all.iter().filter(|space| space.template.to_string() == id).count();
+    let uses = |id: &str| all.iter().filter(|space| space.template.to_string() == id).count();
     let mut rows: Vec<_> = templates::all(&app)
         .into_iter()
         .map(|template| TemplateRow {

@@ -39,7 +39,8 @@ type Shown = Result<Answer<(StatusCode, Json<Space>)>, Problem>;
 #[utoipa::path(get, path = "/spaces", tag = "spaces", responses((status = 200, body = Spaces)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Spaces>> {
     let world = World::new(&app);
-    let mut spaces: Vec<_> = world.spaces_of(&caller).iter().map(|space| world.show(space)).collect();
+    let mut spaces: Vec<_> =
+        world.spaces_of(&caller).iter().map(|space| world.show(space)).collect();
     spaces.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let token = recent(&app.replica, |id| {
         world.space(id).is_some_and(|space| permit::space(&caller, &space))

@@ -236,7 +236,8 @@ pub(super) async fn discard(
     if !there {
         return Err(Problem::not_found("volume that was set aside", &engine_id));
     }
-    change(&app, &caller, &volume, move |edit| edit.insert(model::Volume::discard, &engine_id)).await
+    change(&app, &caller, &volume, move |edit| edit.insert(model::Volume::discard, &engine_id))
+        .await
 }
 
 async fn change(
@@ -282,7 +283,11 @@ fn find(app: &App, caller: &Caller, key: &str) -> Result<Doc<model::Volume>, Pro
         });
         if named.len() > 1 {
             let ids: Vec<_> = named.iter().map(|volume| volume.id().to_string()).collect();
-            let detail = format!("{} volumes are called {key}: say which, by id: {}", ids.len(), ids.join(" or "));
+            let detail = format!(
+                "{} volumes are called {key}: say which, by id: {}",
+                ids.len(),
+                ids.join(" or ")
+            );
             return Err(Problem::new(Code::AmbiguousName, detail));
         }
         named.pop().ok_or_else(not_found)?
@@ -315,7 +320,9 @@ fn can_resize(platform: &str) -> Result<(), Problem> {
     if matches!(platform, "local" | "docker" | "podman" | "manual") {
         return Err(Problem::new(
             Code::NotSupported,
-            format!("the engine of platform {platform} bounds no volume's size: leave the size out"),
+            format!(
+                "the engine of platform {platform} bounds no volume's size: leave the size out"
+            ),
         ));
     }
     Ok(())
@@ -360,7 +367,9 @@ fn show(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Volume {
             let lost = cause.as_deref().is_some_and(|cause| cause.contains("any more"));
             (if lost { "missing" } else { "present" }, is)
         }
-        Some(VolumeStatus { engine_id: None, aside, .. }) if aside.is_empty() && cause.is_none() => {
+        Some(VolumeStatus { engine_id: None, aside, .. })
+            if aside.is_empty() && cause.is_none() =>
+        {
             ("removed", String::new())
         }
         _ => ("wanted", String::new()),
@@ -380,9 +389,8 @@ fn show(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Volume {
         server: server_name(app, server),
         size: volume.size,
         keep: volume.keep,
-        cause: cause.or_else(|| {
-            unreachable.then(|| "its server cannot be reached from here".to_owned())
-        }),
+        cause: cause
+            .or_else(|| unreachable.then(|| "its server cannot be reached from here".to_owned())),
     }
 }
 
@@ -391,13 +399,18 @@ fn aside(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Vec<Volum
     let shown = show(app, world, volume);
     let mut rows = Vec::new();
     for (server, status) in records(app, volume) {
-        rows.extend(status.aside.into_iter().map(|engine_id| Volume {
-            state: "aside".to_owned(),
-            engine_id,
-            server: server_name(app, server),
-            keep: true,
-            cause: Some("set aside when its space went on elsewhere; it stays until it is discarded".to_owned()),
-            ..shown.clone()
+        rows.extend(status.aside.into_iter().map(|engine_id| {
+            Volume {
+                state: "aside".to_owned(),
+                engine_id,
+                server: server_name(app, server),
+                keep: true,
+                cause: Some(
+                    "set aside when its space went on elsewhere; it stays until it is discarded"
+                        .to_owned(),
+                ),
+                ..shown.clone()
+            }
         }));
     }
     rows

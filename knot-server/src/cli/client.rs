@@ -125,8 +125,9 @@ impl Client {
         wanted: &impl Serialize,
         key: &str,
     ) -> Result<Answer<T>, Failure> {
-        let key = HeaderValue::from_str(key)
-            .map_err(|_| Failure::usage("the key has characters that no key has: a UUID will do"))?;
+        let key = HeaderValue::from_str(key).map_err(|_| {
+            Failure::usage("the key has characters that no key has: a UUID will do")
+        })?;
         let request = self.request(Method::POST, path)?.header(IDEMPOTENCY_KEY, key).json(wanted);
         self.read(request).await
     }

@@ -20,7 +20,10 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Ls { orphans } => return list(context, &client, orphans).await,
         Command::Create { name, server, platform, size } => {
             let wanted = CreateVolume { name, server, platform, size };
-            (client.send(Method::POST, &["volumes"], Body::Json(&wanted)).await?, "is to be made on")
+            (
+                client.send(Method::POST, &["volumes"], Body::Json(&wanted)).await?,
+                "is to be made on",
+            )
         }
         Command::Keep { name, no } => {
             let wanted = EditVolume { keep: Some(!no), ..EditVolume::default() };

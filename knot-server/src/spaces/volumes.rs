@@ -89,11 +89,7 @@ pub(super) async fn mounts(
 }
 
 /// A volume that a user has attached, if it can be.
-fn attached(
-    home: &Home,
-    volume: &Doc<Volume>,
-    template: &Template,
-) -> Result<VolumeSpec, Failure> {
+fn attached(home: &Home, volume: &Doc<Volume>, template: &Template) -> Result<VolumeSpec, Failure> {
     let name = &volume.name;
     if volume.server.uuid() != home.me.0 {
         let server = home.replica.get(volume.server);
@@ -223,7 +219,10 @@ async fn want(home: &Home, found: &BTreeMap<Platform, Vec<FoundVolume>>) -> Resu
                 }
                 Err(error) => fail(home, id, known, &error).await?,
             }
-        } else if there && !lost && known.cause.as_deref().is_some_and(|why| why.contains("any more")) {
+        } else if there
+            && !lost
+            && known.cause.as_deref().is_some_and(|why| why.contains("any more"))
+        {
             write(home, id, VolumeStatus { cause: None, ..known }).await?;
         }
     }
@@ -298,7 +297,9 @@ async fn sweep(home: &Home) -> Result<(), EditError> {
             continue;
         }
         let driver = volume.platform.parse().ok().and_then(|one| home.engines.driver(one));
-        let Some(driver) = driver.filter(|_| mine || volume.server.uuid().is_nil()) else { continue };
+        let Some(driver) = driver.filter(|_| mine || volume.server.uuid().is_nil()) else {
+            continue;
+        };
         match driver.remove_volume(engine).await {
             Ok(()) => {
                 let known = status(home, id);

@@ -10,6 +10,8 @@ mod exec;
 mod pages;
 mod servers;
 mod sessions;
+mod sharing;
 mod spaces;
 mod templates;
+mod volumes;
 mod world;

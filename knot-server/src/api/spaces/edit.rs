@@ -160,8 +160,7 @@ pub(super) fn dependencies_run(
     let world = World::new(app);
     for id in &space.depends_on {
         let Some(other) = app.replica.get(*id) else { continue };
-        let status: Option<SpaceStatus> =
-            app.replica.observed(other.id(), other.placement.server);
+        let status: Option<SpaceStatus> = app.replica.observed(other.id(), other.placement.server);
         let runs = status.is_some_and(|status| status.state == Observed::Running);
         if !runs && !other.depends_on.contains(&space.id()) {
             // Whoever may start a space may know the names of those that it needs.

@@ -170,7 +170,8 @@ fn what_stays(app: &App, space: &Doc<model::Space>, template: &Template) -> Vec<
         stays.push("its home folder".to_owned());
     }
     for volume in app.replica.list::<Volume>() {
-        let declared = volume.is_declared(volume.id()) && template.volumes.contains_key(&volume.name);
+        let declared =
+            volume.is_declared(volume.id()) && template.volumes.contains_key(&volume.name);
         if volume.space == space.id() && !declared {
             stays.push(format!("volume {}", volume.name));
         }

@@ -37,7 +37,8 @@ pub(crate) struct Facts<'a> {
 
 /// The space as the API shows it.
 pub(crate) fn show(facts: Facts<'_>) -> Space {
-    let Facts { id, space, name, owner, template, home, reachability, status, conflicts, .. } = facts;
+    let Facts { id, space, name, owner, template, home, reachability, status, conflicts, .. } =
+        facts;
     let ServerId(home_id) = space.placement.server;
     let home = home.map_or_else(|| home_id.to_string(), str::to_owned);
     let (observed, since, cause) = match (reachability, status) {

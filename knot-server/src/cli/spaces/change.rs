@@ -93,7 +93,9 @@ fn volumes(empty: bool) -> Option<NewVolumes> {
 }
 
 fn hint(failure: Failure) -> Failure {
-    failure.with_hint("volumes_stay", "add --with-empty-volumes").with_hint("home_answers", "add --force")
+    failure
+        .with_hint("volumes_stay", "add --with-empty-volumes")
+        .with_hint("home_answers", "add --force")
 }
 
 async fn post(

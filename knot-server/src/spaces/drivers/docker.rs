@@ -31,8 +31,8 @@ use uuid::Uuid;
 
 use self::failure::{Asked, ask, is_status};
 use super::{
-    Driver, Ended, Engine, Error, ForgetError, FoundVolume, Instance, InstanceId, Labels, MAX_LOG, Owner,
-    Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec,
+    Driver, Ended, Engine, Error, ForgetError, FoundVolume, Instance, InstanceId, Labels, MAX_LOG,
+    Owner, Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec,
     fence::settle, locks::Locks,
 };
 

@@ -44,8 +44,8 @@ use self::{
     reaper::Reaper,
 };
 use super::{
-    Driver, Ended, Engine, Error, ForgetError, FoundVolume, Instance, InstanceId, Labels, MAX_LOG, Owner,
-    Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec,
+    Driver, Ended, Engine, Error, ForgetError, FoundVolume, Instance, InstanceId, Labels, MAX_LOG,
+    Owner, Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec,
     fence::settle, locks::Locks, run::mark,
 };
 

@@ -62,9 +62,7 @@ pub(super) fn list(root: &Path, cluster: Uuid) -> io::Result<Vec<FoundVolume>> {
         let labels: Option<HashMap<String, String>> =
             files::read_json(&folder(root, id).join("labels.json"))?;
         let name = format!("volumes/{id}");
-        found.extend(
-            labels.and_then(|labels| FoundVolume::from_labels(cluster, name, &labels)),
-        );
+        found.extend(labels.and_then(|labels| FoundVolume::from_labels(cluster, name, &labels)));
     }
     Ok(found)
 }
