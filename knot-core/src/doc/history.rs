@@ -57,6 +57,11 @@ impl History {
         self.document.is_empty()
     }
 
+    /// How many layers its changes lie in.
+    pub fn layers(&self) -> usize {
+        self.document.layers.len()
+    }
+
     /// The heads of the newest state.
     pub fn heads(&self) -> Vec<ChangeHash> {
         self.document.heads()
