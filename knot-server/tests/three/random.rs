@@ -129,7 +129,8 @@ fn spaces_are_used_through_three_servers_while_these_are_killed_and_cut_off() {
     assert_eq!(double, Vec::<String>::new(), "two copies ran at once (seed {seed})");
 
     let listed: BTreeSet<_> = spaces.keys().cloned().collect();
-    let lost: Vec<_> = known.made.difference(&(&listed | &known.deleted)).collect();
+    let accounted = &listed | &known.deleted;
+    let lost: Vec<_> = known.made.difference(&accounted).collect();
     assert!(lost.is_empty(), "acknowledged and lost (seed {seed}): {lost:?}");
     let back: Vec<_> = known.deleted.intersection(&listed).collect();
     assert!(back.is_empty(), "deleted and back (seed {seed}): {back:?}");
