@@ -91,6 +91,10 @@ impl<'a> World<'a> {
                     }
                     found => found,
                 };
+                let found = match (found, purpose) {
+                    (Ok(id), For::Writing) => self.index().unless_nameless(key, id),
+                    (found, _) => found,
+                };
                 found.map_err(|error| unclear("space", &error))?
             }
         };

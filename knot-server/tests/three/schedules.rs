@@ -320,7 +320,7 @@ fn name_retry() {
     });
     let refused = world.delete_space(2, "dev").problem("ambiguous_name");
     assert!(refused.contains(&older) && refused.contains(&younger), "{refused}");
-    assert_eq!(world.shown(0, &younger)["name"], "dev");
+    world.until(0, &younger, "name", "dev");
 }
 
 /// One request for a space, sent again through another server, before and behind a cut.

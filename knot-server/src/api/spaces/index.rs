@@ -27,6 +27,8 @@ pub(in crate::api) struct Index {
     shared: BTreeMap<Id<User>, BTreeSet<Uuid>>,
     stored: HashMap<String, BTreeSet<Uuid>>,
     homes: BTreeMap<ServerId, usize>,
+    /// Spaces of which only the grave has come, and when they died: any name may have been theirs.
+    nameless: BTreeMap<Uuid, Millis>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,9 +59,13 @@ impl Index {
             shared: BTreeMap::new(),
             stored: HashMap::new(),
             homes: BTreeMap::new(),
+            nameless: BTreeMap::new(),
         };
         for space in replica.list::<Space>().iter().chain(&replica.all_remains()) {
             index.look(replica, space.id());
+        }
+        for grave in replica.graves(Space::KIND) {
+            index.look(replica, Id::from_uuid(grave.doc.uuid));
         }
         index
     }
@@ -173,11 +179,31 @@ impl Index {
         self.spaces.get(&id).filter(|known| known.died.is_none_or(|died| died.0 >= lately))
     }
 
+    /// What a name may have meant besides `id`: spaces that died lately, and of which this server was
+    /// told no more than that. Whoever would change something by the name is asked for an id.
+    pub(in crate::api) fn unless_nameless(&self, name: &str, id: Uuid) -> Result<Uuid, Unclear> {
+        let lately = Millis::now().0.saturating_sub(RECENTLY);
+        let nameless = self.nameless.iter().filter(|(_, died)| died.0 >= lately);
+        let mut ids: Vec<_> = nameless.map(|(id, _)| *id).take(8).collect();
+        if ids.is_empty() {
+            return Ok(id);
+        }
+        ids.push(id);
+        Err(Unclear::Several { name: name.to_owned(), ids })
+    }
+
     fn look(&mut self, replica: &Replica, id: Id<Space>) {
         self.forget(id.uuid());
         let died = replica.grave(id).map(|grave| grave.at);
         if let Some(space) = replica.get(id).or_else(|| replica.remains(id)) {
+            self.nameless.remove(&id.uuid());
             self.take(&space, died);
+        } else if let Some(died) = died {
+            let lately = Millis::now().0.saturating_sub(RECENTLY);
+            self.nameless.retain(|_, died| died.0 >= lately);
+            if died.0 >= lately {
+                self.nameless.insert(id.uuid(), died);
+            }
         }
     }
 
