@@ -33,7 +33,8 @@ use super::{
 };
 use uuid::Uuid;
 
-type Shown = Result<Answer<(StatusCode, Json<Space>)>, Problem>;
+type One = Answer<(StatusCode, Json<Space>)>;
+type Shown = Result<One, Problem>;
 
 /// Lists the spaces that the caller may see.
 #[utoipa::path(get, path = "/spaces", tag = "spaces", responses((status = 200, body = Spaces)))]
@@ -125,11 +126,7 @@ fn keyed(caller: &Caller, headers: &HeaderMap) -> Result<Option<Id<model::Space>
 }
 
 /// The answer to a request that was taken before.
-fn made_before(
-    app: &App,
-    caller: &Caller,
-    id: Id<model::Space>,
-) -> Result<Option<Answer<(StatusCode, Json<Space>)>>, Problem> {
+fn made_before(app: &App, caller: &Caller, id: Id<model::Space>) -> Result<Option<One>, Problem> {
     if app.replica.grave(id).is_some() {
         return Err(Problem::new(
             Code::NotFound,

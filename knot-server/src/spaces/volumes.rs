@@ -26,7 +26,7 @@ use super::{
 use crate::causes::with_causes;
 
 /// How often engines and documents are compared, beside each time that a volume's document changes.
-const SWEEP: Duration = Duration::from_secs(30);
+const SWEEP: Duration = Duration::from_secs(10);
 /// Changes of volumes that come closer together than this are looked at together.
 const GAP: Duration = Duration::from_millis(200);
 /// How many volumes without a document are told of.

@@ -350,3 +350,79 @@ fn same_natural_key() {
     let spaces = world.get(2, "/spaces").ok();
     assert_eq!(spaces["spaces"].as_array().unwrap().len(), 2);
 }
+
+/// A user's own volume is seen in the space that it is attached to, from its next start on, and one of
+/// a template's that is kept outlives its space.
+#[test]
+fn volumes_are_attached_kept_and_found_when_nobody_knows_them() {
+    let world = World::start_with("volume_grace_hours = 0\n[docker]\nenabled = false\n");
+    world.apply(1, "name: data\nplatform: local\nvolumes:\n  work: /work\n");
+    let wanted = json!({"name": "cache", "server": "alpha", "platform": "local"});
+    let cache = eventually("the volume is asked for", || {
+        let answer = world.post(2, "/volumes", wanted.clone());
+        answer.status.is_success().then(|| answer.body["id"].as_str().unwrap().to_owned())
+    });
+    let folder = world.servers[0].data.join(format!("volumes/{cache}/data"));
+    eventually("it is made", || folder.exists().then_some(()));
+    fs::write(folder.join("warm"), "x").unwrap();
+    let wanted = json!({"name": "dev", "template": "data", "start": true, "server": "alpha"});
+    let id = eventually("the template is there", || {
+        let answer = world.post(0, "/spaces", wanted.clone());
+        answer.status.is_success().then(|| answer.body["id"].as_str().unwrap().to_owned())
+    });
+    world.until(0, &id, "observed", "running");
+    let attach = format!("/volumes/{cache}/attach");
+    let told = json!({"space": id, "path": "/cache"});
+    eventually("it is attached", || {
+        world.post(1, &attach, told.clone()).status.is_success().then_some(())
+    });
+    let seen = world.servers[0].data.join(format!("spaces/{id}/home/cache/warm"));
+    assert!(!seen.exists(), "not before the next start");
+    eventually("the home holds it", || {
+        (world.get(0, "/volumes").ok()["volumes"]
+            .as_array()?
+            .iter()
+            .any(|row| row["path"] == "/cache"))
+        .then_some(())
+    });
+    world.restart_space(0, &id).ok();
+    world.until(0, &id, "generation", "1.2");
+    world.until(0, &id, "observed", "running");
+    assert!(seen.exists());
+    // One that nobody knows is found, and left alone.
+    let stray = uuid::Uuid::new_v4();
+    let (known, unknown) =
+        (folder.parent().unwrap(), world.servers[0].data.join(format!("volumes/{stray}")));
+    fs::create_dir_all(unknown.join("data")).unwrap();
+    let labels = fs::read_to_string(known.join("labels.json")).unwrap();
+    fs::write(unknown.join("labels.json"), labels.replace(&cache, &stray.to_string())).unwrap();
+    let orphans = eventually("the orphan is found", || {
+        let orphans = world.get(2, "/volumes").ok()["orphans"].clone();
+        (orphans != json!([])).then_some(orphans)
+    });
+    let expected =
+        json!([{"server": "alpha", "platform": "local", "engine_id": format!("volumes/{stray}")}]);
+    assert_eq!(orphans, expected);
+
+    let work = row_of(&world, 0, "work").unwrap();
+    let engine_id = work["engine_id"].as_str().unwrap().to_owned();
+    let edit = format!("/volumes/{}", work["id"].as_str().unwrap());
+    world.try_ask(1, Method::PATCH, &edit, Some(json!({"keep": true}))).unwrap().ok();
+    eventually("the home has heard", || (row_of(&world, 0, "work")?["keep"] == true).then_some(()));
+    world.delete_space(0, &id);
+    for name in ["work", "cache"] {
+        eventually("both are nobody's space's", || {
+            let row = row_of(&world, 2, name)?;
+            (row["space"] == "" && row["state"] == "present").then_some(())
+        });
+    }
+    assert_eq!(row_of(&world, 2, "work").unwrap()["engine_id"], engine_id.as_str());
+    assert!(folder.join("warm").exists() && unknown.exists());
+    world.try_ask(2, Method::DELETE, &format!("/volumes/{cache}"), None).unwrap();
+    eventually("it is removed", || (!folder.exists()).then_some(()));
+}
+
+fn row_of(world: &World, n: usize, name: &str) -> Option<Value> {
+    let listed = world.get(n, "/volumes").ok();
+    listed["volumes"].as_array()?.iter().find(|row| row["name"] == name).cloned()
+}
