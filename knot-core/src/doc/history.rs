@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use automerge::legacy::{Key, OpType};
 
-use super::{Document, Stored, layer::Node, view::from_automerge};
+use super::{Document, Stored, layer::Node, view::from_scalar};
 use crate::{
     clock::Millis,
     doc::View,
@@ -120,8 +120,7 @@ impl Change {
         let mut fields: Vec<(String, Scalar)> = Vec::new();
         for operation in node.change.decode().operations {
             if let (Key::Map(key), OpType::Put(value)) = (operation.key, operation.action)
-                && let Some(value) =
-                    from_automerge(&automerge::Value::Scalar(std::borrow::Cow::Owned(value)))
+                && let Some(value) = from_scalar(&value)
             {
                 fields.push((key.to_string(), value));
             }
