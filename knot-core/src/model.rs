@@ -10,7 +10,7 @@ mod variable;
 
 pub use cluster::{DataKey, Server, ServerStatus, SessionKey};
 pub use space::{
-    Desired, Observed, Placement, ScheduleMark, Space, SpaceHealth, SpaceStatus, Volume,
+    Desired, Move, Observed, Placement, ScheduleMark, Space, SpaceHealth, SpaceStatus, Volume,
     VolumeStatus,
 };
 pub use template::{Hours, ParsePartError, Port, Protocol, Template};

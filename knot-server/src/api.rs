@@ -107,14 +107,23 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(templates::get, templates::delete))
         .routes(routes!(templates::file))
         .routes(routes!(spaces::list, spaces::create))
-        .routes(routes!(spaces::get, spaces::delete))
+        .routes(routes!(spaces::get, spaces::delete, spaces::edit::edit))
         .routes(routes!(spaces::start))
         .routes(routes!(spaces::stop))
         .routes(routes!(spaces::restart))
         .routes(routes!(spaces::insight::logs))
         .routes(routes!(spaces::insight::usage))
+        .routes(routes!(spaces::edit::share))
+        .routes(routes!(spaces::edit::unshare))
+        .routes(routes!(spaces::edit::transfer))
+        .routes(routes!(spaces::rehome::move_to))
+        .routes(routes!(spaces::rehome::recover))
         .routes(routes!(exec::exec))
-        .routes(routes!(volumes::list))
+        .routes(routes!(volumes::list, volumes::create))
+        .routes(routes!(volumes::edit, volumes::delete))
+        .routes(routes!(volumes::attach))
+        .routes(routes!(volumes::detach))
+        .routes(routes!(volumes::discard))
         .routes(routes!(servers::list))
         .routes(routes!(servers::invite))
         .routes(routes!(servers::delete))
@@ -128,7 +137,9 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .build();
     for item in openapi.paths.paths.values_mut() {
         let operations =
-            [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten();
+            [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete]
+                .into_iter()
+                .flatten();
         for operation in operations {
             operation.responses.responses.insert("default".to_owned(), problem.clone().into());
         }

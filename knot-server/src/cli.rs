@@ -32,6 +32,7 @@ mod spaces;
 mod templates;
 mod terminal;
 mod time;
+mod volumes;
 mod wait;
 
 /// Runs the command that the program's arguments name, and says how it ended.
@@ -68,7 +69,7 @@ async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Whoami => listings::whoami(&context).await,
         Command::Template(command) => templates::run(&context, command).await,
         Command::Space(command) => return spaces::run(&context, command).await,
-        Command::Volume(_) => listings::volumes(&context).await,
+        Command::Volume(command) => volumes::run(&context, command).await,
         Command::Server(_) => listings::servers(&context).await,
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");

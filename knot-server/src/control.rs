@@ -62,6 +62,8 @@ pub enum Request {
         /// Whether to do so though a server has not shown that it knows the new one.
         whoever_knows: bool,
     },
+    /// Trust this server's database: there is no peer whose is newer.
+    Alone,
     /// Make a new data key.
     Rekey,
     /// Make sure that an admin of this name exists, and give it a new password.
@@ -102,6 +104,8 @@ pub enum Reply {
     },
     /// To [`Request::RenewKey`] and [`Request::DropOldKey`]: the new key.
     KeyRenewed(String),
+    /// To [`Request::Alone`].
+    Alone,
     /// To [`Request::Rekey`].
     Rekeyed {
         /// The new data key.

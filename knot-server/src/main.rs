@@ -112,6 +112,9 @@ enum Command {
     },
     /// Make a new key for secrets; each secret takes it when it is next edited
     Rekey(Flags),
+    /// Tell a running server whose folder was restored that no other has newer data: until it hears
+    /// from another, or this, it acts on no engine
+    Alone(Flags),
     /// Go on with this stopped server when no other is left
     Recover {
         /// Make it a server of its cluster again, alone, under a new id
@@ -204,6 +207,13 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Rekey(flags) => rekey(&Config::load(&flags)?).await,
         Command::Recover { yes_others_are_gone, flags, .. } => {
             recover(&Config::load(&flags)?, yes_others_are_gone).await
+        }
+        Command::Alone(flags) => {
+            match control::ask(&Config::load(&flags)?.data, &Request::Alone).await? {
+                Reply::Alone => println!("The server acts on its engines by what it knows."),
+                _ => return Err(unexpected()),
+            }
+            Ok(())
         }
         Command::Run { flags, until_input_ends } => {
             let stop = stopped()?;

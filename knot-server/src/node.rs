@@ -96,6 +96,7 @@ pub struct Node {
     net: Net,
     keys: auth::Keys,
     data: PathBuf,
+    trusted: spaces::trust::Trusted,
 }
 
 /// Runs the server of a data folder until `stop` is cancelled, then takes it down in order.
@@ -117,8 +118,15 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     introduce_itself(config, &identity, &replica).await?;
 
     let engines = Engines::new(own_drivers(config, &identity, &replica));
-    let spaces =
-        spaces::Service::start(config.spaces, &config.data, replica.clone(), net.clone(), engines);
+    let trusted = spaces::trust::Trusted::new(&config.data);
+    let spaces = spaces::Service::start(
+        config.spaces,
+        &config.data,
+        trusted.clone(),
+        replica.clone(),
+        net.clone(),
+        engines,
+    );
     let keys = auth::Keys::new(SessionKeys::new(net.keyring().clone()));
     let node = Node {
         identity: Arc::clone(&identity),
@@ -126,6 +134,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
         net: net.clone(),
         keys: keys.clone(),
         data: config.data.clone(),
+        trusted,
     };
     let drain = CancellationToken::new();
     let app = App::new(api::Parts {
@@ -256,6 +265,10 @@ impl Node {
                     .map_err(|error| error.to_string())
             }
             Request::Rekey => self.rekey().await,
+            Request::Alone => {
+                let confirmed = self.trusted.confirm();
+                confirmed.map(|()| Reply::Alone).map_err(|error| error.to_string())
+            }
             Request::Admin(name) => admin(&self.replica, &name).await.map(Reply::Admin),
             Request::SignIn(name) => self.sign_in(&name).await,
             Request::Data(request) => {

@@ -13,13 +13,16 @@ pub mod policy;
 pub mod restart;
 pub mod schedule;
 mod service;
+pub mod trust;
 pub mod usage;
+mod volumes;
 mod worker;
 
 use std::time::Duration;
 
 pub use engines::Engines;
 pub use service::Service;
+pub(crate) use volumes::engine_id;
 
 /// How a server runs its spaces.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! Who belongs to the cluster, and the keys that its servers share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,13 @@ pub struct ServerStatus {
     pub version: String,
     /// The platforms whose engine answers on it.
     pub platforms: Vec<String>,
+    /// Who those engines are, by platform, where they say: servers that name the same share it.
+    #[serde(default)]
+    pub engines: BTreeMap<String, String>,
+    /// Volumes on its engines with this cluster's labels and of no document: platform and the
+    /// engine's name. At most 64.
+    #[serde(default)]
+    pub strays: BTreeSet<(String, String)>,
 }
 
 #[cfg(test)]

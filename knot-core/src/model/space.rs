@@ -1,6 +1,6 @@
 //! Spaces and their volumes: what people want of them, and what their home observes.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -86,9 +86,39 @@ impl FromStr for Placement {
 
 by_text!([] Placement);
 
+/// A placement that somebody has asked for, and that the present home carries out once it has stopped
+/// the space. Of several the one with the larger placement is it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Move {
+    /// The placement to be.
+    pub placement: Placement,
+    /// Whether the space begins there with new, empty volumes: somebody was told which stay behind.
+    pub empty: bool,
+}
+
+impl fmt::Display for Move {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.placement, if self.empty { "/empty" } else { "" })
+    }
+}
+
+impl FromStr for Move {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (placement, empty) = match text.strip_suffix("/empty") {
+            Some(placement) => (placement, true),
+            None => (text, false),
+        };
+        Ok(Self { placement: placement.parse()?, empty })
+    }
+}
+
+by_text!([] Move);
+
 crate::entity! {
     /// A development environment of one user.
-    pub struct Space("space", 2) {
+    pub struct Space("space", 3) {
         /// Its name, unique among its owner's where no partition let two be made.
         name: Field<String>,
         /// For people.
@@ -109,6 +139,12 @@ crate::entity! {
         depends_on: Set<Id<Space>>,
         /// Where it runs.
         placement: Field<Placement> [LargestWins],
+        /// Where it is to run next, for its home to carry out; over once its term is that of the
+        /// placement or below.
+        moving: Field<Move> [LargestWins],
+        /// The placement that its template's volumes were last begun anew with, because what they
+        /// held could not follow; the least placement for never.
+        emptied: Field<Placement> [LargestWins],
         /// Whether it should run.
         desired: Field<Desired>,
         /// A restart is wanted of every generation up to this one: two servers that are told the
@@ -183,11 +219,18 @@ pub struct ScheduleMark {
     pub seen: Millis,
 }
 
+impl Space {
+    /// Where it is to be moved, while that has not been done.
+    pub fn moving_to(&self) -> Option<Move> {
+        Some(self.moving).filter(|wanted| wanted.placement.term > self.placement.term)
+    }
+}
+
 crate::entity! {
     /// Storage that outlives the generations of the space it belongs to. The id of one that a template
     /// declares is the hash of space and name; one that a user made has an id of its own.
-    pub struct Volume("volume", 2) {
-        /// The name that the template gives it.
+    pub struct Volume("volume", 3) {
+        /// The name that the template gives it, or its maker.
         name: Field<String>,
         /// The space that it belongs to; nil for none.
         space: Field<Id<Space>>,
@@ -199,6 +242,11 @@ crate::entity! {
         server: Field<Id<Server>>,
         /// Where it is mounted in its space, for one that no template declares.
         path: Field<String>,
+        /// The id that its engine knows it by, where that does not follow from the document.
+        engine: Field<Option<Uuid>>,
+        /// Volumes on engines that were set aside for this one and are to be removed, by the id that
+        /// the engine knows them by.
+        discard: Set<String>,
         /// Its size in bytes, where it has one.
         size: Field<Option<u64>>,
         /// What makes it, where it is not the platform's own way, as
@@ -214,6 +262,21 @@ impl Volume {
     pub fn id_of(space: Id<Space>, name: &str) -> Id<Self> {
         Id::of_key(&[space.uuid().as_bytes(), name.as_bytes()])
     }
+
+    /// The id that the engine of the home knows the volume of this id by, given when the space's
+    /// volumes were last begun anew: another each time, so that what was set aside is never attached.
+    pub fn engine_id_of(id: Id<Self>, emptied: Placement) -> Uuid {
+        if emptied == Placement::default() {
+            return id.uuid();
+        }
+        let begun = emptied.to_string();
+        Id::<Self>::of_key(&[id.uuid().as_bytes(), begun.as_bytes()]).uuid()
+    }
+
+    /// Whether a template's declaration made this document, and not a user.
+    pub fn is_declared(&self, id: Id<Self>) -> bool {
+        !self.space.uuid().is_nil() && Self::id_of(self.space, &self.name) == id
+    }
 }
 
 /// What a server observes of a volume on its engine.
@@ -221,4 +284,14 @@ impl Volume {
 pub struct VolumeStatus {
     /// What the engine calls it; `None` once it has been removed.
     pub engine_id: Option<String>,
+    /// What was the volume here before its space went on elsewhere: kept by these names, neither
+    /// attached nor removed unless somebody asks.
+    #[serde(default)]
+    pub aside: BTreeSet<String>,
+    /// Why it could not be made, resized or removed, if it could not.
+    #[serde(default)]
+    pub cause: Option<String>,
+    /// The size that the engine was last asked for.
+    #[serde(default)]
+    pub size: Option<u64>,
 }

@@ -15,7 +15,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::auth::{Keys, Limiter, Passwords};
+use super::{
+    auth::{Keys, Limiter, Passwords},
+    spaces::index::Index,
+};
 use crate::spaces::answers::Question;
 
 /// What comes from a space's agent in one session.
@@ -129,6 +132,8 @@ pub struct Inner {
     pub(super) limiter: Limiter,
     /// Held while a name is looked for and given: of two at once here, one gets it.
     pub(super) names: Mutex<()>,
+    /// What spaces are called.
+    pub(super) index: std::sync::Mutex<Index>,
     /// The terminals and commands that run through this server.
     pub(super) sessions: TaskTracker,
 }
@@ -152,7 +157,9 @@ impl App {
     /// as long as a clone lives.
     pub fn new(parts: Parts) -> Self {
         let Parts { replica, keys, name, https, reach, cluster, drain } = parts;
+        let index = Index::new(&replica).into();
         Self(Arc::new(Inner {
+            index,
             replica,
             keys,
             name,

@@ -164,7 +164,7 @@ impl Follower {
             let subject = Subject::Space(space.id().uuid());
             there.insert(subject);
             if scope.covers(subject) {
-                self.tell(subject, "space", &world.show(space));
+                self.tell(subject, "space", &world.show(&space));
             }
         }
         // A deleted space is there until its home has taken it down.

@@ -13,7 +13,7 @@ use super::problem::{Code, Problem};
 const LONGEST: usize = 63;
 /// How long it is remembered that a dead thing had a name, in milliseconds: longer than any client
 /// goes on trying a request again.
-const RECENTLY: i64 = 10 * 60 * 1_000;
+pub(super) const RECENTLY: i64 = 10 * 60 * 1_000;
 
 /// Refuses a name that breaks the rules.
 pub(super) fn check(name: &str) -> Result<(), Problem> {

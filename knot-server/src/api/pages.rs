@@ -134,7 +134,8 @@ async fn sign_in(
 async fn spaces(State(app): State<App>, visitor: Visitor) -> Response {
     let world = World::new(&app);
     let Visitor { caller, chrome } = visitor;
-    let mut shown: Vec<_> = world.spaces_of(&caller).map(|space| world.show(space)).collect();
+    let mut shown: Vec<_> =
+        world.spaces_of(&caller).iter().map(|space| world.show(space)).collect();
     shown.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let mut choices: Vec<_> = templates::all(&app)
         .into_iter()
@@ -143,7 +144,7 @@ async fn spaces(State(app): State<App>, visitor: Visitor) -> Response {
     choices.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let spaces = shown.into_iter().map(row).collect();
     let token = recent(&app.replica, |id| {
-        world.space(id).is_some_and(|space| permit::space(&caller, space))
+        world.space(id).is_some_and(|space| permit::space(&caller, &space))
     });
     let page = html(&SpacesPage { chrome, spaces, templates: choices });
     caller.answer(page, &token).into_response()
@@ -193,7 +194,7 @@ async fn terminal(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Re
     match world.find(&visitor.caller, &key, For::Using) {
         Ok(space) => html(&TerminalPage {
             id: space.id().to_string(),
-            name: world.space_name(space).to_owned(),
+            name: world.space_name(&space),
             server: app.name.clone(),
         }),
         Err(problem) => visitor.refuse(problem),
@@ -201,9 +202,8 @@ async fn terminal(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Re
 }
 
 async fn templates_page(State(app): State<App>, visitor: Visitor) -> Response {
-    let world = World::new(&app);
-    let uses =
-        |id: &str| world.all_spaces().filter(|space| space.template.to_string() == id).count();
+    let all = World::new(&app).all_spaces();
+    let uses = |id: &str| all.iter().filter(|space| space.template.to_string() == id).count();
     let mut rows: Vec<_> = templates::all(&app)
         .into_iter()
         .map(|template| TemplateRow {
@@ -241,6 +241,7 @@ async fn template(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Re
     let world = World::new(&app);
     let running = world
         .all_spaces()
+        .iter()
         .filter(|space| space.template == template.id())
         .filter(|space| world.show(space).observed == types::Observed::Running)
         .count();
@@ -313,6 +314,10 @@ fn row(space: types::Space) -> SpaceRow {
         home: space.home,
         home_reachable: space.home_reachable,
         update_available: space.update_available,
+        description: space.description,
+        note: space.note,
+        shares: space.shares,
+        moving_to: space.moving_to,
         conflicts: space.conflicts.into_iter().map(conflict).collect(),
     }
 }

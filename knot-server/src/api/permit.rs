@@ -29,9 +29,78 @@ impl Action {
     }
 }
 
-/// Whether a caller may see and act on a space: its owner may, and an admin.
+/// Something that a caller wants to do with one space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Start, stop or restart it.
+    Run,
+    Edit,
+    Delete,
+    Share,
+    Transfer,
+    /// Move or recover it.
+    Place,
+    /// Attach or change its volumes.
+    Volumes,
+}
+
+impl Use {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Run => "start or stop it",
+            Self::Edit => "change it",
+            Self::Delete => "delete it",
+            Self::Share => "share it",
+            Self::Transfer => "give it away",
+            Self::Place => "move it to another server",
+            Self::Volumes => "change its volumes",
+        }
+    }
+}
+
+/// Who a caller is to a space; the lesser ones last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Owner,
+    Admin,
+    Sharer,
+}
+
+fn part(caller: &Caller, space: &Space) -> Option<Part> {
+    if space.owner == caller.user {
+        Some(Part::Owner)
+    } else if caller.admin {
+        Some(Part::Admin)
+    } else {
+        space.shares.contains(&caller.user).then_some(Part::Sharer)
+    }
+}
+
+/// Whether a caller may see a space and open terminals in it: its owner may, an admin, and whom it is
+/// shared with.
 pub(super) fn space(caller: &Caller, space: &Space) -> bool {
-    caller.admin || space.owner == caller.user
+    part(caller, space).is_some()
+}
+
+/// Refuses a caller who may see a space, and not do this with it. `name` is what it is called.
+pub(super) fn check_space(
+    caller: &Caller,
+    space: &Space,
+    name: &str,
+    wanted: Use,
+) -> Result<(), Problem> {
+    match (part(caller, space), wanted) {
+        (Some(Part::Owner | Part::Admin), _) | (Some(Part::Sharer), Use::Run) => Ok(()),
+        (Some(Part::Sharer), _) => Err(Problem::new(
+            Code::Forbidden,
+            format!(
+                "{name} is shared with {}, who may not {}: ask its owner",
+                caller.name,
+                wanted.words()
+            ),
+        )),
+        (None, _) => Err(Problem::not_found("space", name)),
+    }
 }
 
 /// Whether a caller may change templates.

@@ -68,6 +68,18 @@ codes! {
     TemplateDeleted = "template_deleted", CONFLICT, "The template was deleted";
     /// No server that can be reached has the engine.
     NoEngine = "no_engine", CONFLICT, "No engine for it";
+    /// The server that would do it cannot be reached.
+    HomeUnreachable = "home_unreachable", CONFLICT, "The server cannot be reached";
+    /// A space is to be recovered whose home answers.
+    HomeAnswers = "home_answers", CONFLICT, "Its home answers";
+    /// What a space keeps cannot follow it, and nobody said to go on without.
+    VolumesStay = "volumes_stay", CONFLICT, "Its volumes cannot follow";
+    /// A space that this one depends on does not run.
+    DependencyStopped = "dependency_stopped", CONFLICT, "A space that it depends on does not run";
+    /// A volume cannot be used so.
+    VolumeInUse = "volume_in_use", CONFLICT, "The volume is in use";
+    /// The engine does not do this.
+    NotSupported = "not_supported", CONFLICT, "The engine cannot do it";
     /// The space does not run.
     NotRunning = "not_running", CONFLICT, "The space does not run";
     /// A server does not remove itself.
@@ -78,6 +90,8 @@ codes! {
     UnsupportedType = "unsupported_type", UNSUPPORTED_MEDIA_TYPE, "The body's type is not read here";
     /// A name breaks the rules for names.
     InvalidName = "invalid_name", UNPROCESSABLE_ENTITY, "The name breaks the rules";
+    /// A field's value breaks the rules.
+    InvalidValue = "invalid_value", UNPROCESSABLE_ENTITY, "A value breaks the rules";
     /// A template file is wrong.
     InvalidTemplate = "invalid_template", UNPROCESSABLE_ENTITY, "The template file is wrong";
     /// The path is for a WebSocket.

@@ -1,14 +1,21 @@
 //! Spaces: making them, and saying what is wanted of them. What is wanted is written here, and done
 //! by the space's home.
 
+pub(super) mod edit;
+pub(super) mod index;
 pub(crate) mod insight;
 mod place;
+pub(super) mod rehome;
 pub(crate) mod show;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
 use knot_core::{
     clock::Millis,
-    id::ChangeHash,
+    id::{ChangeHash, Id},
     model::{self, Desired, Observed, Placement, SpaceStatus, Template},
     names::For,
     replica::{Committed, Doc, Token},
@@ -20,21 +27,25 @@ use super::{
     caller::{Caller, Key},
     causality::{Answer, of_dead, of_read, recent},
     names,
+    permit::{self, Use},
     problem::{Code, Problem},
-    types::{CreateSpace, Space, Spaces},
+    types::{CreateSpace, IDEMPOTENCY_KEY, Space, Spaces},
     world::{World, find_template, template_deleted},
 };
+use uuid::Uuid;
 
-type Shown = Result<Answer<(StatusCode, Json<Space>)>, Problem>;
+type One = Answer<(StatusCode, Json<Space>)>;
+type Shown = Result<One, Problem>;
 
 /// Lists the spaces that the caller may see.
 #[utoipa::path(get, path = "/spaces", tag = "spaces", responses((status = 200, body = Spaces)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Spaces>> {
     let world = World::new(&app);
-    let mut spaces: Vec<_> = world.spaces_of(&caller).map(|space| world.show(space)).collect();
+    let mut spaces: Vec<_> =
+        world.spaces_of(&caller).iter().map(|space| world.show(space)).collect();
     spaces.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let token = recent(&app.replica, |id| {
-        world.space(id).is_some_and(|space| super::permit::space(&caller, space))
+        world.space(id).is_some_and(|space| permit::space(&caller, &space))
     });
     caller.answer(Json(Spaces { spaces }), &token)
 }
@@ -42,35 +53,52 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<
 /// Makes a space of the caller's.
 #[utoipa::path(
     post, path = "/spaces", tag = "spaces", request_body = CreateSpace,
-    responses((status = 201, body = Space))
+    responses((status = 201, body = Space), (status = 200, body = Space, description = "It was made before.")),
+    params(("idempotency-key" = Option<String>, Header,
+        description = "Makes the request safe to send again, through any server."))
 )]
 pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
+    headers: HeaderMap,
     Body(wanted): Body<CreateSpace>,
 ) -> Shown {
     names::check(&wanted.name)?;
+    let id = keyed(&caller, &headers)?;
     let _turn = app.names.lock().await;
+    if let Some(id) = id
+        && let Some(made) = made_before(&app, &caller, id)?
+    {
+        return Ok(made);
+    }
     let template = find_template(&app, &wanted.template, For::Using)?;
     let server = {
         let world = World::new(&app);
-        if world.is_taken(caller.user, &wanted.name) {
+        if world.is_taken(caller.user, &wanted.name, None) {
             return Err(Problem::new(
                 Code::NameTaken,
                 format!("you have a space named {} already: choose another name", wanted.name),
             ));
         }
-        place::home(&app, &world, &template.platform)?
+        match (&wanted.server, id) {
+            (Some(server), _) => place::chosen(&app, server, &template.platform)?,
+            (None, Some(id)) => place::home_of(&app, id, &template.platform)?,
+            (None, None) => place::home(&app, &world, &template.platform)?,
+        }
     };
     let (owner, template_id, heads) = (caller.user, template.id(), hex(template.heads()));
+    let id = id.unwrap_or_else(|| Id::from_uuid(Uuid::now_v7()));
     let committed = app
         .replica
-        .create::<model::Space, _>(caller.author(), move |edit| {
+        .put::<model::Space, _>(id, caller.author(), move |edit| {
             edit.set(model::Space::name, wanted.name);
             edit.set(model::Space::owner, owner);
             edit.set(model::Space::template, template_id);
             edit.set(model::Space::placement, Placement { term: 1, server });
             edit.set(model::Space::created, Millis::now());
+            for (name, value) in wanted.parameters {
+                edit.put(model::Space::parameters, &name, value);
+            }
             if wanted.start {
                 edit.set(model::Space::desired, Desired::Running);
                 edit.set(model::Space::template_heads, heads);
@@ -84,6 +112,34 @@ pub(super) async fn create(
     written(&app, &caller, StatusCode::CREATED, &committed)
 }
 
+/// The id of a space whose maker sent a key, so that the request can be sent again, through whatever
+/// server, and makes one space.
+fn keyed(caller: &Caller, headers: &HeaderMap) -> Result<Option<Id<model::Space>>, Problem> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = key.as_bytes();
+    if key.is_empty() || key.len() > 200 {
+        return Err(Problem::new(
+            Code::MalformedRequest,
+            "an idempotency key has 1 to 200 characters: a UUID will do",
+        ));
+    }
+    Ok(Some(Id::of_key(&[b"space", caller.user.uuid().as_bytes(), key])))
+}
+
+/// The answer to a request that was taken before.
+fn made_before(app: &App, caller: &Caller, id: Id<model::Space>) -> Result<Option<One>, Problem> {
+    if app.replica.grave(id).is_some() {
+        return Err(Problem::new(
+            Code::NotFound,
+            "the space that was made with this idempotency key has been deleted: use a new key",
+        ));
+    }
+    let world = World::new(app);
+    let Some(space) = world.space(id) else { return Ok(None) };
+    let shown = (StatusCode::OK, Json(world.show(&space)));
+    Ok(Some(caller.answer(shown, &of_read(&space))))
+}
+
 /// Shows one space.
 #[utoipa::path(
     get, path = "/spaces/{space}", tag = "spaces", responses((status = 200, body = Space)),
@@ -95,7 +151,7 @@ pub(super) async fn get(State(app): State<App>, caller: Caller, Key(key): Key) -
         return Ok(caller.answer((StatusCode::OK, Json(dying)), &Token::new()));
     }
     let space = world.find(&caller, &key, For::Reading)?;
-    Ok(caller.answer((StatusCode::OK, Json(world.show(space))), &of_read(space)))
+    Ok(caller.answer((StatusCode::OK, Json(world.show(&space))), &of_read(&space)))
 }
 
 /// Wants a space to run. A space that failed is started anew.
@@ -104,7 +160,7 @@ pub(super) async fn get(State(app): State<App>, caller: Caller, Key(key): Key) -
     params(("space" = String, Path, description = "Its name or id."))
 )]
 pub(super) async fn start(State(app): State<App>, caller: Caller, Key(key): Key) -> Shown {
-    let space = to_change(&app, &caller, &key)?;
+    let space = to_change(&app, &caller, &key, Use::Run)?;
     let status = status(&app, &space);
     // Its home does nothing more about a generation that failed, until told to end it.
     let failed = status.as_ref().is_some_and(|status| status.state == Observed::Failed);
@@ -117,7 +173,7 @@ pub(super) async fn start(State(app): State<App>, caller: Caller, Key(key): Key)
     params(("space" = String, Path, description = "Its name or id."))
 )]
 pub(super) async fn restart(State(app): State<App>, caller: Caller, Key(key): Key) -> Shown {
-    let space = to_change(&app, &caller, &key)?;
+    let space = to_change(&app, &caller, &key, Use::Run)?;
     run(&app, &caller, &space, status(&app, &space)).await
 }
 
@@ -127,7 +183,7 @@ pub(super) async fn restart(State(app): State<App>, caller: Caller, Key(key): Ke
     params(("space" = String, Path, description = "Its name or id."))
 )]
 pub(super) async fn stop(State(app): State<App>, caller: Caller, Key(key): Key) -> Shown {
-    let space = to_change(&app, &caller, &key)?;
+    let space = to_change(&app, &caller, &key, Use::Run)?;
     let committed = app
         .replica
         .edit(space.id(), caller.author(), |edit| {
@@ -148,15 +204,20 @@ pub(super) async fn delete(
     caller: Caller,
     Key(key): Key,
 ) -> Result<Answer<StatusCode>, Problem> {
-    let space = to_change(&app, &caller, &key)?;
+    let space = to_change(&app, &caller, &key, Use::Delete)?;
     app.replica.delete(space.id(), caller.author()).await?;
     tracing::info!(space = %space.id(), user = %caller.user, "space deleted");
     Ok(caller.answer(StatusCode::NO_CONTENT, &of_dead(space.id().into())))
 }
 
 /// The space that a caller means, to write to it.
-fn to_change(app: &App, caller: &Caller, key: &str) -> Result<Doc<model::Space>, Problem> {
-    World::new(app).find(caller, key, For::Writing).cloned()
+fn to_change(
+    app: &App,
+    caller: &Caller,
+    key: &str,
+    wanted: Use,
+) -> Result<Doc<model::Space>, Problem> {
+    World::new(app).find_to(caller, key, wanted)
 }
 
 fn status(app: &App, space: &Doc<model::Space>) -> Option<SpaceStatus> {
@@ -172,6 +233,7 @@ async fn run(
 ) -> Shown {
     let template: Doc<Template> =
         app.replica.get(space.template).ok_or_else(|| template_deleted(&space.name))?;
+    edit::dependencies_run(app, caller, space)?;
     let heads = hex(template.heads());
     let committed = app
         .replica
@@ -200,8 +262,8 @@ fn written(
         return Err(Problem::not_found("space", &committed.id.to_string()));
     };
     let mut token: Token = committed.token();
-    token.extend(&of_read(space));
-    Ok(caller.answer((status, Json(world.show(space))), &token))
+    token.extend(&of_read(&space));
+    Ok(caller.answer((status, Json(world.show(&space))), &token))
 }
 
 fn hex(heads: &[ChangeHash]) -> Vec<String> {

@@ -258,6 +258,30 @@ pub struct Space {
     pub update_available: bool,
     /// Fields in conflict.
     pub conflicts: Vec<Conflict>,
+    /// What it is, for people.
+    #[serde(default)]
+    pub description: String,
+    /// What its users tell each other about it.
+    #[serde(default)]
+    pub note: String,
+    /// The names of the users it is shared with.
+    #[serde(default)]
+    pub shares: Vec<String>,
+    /// The values given for its template's parameters.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+    /// Other names that it is reached by, each with the port that it leads to.
+    #[serde(default)]
+    pub alt_names: BTreeMap<String, u64>,
+    /// The identifiers of the spaces that have to run before it starts.
+    #[serde(default)]
+    pub depends_on: Vec<String>,
+    /// How often it was given a home: raised when it is moved or recovered.
+    #[serde(default)]
+    pub term: u64,
+    /// The name of the server that it moves to, once its home has stopped it.
+    #[serde(default)]
+    pub moving_to: Option<String>,
     /// When it was made.
     pub created: String,
 }
@@ -312,6 +336,76 @@ pub struct CreateSpace {
     /// Whether to start it at once.
     #[serde(default)]
     pub start: bool,
+    /// The name or identifier of its home; chosen where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// Values for the template's parameters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// The header that makes it safe to send the request for a new space again, through any server.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// What is to be changed of a space; what is left out stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EditSpace {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it is, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What its users tell each other about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Other names to be reached by, with the port that each leads to; null takes a name away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alt_names: Option<BTreeMap<String, Option<u16>>>,
+    /// All spaces, by name or identifier, that have to run before it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depends_on: Option<Vec<String>>,
+    /// Values for the template's parameters; null takes one away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// Whom a request about a space is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ForUser {
+    /// The user's name or identifier.
+    pub user: String,
+}
+
+/// What a space begins with where its volumes cannot follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NewVolumes {
+    /// New, empty volumes. What a last backup has is another answer that may be given here one day.
+    Empty,
+}
+
+/// Where a space is to move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MoveSpace {
+    /// The name or identifier of the server.
+    pub server: String,
+    /// What it begins with there, where its volumes cannot follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<NewVolumes>,
+}
+
+/// Where a space is to go on whose home is lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecoverSpace {
+    /// The name or identifier of the server.
+    pub server: String,
+    /// What it begins with there, where its volumes cannot follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<NewVolumes>,
+    /// Do so though its home answers.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// The space of a `space-deleted` event.
@@ -326,22 +420,46 @@ pub struct SpaceDeleted {
 pub struct Volume {
     /// The volume's identifier.
     pub id: String,
-    /// The name that the template gives it.
+    /// The name that the template gives it, or its maker.
     pub name: String,
-    /// The name of its space.
+    /// The name of its space; empty for none.
     pub space: String,
-    /// The identifier of its space.
+    /// The identifier of its space; empty for none.
     pub space_id: String,
+    /// The name of its owner.
+    #[serde(default)]
+    pub owner: String,
     /// Where it is mounted inside the space.
     pub path: String,
     /// The kind of engine that keeps it.
     pub platform: String,
-    /// Whether it is there, such as `present`.
+    /// Whether it is there: `wanted`, `present`, `missing`, `removed` or `aside`, for one that was set
+    /// aside when its space went on elsewhere with another.
     pub state: String,
     /// What the engine calls it.
     pub engine_id: String,
     /// The name of the server whose engine keeps it.
     pub server: String,
+    /// Its size in bytes, where it has one.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// Whether it stays when its space is deleted.
+    #[serde(default)]
+    pub keep: bool,
+    /// Why it is not as it should be, where it is not.
+    #[serde(default)]
+    pub cause: Option<String>,
+}
+
+/// A volume on an engine that no document knows, though a server of this cluster made it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Orphan {
+    /// The name of the server that found it.
+    pub server: String,
+    /// The kind of engine.
+    pub platform: String,
+    /// What the engine calls it.
+    pub engine_id: String,
 }
 
 /// All volumes that the caller may see.
@@ -349,6 +467,50 @@ pub struct Volume {
 pub struct Volumes {
     /// The volumes, by space and name.
     pub volumes: Vec<Volume>,
+    /// For admins: what is on engines and of no document.
+    #[serde(default)]
+    pub orphans: Vec<Orphan>,
+}
+
+/// A volume to make that is no space's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CreateVolume {
+    /// Its name.
+    pub name: String,
+    /// The name or identifier of the server whose engine is to hold it.
+    pub server: String,
+    /// The kind of engine.
+    pub platform: String,
+    /// Its size in bytes, where the engine bounds sizes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+/// What is to be changed of a volume; what is left out stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EditVolume {
+    /// Whether it stays when its space is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<bool>,
+    /// Its size in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+/// Where a volume is to be attached, from its space's next start on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AttachVolume {
+    /// The name or identifier of the space.
+    pub space: String,
+    /// The absolute path inside the space.
+    pub path: String,
+}
+
+/// Something that was set aside and is to be removed for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DiscardVolume {
+    /// What its engine calls it.
+    pub engine_id: String,
 }
 
 /// Whether a server answers the others.

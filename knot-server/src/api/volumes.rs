@@ -1,18 +1,31 @@
-//! Volumes: storage that outlives the stops of its space.
+//! Volumes: storage that outlives the stops of its space. What is wanted is written here, and done by
+//! the server whose engine holds the volume.
 
-use axum::{Json, extract::State};
-use knot_core::model::{self, VolumeStatus};
+use axum::{Json, extract::State, http::StatusCode};
+use knot_core::{
+    id::{Id, ServerId},
+    model::{self, Server, ServerStatus, VolumeStatus},
+    replica::{Committed, Doc},
+    schema::Edit,
+};
+use uuid::Uuid;
 
 use super::{
-    app::App,
-    caller::Caller,
-    causality::{Answer, recent},
-    permit,
-    types::{Volume, Volumes},
-    world::{World, server_id},
+    app::{App, Reachability},
+    body::Body,
+    caller::{Caller, Key},
+    causality::{Answer, of_dead, recent},
+    names,
+    permit::{self, Use},
+    problem::{Code, Problem},
+    types::{AttachVolume, CreateVolume, DiscardVolume, EditVolume, Orphan, Volume, Volumes},
+    world::{World, find_server, server_id, server_name, user_name},
 };
+use crate::spaces::engine_id;
 
-/// Lists the volumes of the spaces that the caller may see.
+type Shown = Result<Answer<(StatusCode, Json<Volume>)>, Problem>;
+
+/// Lists the volumes of the spaces that the caller may see, and the caller's own.
 #[utoipa::path(get, path = "/volumes", tag = "volumes", responses((status = 200, body = Volumes)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Volumes>> {
     let world = World::new(&app);
@@ -20,35 +33,401 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<
         .replica
         .list::<model::Volume>()
         .iter()
-        .filter_map(|volume| {
-            let space = world.space(volume.space)?;
-            permit::space(&caller, space).then_some(())?;
-            let home = space.placement.server;
-            let status: Option<VolumeStatus> = app.replica.observed(volume.id(), home);
-            let (state, engine_id) = match status {
-                None => ("wanted", None),
-                Some(VolumeStatus { engine_id: None }) => ("removed", None),
-                Some(VolumeStatus { engine_id }) => ("present", engine_id),
-            };
-            let template = app.replica.get(space.template);
-            let path = template.and_then(|template| template.volumes.get(&volume.name).cloned());
-            let server = app.replica.get(server_id(home));
-            Some(Volume {
-                id: volume.id().to_string(),
-                name: volume.name.clone(),
-                space: world.space_name(space).to_owned(),
-                space_id: space.id().to_string(),
-                path: path.unwrap_or_default(),
-                platform: volume.platform.clone(),
-                state: state.to_owned(),
-                engine_id: engine_id.unwrap_or_default(),
-                server: server.map_or_else(|| home.to_string(), |server| server.name.clone()),
-            })
-        })
+        .filter(|volume| may_see(&app, &caller, volume))
+        .flat_map(|volume| [vec![show(&app, &world, volume)], aside(&app, &world, volume)].concat())
         .collect();
-    volumes.sort_by(|a, b| (&a.space, &a.name, &a.id).cmp(&(&b.space, &b.name, &b.id)));
+    volumes.sort_by(|a, b| {
+        let key = |one: &Volume| (one.space.clone(), one.name.clone(), one.id.clone());
+        key(a).cmp(&key(b))
+    });
     let token = recent::<model::Volume>(&app.replica, |id| {
         volumes.iter().any(|volume| volume.id == id.to_string())
     });
-    caller.answer(Json(Volumes { volumes }), &token)
+    let orphans = if caller.admin { orphans(&app) } else { Vec::new() };
+    caller.answer(Json(Volumes { volumes, orphans }), &token)
+}
+
+/// Makes a volume of the caller's on a server's engine.
+#[utoipa::path(
+    post, path = "/volumes", tag = "volumes", request_body = CreateVolume,
+    responses((status = 201, body = Volume))
+)]
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(wanted): Body<CreateVolume>,
+) -> Shown {
+    names::check(&wanted.name)?;
+    let _turn = app.names.lock().await;
+    let taken = |volume: &Doc<model::Volume>| {
+        volume.owner == caller.user && volume.name == wanted.name && !is_declared(volume)
+    };
+    if app.replica.list::<model::Volume>().iter().any(taken) {
+        return Err(Problem::new(
+            Code::NameTaken,
+            format!("you have a volume named {} already: choose another name", wanted.name),
+        ));
+    }
+    let server = find_server(&app, &wanted.server)?.id();
+    let id = ServerId(server.uuid());
+    let status: Option<ServerStatus> = app.replica.observed(server, id);
+    if !status.is_some_and(|status| status.platforms.contains(&wanted.platform)) {
+        return Err(Problem::new(
+            Code::NoEngine,
+            format!(
+                "server {} has no engine for platform {}: GET /api/v1/servers says what each has",
+                server_name(&app, id),
+                wanted.platform
+            ),
+        ));
+    }
+    if wanted.size.is_some() {
+        can_resize(&wanted.platform)?;
+    }
+    let owner = caller.user;
+    let committed = app
+        .replica
+        .create::<model::Volume, _>(caller.author(), move |edit| {
+            edit.set(model::Volume::name, wanted.name);
+            edit.set(model::Volume::owner, owner);
+            edit.set(model::Volume::platform, wanted.platform);
+            edit.set(model::Volume::server, server);
+            edit.set(model::Volume::size, wanted.size);
+            Ok(())
+        })
+        .await?;
+    written(&app, &caller, StatusCode::CREATED, &committed)
+}
+
+/// Changes whether a volume is kept, and its size.
+#[utoipa::path(
+    patch, path = "/volumes/{volume}", tag = "volumes", request_body = EditVolume,
+    responses((status = 200, body = Volume)),
+    params(("volume" = String, Path, description = "Its id, its name, or its space's and its name with a colon between."))
+)]
+pub(super) async fn edit(
+    State(app): State<App>,
+    caller: Caller,
+    Key(key): Key,
+    Body(wanted): Body<EditVolume>,
+) -> Shown {
+    let volume = find(&app, &caller, &key)?;
+    if wanted.size.is_some() {
+        can_resize(&volume.platform)?;
+    }
+    change(&app, &caller, &volume, move |edit| {
+        if let Some(keep) = wanted.keep {
+            edit.set(model::Volume::keep, keep);
+        }
+        if let Some(size) = wanted.size {
+            edit.set(model::Volume::size, Some(size));
+        }
+    })
+    .await
+}
+
+/// Attaches a volume of its owner's to one of the owner's spaces, from that space's next start on.
+#[utoipa::path(
+    post, path = "/volumes/{volume}/attach", tag = "volumes", request_body = AttachVolume,
+    responses((status = 200, body = Volume)),
+    params(("volume" = String, Path, description = "Its id or name."))
+)]
+pub(super) async fn attach(
+    State(app): State<App>,
+    caller: Caller,
+    Key(key): Key,
+    Body(AttachVolume { space, path }): Body<AttachVolume>,
+) -> Shown {
+    let volume = find(&app, &caller, &key)?;
+    let space = World::new(&app).find_to(&caller, &space, Use::Volumes)?;
+    if is_declared(&volume) || !volume.space.uuid().is_nil() {
+        return Err(in_use(format!("{} is a space's: detach it first", volume.name)));
+    }
+    if volume.owner != space.owner {
+        return Err(Problem::new(
+            Code::Forbidden,
+            format!(
+                "{} and {} are of two owners: give one of them away first",
+                volume.name, space.name
+            ),
+        ));
+    }
+    let home = space.placement.server;
+    if volume.server.uuid() != home.0 {
+        return Err(in_use(format!(
+            "{} is on {}, and {} on {}: move the space there, or make a volume here",
+            volume.name,
+            server_name(&app, ServerId(volume.server.uuid())),
+            space.name,
+            server_name(&app, home)
+        )));
+    }
+    let parts = path.split('/').skip(1).collect::<Vec<_>>();
+    let plain = |part: &&str| !matches!(*part, "" | "." | "..") && !part.contains('\0');
+    if !path.starts_with('/') || parts.is_empty() || !parts.iter().all(plain) {
+        return Err(Problem::new(
+            Code::InvalidValue,
+            "the path is to be absolute, and no part of it empty or dots: such as /data",
+        ));
+    }
+    let of = space.id();
+    change(&app, &caller, &volume, move |edit| {
+        edit.set(model::Volume::space, of);
+        edit.set(model::Volume::path, path);
+    })
+    .await
+}
+
+/// Detaches a volume; a space that runs has it until it stops.
+#[utoipa::path(
+    post, path = "/volumes/{volume}/detach", tag = "volumes",
+    responses((status = 200, body = Volume)),
+    params(("volume" = String, Path, description = "Its id or name."))
+)]
+pub(super) async fn detach(State(app): State<App>, caller: Caller, Key(key): Key) -> Shown {
+    let volume = find(&app, &caller, &key)?;
+    if is_declared(&volume) {
+        return Err(in_use(format!(
+            "{} belongs to its space's template: it goes with the space",
+            volume.name
+        )));
+    }
+    change(&app, &caller, &volume, |edit| {
+        edit.set(model::Volume::space, Id::default());
+        edit.set(model::Volume::path, String::new());
+    })
+    .await
+}
+
+/// Deletes a volume that is no space's, with all that is in it.
+#[utoipa::path(
+    delete, path = "/volumes/{volume}", tag = "volumes", responses((status = 204)),
+    params(("volume" = String, Path, description = "Its id or name."))
+)]
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Key(key): Key,
+) -> Result<Answer<StatusCode>, Problem> {
+    let volume = find(&app, &caller, &key)?;
+    if app.replica.get(volume.space).is_some() {
+        let what = if is_declared(&volume) { "goes with its space" } else { "is attached" };
+        return Err(in_use(format!("{} {what}: detach it, or delete the space", volume.name)));
+    }
+    app.replica.delete(volume.id(), caller.author()).await?;
+    tracing::info!(volume = %volume.id(), user = %caller.user, "volume deleted");
+    Ok(caller.answer(StatusCode::NO_CONTENT, &of_dead(volume.id().into())))
+}
+
+/// Removes what was set aside for a volume when its space went on elsewhere.
+#[utoipa::path(
+    post, path = "/volumes/{volume}/discard", tag = "volumes", request_body = DiscardVolume,
+    responses((status = 200, body = Volume)),
+    params(("volume" = String, Path, description = "Its id, or its space's and its name with a colon between."))
+)]
+pub(super) async fn discard(
+    State(app): State<App>,
+    caller: Caller,
+    Key(key): Key,
+    Body(DiscardVolume { engine_id }): Body<DiscardVolume>,
+) -> Shown {
+    let volume = find(&app, &caller, &key)?;
+    let there = records(&app, &volume).any(|(_, status)| status.aside.contains(&engine_id));
+    if !there {
+        return Err(Problem::not_found("volume that was set aside", &engine_id));
+    }
+    change(&app, &caller, &volume, move |edit| edit.insert(model::Volume::discard, &engine_id))
+        .await
+}
+
+async fn change(
+    app: &App,
+    caller: &Caller,
+    volume: &Doc<model::Volume>,
+    how: impl FnOnce(&mut Edit<'_, model::Volume>) + Send + 'static,
+) -> Shown {
+    let edited = app.replica.edit(volume.id(), caller.author(), move |edit| {
+        how(edit);
+        Ok(())
+    });
+    written(app, caller, StatusCode::OK, &edited.await?)
+}
+
+fn written(
+    app: &App,
+    caller: &Caller,
+    status: StatusCode,
+    committed: &Committed<model::Volume>,
+) -> Shown {
+    let Some(volume) = app.replica.get(committed.id) else {
+        return Err(Problem::not_found("volume", &committed.id.to_string()));
+    };
+    let shown = show(app, &World::new(app), &volume);
+    Ok(caller.answer((status, Json(shown)), &committed.token()))
+}
+
+/// The volume that a caller means, to change it: by its id, by the name of one of its own, or by its
+/// space's name and its own.
+fn find(app: &App, caller: &Caller, key: &str) -> Result<Doc<model::Volume>, Problem> {
+    let world = World::new(app);
+    let not_found = || Problem::not_found("volume", key);
+    let volume = if let Ok(id) = Uuid::parse_str(key) {
+        app.replica.get(Id::<model::Volume>::from_uuid(id)).ok_or_else(not_found)?
+    } else if let Some((space, name)) = key.split_once(':') {
+        let space = world.find_to(caller, space, Use::Volumes)?;
+        app.replica.get(model::Volume::id_of(space.id(), name)).ok_or_else(not_found)?
+    } else {
+        let mut named = app.replica.list::<model::Volume>();
+        named.retain(|volume| {
+            volume.name == key && volume.owner == caller.user && !is_declared(volume)
+        });
+        if named.len() > 1 {
+            let ids: Vec<_> = named.iter().map(|volume| volume.id().to_string()).collect();
+            let detail = format!(
+                "{} volumes are called {key}: say which, by id: {}",
+                ids.len(),
+                ids.join(" or ")
+            );
+            return Err(Problem::new(Code::AmbiguousName, detail));
+        }
+        named.pop().ok_or_else(not_found)?
+    };
+    if !may_see(app, caller, &volume) {
+        return Err(not_found());
+    }
+    match app.replica.get(volume.space) {
+        Some(space) => {
+            permit::check_space(caller, &space, &world.space_name(&space), Use::Volumes)?;
+        }
+        None if caller.admin || volume.owner == caller.user => {}
+        None => return Err(not_found()),
+    }
+    Ok(volume)
+}
+
+fn may_see(app: &App, caller: &Caller, volume: &model::Volume) -> bool {
+    let space = app.replica.get(volume.space);
+    let of_space = space.is_some_and(|space| permit::space(caller, &space));
+    of_space || caller.admin || volume.owner == caller.user
+}
+
+fn is_declared(volume: &Doc<model::Volume>) -> bool {
+    volume.is_declared(volume.id())
+}
+
+/// Refuses a size where the engine bounds none.
+fn can_resize(platform: &str) -> Result<(), Problem> {
+    if matches!(platform, "local" | "docker" | "podman" | "manual") {
+        return Err(Problem::new(
+            Code::NotSupported,
+            format!(
+                "the engine of platform {platform} bounds no volume's size: leave the size out"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn in_use(detail: String) -> Problem {
+    Problem::new(Code::VolumeInUse, detail)
+}
+
+/// What each server says of a volume.
+fn records<'a>(
+    app: &'a App,
+    volume: &Doc<model::Volume>,
+) -> impl Iterator<Item = (ServerId, VolumeStatus)> + use<'a> {
+    let id = volume.id();
+    let servers = app.replica.list::<Server>().into_iter();
+    servers.filter_map(move |server| {
+        let server = ServerId(server.id().uuid());
+        Some((server, app.replica.observed(id, server)?))
+    })
+}
+
+/// The server whose engine holds a volume, or is to.
+fn holder(app: &App, volume: &model::Volume) -> ServerId {
+    match app.replica.get(volume.space).or_else(|| app.replica.remains(volume.space)) {
+        Some(space) if volume.server.uuid().is_nil() => space.placement.server,
+        _ => ServerId(volume.server.uuid()),
+    }
+}
+
+fn show(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Volume {
+    let space = app.replica.get(volume.space);
+    let dead = app.replica.remains(volume.space);
+    let server = holder(app, volume);
+    let status: Option<VolumeStatus> = app.replica.observed(volume.id(), server);
+    let of = space.as_ref().or(dead.as_ref());
+    let engine = engine_id(volume.id(), volume, of.map(|space| &**space)).to_string();
+    let cause = status.as_ref().and_then(|status| status.cause.clone());
+    let unreachable = app.reachability(server) != Reachability::Linked;
+    let (state, on_engine) = match status {
+        Some(VolumeStatus { engine_id: Some(is), .. }) if is == engine => {
+            let lost = cause.as_deref().is_some_and(|cause| cause.contains("any more"));
+            (if lost { "missing" } else { "present" }, is)
+        }
+        Some(VolumeStatus { engine_id: None, aside, .. })
+            if aside.is_empty() && cause.is_none() =>
+        {
+            ("removed", String::new())
+        }
+        _ => ("wanted", String::new()),
+    };
+    let template = of.and_then(|space| app.replica.get(space.template));
+    let path = template.and_then(|template| template.volumes.get(&volume.name).cloned());
+    Volume {
+        id: volume.id().to_string(),
+        name: volume.name.clone(),
+        space: of.map(|space| world.space_name(space)).unwrap_or_default(),
+        space_id: of.map(|space| space.id().to_string()).unwrap_or_default(),
+        owner: user_name(app, volume.owner),
+        path: if volume.path.is_empty() { path.unwrap_or_default() } else { volume.path.clone() },
+        platform: volume.platform.clone(),
+        state: state.to_owned(),
+        engine_id: on_engine,
+        server: server_name(app, server),
+        size: volume.size,
+        keep: volume.keep,
+        cause: cause
+            .or_else(|| unreachable.then(|| "its server cannot be reached from here".to_owned())),
+    }
+}
+
+/// What servers have set aside for a volume.
+fn aside(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Vec<Volume> {
+    let shown = show(app, world, volume);
+    let mut rows = Vec::new();
+    for (server, status) in records(app, volume) {
+        rows.extend(status.aside.into_iter().map(|engine_id| {
+            Volume {
+                state: "aside".to_owned(),
+                engine_id,
+                server: server_name(app, server),
+                keep: true,
+                cause: Some(
+                    "set aside when its space went on elsewhere; it stays until it is discarded"
+                        .to_owned(),
+                ),
+                ..shown.clone()
+            }
+        }));
+    }
+    rows
+}
+
+/// What is on the engines of servers and of no document.
+fn orphans(app: &App) -> Vec<Orphan> {
+    let mut found = Vec::new();
+    for server in app.replica.list::<Server>() {
+        let id = ServerId(server.id().uuid());
+        let status: Option<ServerStatus> = app.replica.observed(server_id(id), id);
+        let strays = status.map(|status| status.strays).unwrap_or_default();
+        found.extend(strays.into_iter().map(|(platform, engine_id)| Orphan {
+            server: server.name.clone(),
+            platform,
+            engine_id,
+        }));
+    }
+    found
 }

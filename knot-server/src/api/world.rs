@@ -1,6 +1,10 @@
 //! What this server knows at one moment, put together for showing: names, owners, homes, conflicts.
 
-use std::collections::BTreeMap;
+use std::{
+    cell::OnceCell,
+    collections::BTreeMap,
+    sync::{MutexGuard, PoisonError},
+};
 
 use knot_core::{
     id::{Author, Id, ServerId},
@@ -17,54 +21,102 @@ use super::{
     names::{self, unclear},
     permit,
     problem::{Code, Problem},
-    spaces::show::{Facts, show},
+    spaces::{
+        index::Index,
+        show::{Facts, show},
+    },
     types,
 };
 
-/// All spaces, and what they are called. Made for one answer.
+/// What is known of spaces, and what they are called. Made for one answer.
 pub(super) struct World<'a> {
     app: &'a App,
-    spaces: BTreeMap<Uuid, Doc<model::Space>>,
-    names: Names<Id<User>>,
-    templates: Names<()>,
+    templates: OnceCell<Names<()>>,
 }
 
 impl<'a> World<'a> {
     pub(super) fn new(app: &'a App) -> Self {
-        let spaces = app.replica.list::<model::Space>();
-        let names = names::of(&app.replica, &spaces, |space| (space.owner, &space.name));
-        let spaces = spaces.into_iter().map(|doc| (doc.id().uuid(), doc)).collect();
-        Self { app, names, templates: template_names(app).1, spaces }
+        let world = Self { app, templates: OnceCell::new() };
+        world.index().catch_up(&app.replica);
+        world
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.app.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The spaces that a caller may see.
-    pub(super) fn spaces_of(&self, caller: &Caller) -> impl Iterator<Item = &Doc<model::Space>> {
-        self.spaces.values().filter(|space| permit::space(caller, space))
+    pub(super) fn spaces_of(&self, caller: &Caller) -> Vec<Doc<model::Space>> {
+        if caller.admin {
+            return self.all_spaces();
+        }
+        let ids = self.index().of(caller.user);
+        let mut spaces: Vec<_> =
+            ids.into_iter().filter_map(|id| self.space(Id::from_uuid(id))).collect();
+        spaces.retain(|space| permit::space(caller, space));
+        spaces
     }
 
-    /// What one owner's spaces are called.
-    pub(super) fn is_taken(&self, owner: Id<User>, name: &str) -> bool {
-        self.names.is_taken(&owner, name)
+    /// Whether a space of an owner, other than `besides`, answers to a name.
+    pub(super) fn is_taken(
+        &self,
+        owner: Id<User>,
+        name: &str,
+        besides: Option<Id<model::Space>>,
+    ) -> bool {
+        self.index().is_taken(owner, name, besides.map(Id::uuid))
     }
 
-    /// The space that a caller means by a name or an id: one of its own or, for an admin who has none
-    /// of that name, anybody's.
+    /// The space that a caller means by a name or an id: one of its own or, where it has none of that
+    /// name, one that it may see.
     pub(super) fn find(
         &self,
         caller: &Caller,
         key: &str,
         purpose: For,
-    ) -> Result<&Doc<model::Space>, Problem> {
+    ) -> Result<Doc<model::Space>, Problem> {
         let id = match Uuid::parse_str(key) {
             Ok(id) => id,
-            Err(_) => match self.names.find(&caller.user, key, purpose) {
-                Err(Unclear::Nobody(_)) if caller.admin => self.names.find_anywhere(key, purpose),
-                found => found,
+            Err(_) => {
+                let own = self.index().find(caller.user, key, purpose);
+                let found = match own {
+                    Err(Unclear::Nobody(_)) => {
+                        let sees = |id| {
+                            let id = Id::from_uuid(id);
+                            let replica = &self.app.replica;
+                            let space = replica.get(id).or_else(|| replica.remains(id));
+                            space.is_some_and(|space| permit::space(caller, &space))
+                        };
+                        self.index().find_among(key, purpose, sees)
+                    }
+                    found => found,
+                };
+                let found = match (found, purpose) {
+                    (Ok(id), For::Writing) => self.index().unless_nameless(key, id),
+                    (found, _) => found,
+                };
+                found.map_err(|error| unclear("space", &error))?
             }
-            .map_err(|error| unclear("space", &error))?,
         };
-        let space = self.spaces.get(&id).filter(|space| permit::space(caller, space));
+        let space = self.space(Id::from_uuid(id)).filter(|space| permit::space(caller, space));
         space.ok_or_else(|| Problem::not_found("space", key))
+    }
+
+    /// The space that a caller means, to do this with it.
+    pub(super) fn find_to(
+        &self,
+        caller: &Caller,
+        key: &str,
+        wanted: permit::Use,
+    ) -> Result<Doc<model::Space>, Problem> {
+        let space = self.find(caller, key, For::Writing)?;
+        permit::check_space(caller, &space, &self.space_name(&space), wanted)?;
+        Ok(space)
+    }
+
+    /// How many spaces each server is the home of.
+    pub(super) fn homes(&self) -> BTreeMap<ServerId, usize> {
+        self.index().homes().clone()
     }
 
     /// A space that was deleted and that its home has not taken down yet, as the API shows it.
@@ -101,11 +153,13 @@ impl<'a> World<'a> {
         show(Facts {
             id: doc.id(),
             space,
-            name: self.space_name(doc),
+            name: &self.space_name(doc),
             owner: owner.as_ref().map(|owner| owner.name.as_str()),
             template: template.as_ref().map(|template| {
-                (&**template, self.templates.of(template.id().uuid()).unwrap_or_default())
+                (&**template, self.templates().of(template.id().uuid()).unwrap_or_default())
             }),
+            shares: space.shares.iter().map(|user| user_name(self.app, *user)).collect(),
+            moving: space.moving_to().map(|wanted| server_name(self.app, wanted.placement.server)),
             home: home.as_ref().map(|home| home.name.as_str()),
             reachability: self.app.reachability(space.placement.server),
             status: status.as_ref(),
@@ -113,20 +167,44 @@ impl<'a> World<'a> {
         })
     }
 
-    /// The name of a space.
-    pub(super) fn space_name(&self, space: &Doc<model::Space>) -> &str {
-        self.names.of(space.id().uuid()).unwrap_or_default()
+    fn templates(&self) -> &Names<()> {
+        self.templates.get_or_init(|| template_names(self.app).1)
     }
 
-    /// A space by its id.
-    pub(super) fn space(&self, id: Id<model::Space>) -> Option<&Doc<model::Space>> {
-        self.spaces.get(&id.uuid())
+    /// The name of a space.
+    pub(super) fn space_name(&self, space: &Doc<model::Space>) -> String {
+        self.index().name(space.id().uuid()).unwrap_or_else(|| space.name.clone())
+    }
+
+    /// A living space by its id.
+    pub(super) fn space(&self, id: Id<model::Space>) -> Option<Doc<model::Space>> {
+        self.app.replica.get(id)
     }
 
     /// All spaces, whoever may see them.
-    pub(super) fn all_spaces(&self) -> impl Iterator<Item = &Doc<model::Space>> {
-        self.spaces.values()
+    pub(super) fn all_spaces(&self) -> Vec<Doc<model::Space>> {
+        self.app.replica.list()
     }
+}
+
+/// The user that a name or an id means.
+pub(super) fn find_user(app: &App, key: &str) -> Result<Doc<User>, Problem> {
+    let user = match Uuid::parse_str(key) {
+        Ok(id) => app.replica.get(Id::from_uuid(id)),
+        Err(_) => crate::users::find(&app.replica, key),
+    };
+    user.ok_or_else(|| Problem::not_found("user", key))
+}
+
+/// A user's name, or the id of one that is not known here.
+pub(super) fn user_name(app: &App, user: Id<User>) -> String {
+    app.replica.get(user).map_or_else(|| user.to_string(), |user| user.name.clone())
+}
+
+/// A server's name, or the id of one that is not known here.
+pub(super) fn server_name(app: &App, server: ServerId) -> String {
+    let known = app.replica.get(server_id(server));
+    known.map_or_else(|| server.to_string(), |server| server.name.clone())
 }
 
 /// All templates, and what they are called.

@@ -65,7 +65,7 @@ pub(crate) enum Command {
     Space(Space),
     /// Work with volumes
     #[command(subcommand, visible_alias = "volumes")]
-    Volume(List),
+    Volume(Volume),
     /// Work with servers
     #[command(subcommand, visible_alias = "servers")]
     Server(List),
@@ -131,6 +131,12 @@ pub(crate) enum Space {
         /// Start it at once
         #[arg(long)]
         start: bool,
+        /// The server to be its home; chosen if left out
+        #[arg(long, value_name = "SERVER")]
+        server: Option<String>,
+        /// A key that makes the command safe to repeat, through any server: one space is made
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
         #[command(flatten)]
         wait: Wait,
     },
@@ -151,6 +157,24 @@ pub(crate) enum Space {
     /// Delete a space and its volumes
     #[command(visible_alias = "rm")]
     Delete(Change),
+    /// Change what is said of a space: its names, description, note, dependencies, parameters
+    Edit(EditSpace),
+    /// Let another user see a space, open terminals in it, start and stop it
+    Share(Share),
+    /// Share a space with a user no longer
+    Unshare(Share),
+    /// Give a space and its volumes to another user
+    Transfer(Share),
+    /// Move a space to another server: its home stops it and hands it over
+    Move(Rehome),
+    /// Give a space whose home is lost another one; the old home may still be running it
+    Recover {
+        #[command(flatten)]
+        to: Rehome,
+        /// Do so though its home answers
+        #[arg(long)]
+        force: bool,
+    },
     /// Run a command in a space
     Exec {
         /// The space's name or id
@@ -188,6 +212,122 @@ pub(crate) enum Space {
     Terminal {
         /// The space's name or id
         name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EditSpace {
+    /// The space's name or id
+    pub(crate) name: String,
+    /// Its new name
+    #[arg(long = "name", value_name = "NAME")]
+    pub(crate) new_name: Option<String>,
+    /// What it is
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+    /// What its users tell each other about it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+    /// Another name to reach it by, and the port that it leads to (repeatable)
+    #[arg(long, value_name = "NAME=PORT", value_parser = parse_alternative)]
+    pub(crate) alt: Vec<(String, u16)>,
+    /// Take another name away (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) no_alt: Vec<String>,
+    /// All spaces that have to run before it starts (repeatable)
+    #[arg(long, value_name = "SPACE")]
+    pub(crate) depends_on: Vec<String>,
+    /// It depends on no space
+    #[arg(long, conflicts_with = "depends_on")]
+    pub(crate) no_dependencies: bool,
+    /// Give a parameter of its template a value (repeatable)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Take a parameter's value away (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) unset: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Share {
+    /// The space's name or id
+    pub(crate) name: String,
+    /// The user's name or id
+    pub(crate) user: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rehome {
+    /// The space's name or id
+    pub(crate) name: String,
+    /// The server to be its home
+    #[arg(long, value_name = "SERVER")]
+    pub(crate) to: String,
+    /// Begin there with new, empty volumes where its own cannot follow
+    #[arg(long)]
+    pub(crate) with_empty_volumes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Volume {
+    /// List volumes
+    #[command(visible_alias = "list")]
+    Ls {
+        /// List what is on engines and of no space or user, and what is missing on them
+        #[arg(long)]
+        orphans: bool,
+    },
+    /// Make a volume that is no space's
+    Create {
+        /// The new volume's name
+        name: String,
+        /// The server whose engine is to hold it
+        #[arg(long, value_name = "SERVER")]
+        server: String,
+        /// The kind of engine, such as docker
+        #[arg(long, value_name = "PLATFORM")]
+        platform: String,
+        /// Its size in bytes, where the engine bounds sizes
+        #[arg(long, value_name = "BYTES")]
+        size: Option<u64>,
+    },
+    /// Keep a volume when its space is deleted
+    Keep {
+        /// The volume's name, SPACE:NAME or id
+        name: String,
+        /// Do not keep it
+        #[arg(long)]
+        no: bool,
+    },
+    /// Change a volume's size, where its engine can
+    Resize {
+        /// The volume's name, SPACE:NAME or id
+        name: String,
+        /// The size in bytes
+        size: u64,
+    },
+    /// Attach a volume to a space, from the space's next start on
+    Attach {
+        /// The volume's name or id
+        name: String,
+        /// The space's name or id
+        space: String,
+        /// Where it is seen in the space
+        path: String,
+    },
+    /// Detach a volume from its space
+    Detach {
+        /// The volume's name or id
+        name: String,
+    },
+    /// Delete a volume with all that is in it
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// The volume's name or id
+        name: String,
+        /// Remove only what was set aside for it under this engine id
+        #[arg(long, value_name = "ENGINE_ID")]
+        set_aside: Option<String>,
     },
 }
 
@@ -233,6 +373,14 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write it like NAME=VALUE".to_owned()),
+    }
+}
+
+fn parse_alternative(text: &str) -> Result<(String, u16), String> {
+    let parts = text.split_once('=').map(|(name, port)| (name, port.parse::<u16>()));
+    match parts {
+        Some((name, Ok(port))) if !name.is_empty() => Ok((name.to_owned(), port)),
+        _ => Err("write it like NAME=PORT".to_owned()),
     }
 }
 

@@ -15,7 +15,7 @@ use super::config::Folder;
 use super::failure::Failure;
 use super::seen::Seen;
 use super::time::parse_http_date;
-use crate::api::types::{CAUSALITY_HEADER, CODE_BEHIND, Problem};
+use crate::api::types::{CAUSALITY_HEADER, CODE_BEHIND, IDEMPOTENCY_KEY, Problem};
 
 /// How long a connection may take to open.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -114,13 +114,40 @@ impl Client {
         path: &[&str],
         body: Body<'_, B>,
     ) -> Result<Answer<T>, Failure> {
-        let request = self.request(method, path)?.timeout(ANSWER_LIMIT);
-        let request = match body {
-            Body::Empty => request,
-            Body::Json(value) => request.json(value),
-            Body::Yaml(text) => request.header(header::CONTENT_TYPE, "application/yaml").body(text),
-        };
-        let response = self.accepted(request).await?;
+        let request = with_body(self.request(method, path)?, body);
+        self.read(request).await
+    }
+
+    /// Makes something with a key of ours, so that the same request makes it once.
+    pub(crate) async fn create_once<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        wanted: &impl Serialize,
+        key: &str,
+    ) -> Result<Answer<T>, Failure> {
+        let key = HeaderValue::from_str(key).map_err(|_| {
+            Failure::usage("the key has characters that no key has: a UUID will do")
+        })?;
+        let request = self.request(Method::POST, path)?.header(IDEMPOTENCY_KEY, key).json(wanted);
+        self.read(request).await
+    }
+
+    /// Sends a request whose answer is not looked at.
+    pub(crate) async fn tell<B: Serialize>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Body<'_, B>,
+    ) -> Result<(), Failure> {
+        let request = with_body(self.request(method, path)?, body).timeout(ANSWER_LIMIT);
+        self.accepted(request).await.map(drop)
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<Answer<T>, Failure> {
+        let response = self.accepted(request.timeout(ANSWER_LIMIT)).await?;
         let now = date(response.headers());
         let body = self.body(response).await?;
         let raw: Value =
@@ -294,6 +321,14 @@ impl Client {
             "what answers at {} is not a knot server of this version: {why}; check the address",
             self.address
         ))
+    }
+}
+
+fn with_body<B: Serialize>(request: RequestBuilder, body: Body<'_, B>) -> RequestBuilder {
+    match body {
+        Body::Empty => request,
+        Body::Json(value) => request.json(value),
+        Body::Yaml(text) => request.header(header::CONTENT_TYPE, "application/yaml").body(text),
     }
 }
 

@@ -94,6 +94,19 @@ impl Failure {
         Self::new(exit, "output", "The output could not be written", detail)
     }
 
+    /// The same with a hint, if the server said no with this code.
+    #[must_use]
+    pub(crate) fn with_hint(mut self, code: &str, hint: &str) -> Self {
+        if self.problem.get("code").and_then(Value::as_str) == Some(code)
+            && let Some(fields) = self.problem.as_object_mut()
+        {
+            let said = fields.get("detail").and_then(Value::as_str).unwrap_or_default();
+            let said = format!("{}; {hint}", said.trim_end_matches('.'));
+            fields.insert("detail".to_owned(), Value::String(said));
+        }
+        self
+    }
+
     /// The server said no. `hint` is added to what it said.
     pub(crate) fn refused(problem: &Problem, raw: Value, hint: Option<&str>) -> Self {
         let exit = match problem.status {

@@ -1,10 +1,10 @@
-//! What is only looked at: volumes, servers, and oneself.
+//! What is only looked at: servers, and oneself.
 
 use super::client::Answer;
 use super::context::Context;
 use super::failure::Failure;
 use super::output::{Cell, Colour, clean, table};
-use crate::api::types::{ServerState, Servers, User, Volumes};
+use crate::api::types::{ServerState, Servers, User};
 
 /// `knot whoami`.
 pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
@@ -13,34 +13,6 @@ pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
     context.reader.show(&answer.raw, |_| {
         let role = if answer.value.admin { " (admin)" } else { "" };
         format!("{}{role} at {}\n", clean(&answer.value.name), client.address())
-    })
-}
-
-/// `knot volume ls`.
-pub(crate) async fn volumes(context: &Context) -> Result<(), Failure> {
-    let answer: Answer<Volumes> = context.client()?.get(&["volumes"]).await?;
-    context.reader.show(&answer.raw, |colour| {
-        if answer.value.volumes.is_empty() {
-            return "There are no volumes; a space's first start makes those of its template\n"
-                .to_owned();
-        }
-        let rows = answer.value.volumes.into_iter().map(|volume| {
-            [
-                volume.name,
-                volume.space,
-                volume.path,
-                volume.state,
-                volume.platform,
-                volume.server,
-                volume.engine_id,
-            ]
-            .map(Cell::from)
-        });
-        table(
-            ["NAME", "SPACE", "PATH", "STATE", "PLATFORM", "SERVER", "ENGINE ID"],
-            rows.collect(),
-            colour,
-        )
     })
 }
 

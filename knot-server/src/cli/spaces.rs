@@ -1,5 +1,7 @@
 //! `knot space`: making, changing and looking at spaces.
 
+mod change;
+
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,9 +23,17 @@ use crate::api::types::{Conflict, CreateSpace, Observed, Space, Spaces};
 /// Runs one command; its status is not 0 only where a command in a space ended with another.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failure> {
     let done = match command {
-        Command::Create { name, template, start, wait } => {
-            create(context, CreateSpace { name, template, start }, &wait).await
+        Command::Create { name, template, start, server, key, wait } => {
+            let parameters = std::collections::BTreeMap::new();
+            create(context, CreateSpace { name, template, start, server, parameters }, key, &wait)
+                .await
         }
+        Command::Edit(edit) => change::edit(context, edit).await,
+        Command::Share(share) => change::share(context, "shares", share).await,
+        Command::Unshare(share) => change::share(context, "unshare", share).await,
+        Command::Transfer(share) => change::transfer(context, share).await,
+        Command::Move(to) => change::move_to(context, to).await,
+        Command::Recover { to, force } => change::recover(context, to, force).await,
         Command::Ls => list(context).await,
         Command::Show { name } => show(context, &name).await,
         Command::Start(change) => change_to(context, "start", Goal::Running, &change).await,
@@ -47,10 +57,18 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
     done.map(|()| 0)
 }
 
-async fn create(context: &Context, wanted: CreateSpace, wait: &Wait) -> Result<(), Failure> {
+async fn create(
+    context: &Context,
+    wanted: CreateSpace,
+    key: Option<String>,
+    wait: &Wait,
+) -> Result<(), Failure> {
     let client = context.client()?;
     let progress = Progress::new(&wanted.name, context.shows_progress());
-    let space: Answer<Space> = post(&client, &["spaces"], Body::Json(&wanted)).await?;
+    let space: Answer<Space> = match key {
+        Some(key) => client.create_once(&["spaces"], &wanted, &key).await?,
+        None => post(&client, &["spaces"], Body::Json(&wanted)).await?,
+    };
     if !wanted.start {
         drop(progress);
         let name = clean(&wanted.name);
@@ -173,6 +191,8 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
         };
         let update =
             if space.update_available { "yes: `knot space restart` brings it" } else { "" };
+        let alt_names = space.alt_names.iter().map(|(name, port)| format!("{name}={port}"));
+        let alt_names = alt_names.collect::<Vec<_>>().join(", ");
         let mut pairs: Vec<(&str, Cell)> = vec![
             ("Name", space.name.clone().into()),
             ("State", state(&space)),
@@ -183,6 +203,12 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
             ),
             ("Health", health(&space)),
             ("Wanted", space.desired.to_string().into()),
+            ("About", space.description.clone().into()),
+            ("Note", space.note.clone().into()),
+            ("Shared", space.shares.join(", ").into()),
+            ("Names", alt_names.into()),
+            ("Needs", space.depends_on.join(", ").into()),
+            ("Moves to", space.moving_to.clone().unwrap_or_default().into()),
             ("Template", space.template.clone().into()),
             ("Update", Cell::coloured(update, Some(Colour::Busy))),
             ("Generation", space.generation.clone().unwrap_or_default().into()),
@@ -242,6 +268,9 @@ fn notes(space: &Space) -> String {
     let mut notes: Vec<String> = space.cause.iter().cloned().collect();
     if let Some(health) = space.health.as_ref().filter(|health| !health.well) {
         notes.push(format!("unwell: {}", health.words));
+    }
+    if let Some(to) = &space.moving_to {
+        notes.push(format!("moving to {to}"));
     }
     if space.update_available {
         notes.push("update available".to_owned());

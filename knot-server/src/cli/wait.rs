@@ -293,6 +293,14 @@ mod tests {
             home_reachable: true,
             update_available: false,
             conflicts: Vec::new(),
+            description: String::new(),
+            note: String::new(),
+            shares: Vec::new(),
+            parameters: Default::default(),
+            alt_names: Default::default(),
+            depends_on: Vec::new(),
+            term: 1,
+            moving_to: None,
             created: text("2026-11-22T14:39:05Z"),
         }
     }

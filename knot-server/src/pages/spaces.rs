@@ -63,6 +63,14 @@ pub struct SpaceRow {
     pub home_reachable: bool,
     /// Whether it runs an older revision of its template.
     pub update_available: bool,
+    /// What it is, for people.
+    pub description: String,
+    /// What its users tell each other about it.
+    pub note: String,
+    /// The names of the users it is shared with.
+    pub shares: Vec<String>,
+    /// The name of the server that it is to move to.
+    pub moving_to: Option<String>,
     /// Fields that hold concurrent edits.
     pub conflicts: Vec<Conflict>,
 }

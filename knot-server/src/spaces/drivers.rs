@@ -19,6 +19,7 @@ mod manual;
 mod nomad;
 mod platform;
 mod run;
+mod volumes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,6 +36,7 @@ pub use self::{
     nomad::{Archive, Nomad, Settings as NomadSettings},
     platform::{ParsePlatformError, Platform},
     run::{Folder, InvalidRun, MilliCpus, Mount, RUN_VARIABLE, RegistryAuth, Run, VolumeSpec},
+    volumes::FoundVolume,
 };
 
 /// The most bytes that [`Driver::logs`] returns, whatever was asked for.
@@ -101,7 +103,8 @@ pub trait Driver: Send + Sync {
     ///
     /// # Errors
     /// [`VolumeError::InUse`] while an instance, running or not, has it;
-    /// [`VolumeError::Foreign`] if another server or cluster made it.
+    /// [`VolumeError::Foreign`] if another cluster made it. One that another server of this cluster
+    /// made is removed: a space that has moved takes its volumes along, and its home removes them.
     fn remove_volume(&self, volume: Uuid) -> BoxFuture<'_, Result<(), VolumeError>>;
 
     /// Removes all else that the platform keeps for a space which is gone, such as its home folder.
@@ -110,6 +113,46 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// [`ForgetError::InUse`] while an instance of the space is there.
     fn forget(&self, space: Uuid) -> BoxFuture<'_, Result<(), ForgetError>>;
+
+    /// Every volume on the engine that carries this cluster's labels, whichever of its servers made
+    /// it; `None` where the engine cannot list them.
+    ///
+    /// # Errors
+    /// Where the engine does not answer.
+    fn list_volumes(&self) -> BoxFuture<'_, Result<Option<Vec<FoundVolume>>, Error>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Gives a volume the size that `volume` names.
+    ///
+    /// # Errors
+    /// [`VolumeError::CannotResize`] where the engine bounds no volume's size, or not after it is made.
+    fn resize_volume<'a>(
+        &'a self,
+        volume: &'a VolumeSpec,
+    ) -> BoxFuture<'a, Result<(), VolumeError>> {
+        let refused = VolumeError::CannotResize { volume: volume.id, platform: self.platform() };
+        Box::pin(async { Err(refused) })
+    }
+
+    /// Puts what the platform itself keeps of a space, such as its home folder, away under a name
+    /// that no start finds: `term` is that of the last run here. Volumes are not meant. Where nothing
+    /// is kept there is nothing to do.
+    ///
+    /// # Errors
+    /// [`ForgetError::InUse`] while an instance of the space is there.
+    fn set_aside(&self, _space: Uuid, _term: u64) -> BoxFuture<'_, Result<(), ForgetError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Who the engine is: servers whose engines give the same answer share it, and with it all that
+    /// is on it. `None` where the engine is this server's alone, or does not say.
+    ///
+    /// # Errors
+    /// Where the engine does not answer.
+    fn identity(&self) -> BoxFuture<'_, Result<Option<String>, Error>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// The last bytes that the instance wrote, at most `bytes` and at most [`MAX_LOG`]; nothing if
     /// it is gone.

@@ -22,6 +22,10 @@ pub(super) struct Sight {
     pub(super) instances: HashMap<Uuid, Vec<(Platform, Instance)>>,
     /// Engines that answered when last asked.
     pub(super) answering: BTreeSet<Platform>,
+    /// Who they are, where they say.
+    pub(super) identities: BTreeMap<Platform, String>,
+    /// Volumes that no document knows: platform and the engine's name.
+    pub(super) strays: BTreeSet<(String, String)>,
 }
 
 impl Sight {
@@ -48,6 +52,19 @@ impl Engines {
 
     pub(super) fn driver(&self, platform: Platform) -> Option<&Arc<dyn Driver>> {
         self.drivers.get(&platform)
+    }
+
+    pub(super) fn drivers(&self) -> impl Iterator<Item = (&Platform, &Arc<dyn Driver>)> {
+        self.drivers.iter()
+    }
+
+    /// Notes which volumes no document knows.
+    pub(super) fn note_strays(&self, strays: BTreeSet<(String, String)>) {
+        self.sight.send_if_modified(|sight| {
+            let news = sight.strays != strays;
+            sight.strays = strays;
+            news
+        });
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Sight> {
@@ -99,10 +116,28 @@ impl Engines {
             let asked = Instant::now();
             let Some(answer) = stop.run_until_cancelled(driver.list()).await else { return };
             match answer {
-                Ok(instances) => self.saw(platform, asked, instances),
+                Ok(instances) => {
+                    self.identify(platform, &**driver).await;
+                    self.saw(platform, asked, instances);
+                }
                 Err(error) => self.is_silent(platform, &error),
             }
         }
+    }
+
+    /// Asks an engine that did not answer until now who it is.
+    async fn identify(&self, platform: Platform, driver: &dyn Driver) {
+        if self.sight.borrow().answering.contains(&platform) {
+            return;
+        }
+        let identity = driver.identity().await.ok().flatten();
+        self.sight.send_if_modified(|sight| {
+            let before = match &identity {
+                Some(identity) => sight.identities.insert(platform, identity.clone()),
+                None => sight.identities.remove(&platform),
+            };
+            before != identity
+        });
     }
 
     fn saw(&self, platform: Platform, asked: Instant, instances: Vec<Instance>) {

@@ -9,10 +9,13 @@ use knot_core::{
     clock::Millis,
     generation::Generation,
     id::ServerId,
-    model::{Desired, Observed, Placement, Space, SpaceStatus},
+    model::{Desired, Move, Observed, Placement, Space, SpaceStatus},
 };
 
-use super::drivers::{Instance, Platform, State};
+use super::{
+    drivers::{Instance, Platform, State},
+    trust::Trust,
+};
 
 /// How long an agent may take to link, from the start of its container.
 pub const LINK_DEADLINE: Duration = Duration::from_secs(60);
@@ -59,6 +62,10 @@ pub struct World<'a> {
     /// Whether this process has begun the status' generation itself: if not, and it was not
     /// finished, the key it was begun with is lost.
     pub begun_here: bool,
+    /// Whether what this server remembers may be older than what has happened.
+    pub trust: Trust,
+    /// Whether what was here before the space went on elsewhere with new volumes has been set aside.
+    pub set_aside: bool,
     /// The time on this server's clock.
     pub now: Millis,
 }
@@ -86,6 +93,10 @@ pub enum Step {
     Health(Option<(bool, String)>),
     /// Write down that restarts of before do not count any more.
     Forgive,
+    /// Nothing of the space runs here any more: write down that it lives elsewhere from now on.
+    Place(Move),
+    /// Give what the space left here a name of its own, so that no later start finds it.
+    SetAside,
 }
 
 /// Why a running space has failed.
@@ -126,6 +137,9 @@ impl Cause {
 
 /// Says what to do next.
 pub fn next(world: &World<'_>) -> Step {
+    if world.trust == Trust::Restored {
+        return Step::Rest;
+    }
     if world.blind {
         return grope(world);
     }
@@ -133,8 +147,16 @@ pub fn next(world: &World<'_>) -> Step {
         return if world.dead { bury(world) } else { Step::Rest };
     };
     if space.placement.server != world.me {
-        // A document that is held places it elsewhere: what still runs here is of the past.
-        return world.instances.first().map_or(Step::Rest, |instance| Step::Stop(instance.clone()));
+        return leave(world, space);
+    }
+    if is_outdated(world, space) {
+        return Step::Rest;
+    }
+    if let Some(wanted) = space.moving_to() {
+        return match stop(world) {
+            Step::Rest => Step::Place(wanted),
+            step => step,
+        };
     }
     match space.desired {
         Desired::Stopped => stop(world),
@@ -185,6 +207,45 @@ fn patience(world: &World<'_>) -> Option<Duration> {
     (!left.is_zero()).then_some(left)
 }
 
+/// A document that is held places it elsewhere: what still runs here of that term or an earlier one
+/// is of the past. Of a later term it says that the document is old.
+fn leave(world: &World<'_>, space: &Space) -> Step {
+    let term = space.placement.term;
+    let mut instances = world.instances.iter();
+    if let Some(past) = instances.find(|one| one.labels.generation.term <= term) {
+        return Step::Stop(past.clone());
+    }
+    if !world.instances.is_empty() {
+        return Step::Rest;
+    }
+    if must_set_aside(world, space) {
+        return Step::SetAside;
+    }
+    match world.status.state {
+        Observed::Provisioning | Observed::Starting | Observed::Running | Observed::Stopping => {
+            Step::Become(Observed::Stopped)
+        }
+        _ => Step::Rest,
+    }
+}
+
+/// Whether the engine has seen a run that this server's database does not know of: the database is
+/// older than what has happened, and acts on nothing before it has asked.
+fn is_outdated(world: &World<'_>, space: &Space) -> bool {
+    let newest = world.instances.iter().map(|one| one.labels.generation).max();
+    newest.is_some_and(|newest| {
+        let unknown = newest > world.status.generation && world.trust != Trust::Current;
+        newest.term > space.placement.term || unknown
+    })
+}
+
+/// Whether the last run here was of a time before the space began anew with empty volumes.
+fn must_set_aside(world: &World<'_>, space: &Space) -> bool {
+    let (last, emptied) = (world.status.generation, space.emptied);
+    let elsewhere = last.term == emptied.term && emptied.server != world.me;
+    !world.set_aside && last.n > 0 && (last.term < emptied.term || elsewhere)
+}
+
 fn bury(world: &World<'_>) -> Step {
     match (world.instances.first(), world.status.state) {
         (Some(instance), Observed::Deleting) => end(world, instance),
@@ -215,6 +276,9 @@ fn run(world: &World<'_>, space: &Space) -> Step {
         };
     }
     if wanted > status.generation {
+        if must_set_aside(world, space) {
+            return Step::SetAside;
+        }
         if world.waits_for.is_empty() {
             return Step::Start(wanted);
         }

@@ -5,13 +5,12 @@ use std::{
     collections::{BTreeSet, HashMap},
     path::Path,
     sync::Arc,
-    time::Duration,
 };
 
 use knot_core::{
     clock::Millis,
-    id::{Author, Id, ServerId},
-    model::{Observed, Server, ServerStatus, Space, SpaceStatus, Volume},
+    id::{Id, ServerId},
+    model::{Observed, Server, ServerStatus, Space, SpaceStatus},
     net::Net,
     replica::{Changed, Replica},
     schema::Entity as _,
@@ -26,17 +25,16 @@ use uuid::Uuid;
 use super::{
     Options,
     answers::Answers,
-    drivers::Platform,
     engines::{Engines, Sight},
     logs::Logs,
+    trust::Trusted,
     usage::{self, Usages},
+    volumes,
     worker::{Home, Worker},
 };
 
 /// How many spaces are provisioned at a time.
 const STARTS: usize = 8;
-/// How often volumes of dead spaces are looked for.
-const SWEEP: Duration = Duration::from_secs(30);
 
 /// The tasks that run this server's spaces.
 pub struct Service {
@@ -49,6 +47,7 @@ impl Service {
     pub fn start(
         options: Options,
         data: &Path,
+        trusted: Trusted,
         replica: Replica,
         net: Net,
         engines: Engines,
@@ -61,13 +60,16 @@ impl Service {
             engines,
             logs: Logs::new(data.join("logs")),
             usages: Usages::load(data.join("usage")),
+            trusted,
             starts: Semaphore::new(STARTS),
             stop: CancellationToken::new(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(home.engines.clone().poll(home.stop.clone()));
         tasks.spawn(manage(Arc::clone(&home)));
-        tasks.spawn(sweep(Arc::clone(&home)));
+        tasks.spawn(volumes::keep(Arc::clone(&home)));
+        let (trusted, net) = (home.trusted.clone(), home.net.clone());
+        tasks.spawn(trusted.follow(home.replica.clone(), net, home.stop.clone()));
         tasks.spawn(publish_platforms(Arc::clone(&home)));
         tasks.spawn(usage::keep(Arc::clone(&home)));
         if let Some(asked) = home.net.asked() {
@@ -94,6 +96,7 @@ impl Service {
 async fn manage(home: Arc<Home>) {
     let mut changes = home.replica.watch(&[Space::KIND]);
     let mut sights = home.engines.watch();
+    let mut trust = home.trusted.watch();
     let mut seen = Sight::default();
     let mut workers: HashMap<Uuid, Arc<Notify>> = HashMap::new();
     let mut tasks: JoinSet<Uuid> = JoinSet::new();
@@ -119,6 +122,7 @@ async fn manage(home: Arc<Home>) {
                 }
                 seen = sight;
             }
+            Ok(()) = trust.changed() => workers.values().for_each(|worker| worker.notify_one()),
             Some(ended) = tasks.join_next() => {
                 if let Ok(space) = ended {
                     workers.remove(&space);
@@ -175,43 +179,21 @@ fn is_ours(home: &Home, space: Uuid) -> bool {
     has_instances || status.is_some_and(|status| status.state != Observed::Gone)
 }
 
-/// Removes the volumes of spaces that have been gone for the grace.
-async fn sweep(home: Arc<Home>) {
-    let mut ticks = tokio::time::interval(SWEEP);
-    while home.stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        for volume in home.replica.list::<Volume>() {
-            let status = home.replica.observed::<SpaceStatus>(volume.space, home.me);
-            let gone = status.filter(|status| status.state == Observed::Gone);
-            let over = gone.is_some_and(|status| {
-                status.since.plus(home.options.volume_grace) <= Millis::now()
-            });
-            if over && home.replica.grave(volume.space).is_some() {
-                remove_volume(&home, volume.id(), &volume.platform).await;
-            }
-        }
-    }
-}
-
-async fn remove_volume(home: &Home, volume: Id<Volume>, platform: &str) {
-    let driver = platform.parse::<Platform>().ok().and_then(|one| home.engines.driver(one));
-    let Some(driver) = driver else { return };
-    match driver.remove_volume(volume.uuid()).await {
-        Ok(()) => {
-            let deleted = home.replica.delete(volume, Author::Server(home.me)).await;
-            tracing::info!(%volume, ok = deleted.is_ok(), "a dead space's volume was removed");
-        }
-        Err(error) => tracing::warn!(%volume, %error, "a volume could not be removed"),
-    }
-}
-
 /// Says in this server's record for which platforms an engine answers here.
 async fn publish_platforms(home: Arc<Home>) {
     let own = Id::<Server>::from_uuid(home.me.0);
     let mut sights = home.engines.watch();
     loop {
-        let platforms: Vec<String> =
-            sights.borrow_and_update().answering.iter().map(ToString::to_string).collect();
-        let status = ServerStatus { version: env!("CARGO_PKG_VERSION").to_owned(), platforms };
+        let status = {
+            let sight = sights.borrow_and_update();
+            let engines = sight.identities.iter();
+            ServerStatus {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                platforms: sight.answering.iter().map(ToString::to_string).collect(),
+                engines: engines.map(|(on, id)| (on.to_string(), id.clone())).collect(),
+                strays: sight.strays.clone(),
+            }
+        };
         let known = home.replica.observed(own, home.me) == Some(status.clone());
         if !known && let Err(error) = home.replica.observe(own, &status).await {
             tracing::error!(%error, "this server's record could not be written");

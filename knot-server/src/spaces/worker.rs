@@ -8,7 +8,9 @@ use knot_core::{
     clock::Millis,
     generation::Generation,
     id::{Author, ChangeHash, Id, ServerId},
-    model::{Desired, Observed, Space, SpaceHealth, SpaceStatus, Template, Volume, VolumeStatus},
+    model::{
+        Desired, Move, Observed, Placement, Space, SpaceHealth, SpaceStatus, Template,
+    },
     net::{KeyPair, Net, server_addresses},
     replica::{Doc, EditError, Replica},
     secrets::Place,
@@ -22,15 +24,16 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Options,
     drivers::{
-        Driver, Folder, Instance, MilliCpus, Mount, Platform, Progress, RegistryAuth, Run,
-        VolumeSpec,
+        Driver, Folder, Instance, MilliCpus, Platform, Progress, RegistryAuth, Run, StartError,
     },
     engines::Engines,
     logs::{Kind, Logs},
     plan::{self, Cause, Step, World},
     policy::{self, Act},
     restart,
+    trust::{Trust, Trusted},
     usage::Usages,
+    volumes,
 };
 use crate::causes::with_causes;
 
@@ -56,6 +59,7 @@ pub(super) struct Home {
     pub(super) engines: Engines,
     pub(super) logs: Logs,
     pub(super) usages: Usages,
+    pub(super) trusted: Trusted,
     /// Bounds how many spaces are provisioned at a time.
     pub(super) starts: Semaphore,
     pub(super) stop: CancellationToken,
@@ -72,10 +76,12 @@ pub(super) struct Worker {
     waiting: Option<Millis>,
     /// Since when it looks at the space.
     looking: Millis,
+    /// For which time of beginning anew what was here has been set aside.
+    set_aside: Option<Placement>,
 }
 
 /// A step failed, and what to tell the user.
-struct Failure(String);
+pub(super) struct Failure(pub(super) String);
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
@@ -85,7 +91,8 @@ impl<E: std::error::Error> From<E> for Failure {
 
 impl Worker {
     pub(super) fn new(home: Arc<Home>, space: Id<Space>, wake: Arc<Notify>) -> Self {
-        Self { home, space, wake, begun: None, waiting: None, looking: Millis::now() }
+        let (looking, waiting) = (Millis::now(), None);
+        Self { home, space, wake, begun: None, waiting, looking, set_aside: None }
     }
 
     /// Works until there is nothing left to do here for good, or the server stops.
@@ -102,11 +109,14 @@ impl Worker {
         let status = self.status();
         let dead = self.home.replica.grave(self.space).is_some();
         let ours = space.as_ref().filter(|space| space.placement.server == self.home.me);
+        let trust = self.home.trusted.now();
         let template = ours.and_then(|space| self.home.replica.get(space.template));
         let report = self.home.net.agents().report(self.space, status.generation);
         let now = Millis::now();
         let mut due = None;
-        if let Some(space) = ours {
+        // A database that may be old, and a home that is to hand the space over, begin nothing.
+        let acts = |space: &&Doc<Space>| trust != Trust::Restored && space.moving_to().is_none();
+        if let Some(space) = ours.filter(acts) {
             let owner = self.home.replica.get(space.owner);
             let act = policy::decide(&policy::World {
                 space,
@@ -146,6 +156,8 @@ impl Worker {
             waiting: self.waiting.unwrap_or(now),
             blind,
             begun_here: self.begun == Some(status.generation),
+            trust,
+            set_aside: self.set_aside == space.as_ref().map(|space| space.emptied),
             now,
         });
         let waits = matches!(step, Step::WaitFor(_)) || (blind && matches!(step, Step::RestFor(_)));
@@ -282,6 +294,11 @@ impl Worker {
             },
             Step::Fail(cause) => self.fail(cause, status, found).await,
             Step::Forget => self.forget(status).await,
+            Step::Place(wanted) => self.place(wanted).await,
+            Step::SetAside => match space {
+                Some(space) => self.put_aside(&space, &status).await,
+                None => Ok(()),
+            },
         }
     }
 
@@ -291,6 +308,10 @@ impl Worker {
             Ok(key) => key,
             Err(error) => return Err(EditError::Refused(error.to_string())),
         };
+        self.home.trusted.settle(&self.home.replica).await;
+        if !self.is_wanted() {
+            return Ok(());
+        }
         let template = self.template(space).await;
         let before = self.status();
         let again = before.state == Observed::Failed || before.state == Observed::Stopping;
@@ -391,7 +412,7 @@ impl Worker {
             )));
         }
         let _turn = self.home.starts.acquire().await?;
-        let mounts = self.volumes(space, template, &**driver).await?;
+        let mounts = volumes::mounts(&self.home, space, template, &**driver).await?;
         let launch = Launch {
             space: self.space.uuid(),
             name: space.name.clone(),
@@ -431,7 +452,32 @@ impl Worker {
             tracing::info!(space = %id, %generation, line);
             log.line(line);
         });
-        Ok((driver.platform(), driver.start(&run, &progress).await?))
+        Ok((driver.platform(), self.launch(&**driver, &run, &progress).await?))
+    }
+
+    /// Starts a generation. Where another server of the cluster runs an earlier term of the space on
+    /// the same engine, that one is ended first: this server holds the document that ended the term.
+    async fn launch(
+        &self,
+        driver: &dyn Driver,
+        run: &Run,
+        progress: &Progress,
+    ) -> Result<Instance, StartError> {
+        loop {
+            match driver.start(run, progress).await {
+                Err(StartError::Elsewhere(past))
+                    if past.labels.generation.term < run.launch.generation.term =>
+                {
+                    tracing::info!(space = %self.space, past = %past.labels, "an earlier term is ended");
+                    let ended = driver.stop(&past, self.home.options.stop_grace).await;
+                    // What it fails on the start says, too.
+                    if ended.is_err() {
+                        return Err(StartError::Elsewhere(past));
+                    }
+                }
+                started => return started,
+            }
+        }
     }
 
     /// Who the image's registry is asked as, where the template says.
@@ -452,42 +498,6 @@ impl Worker {
         })
     }
 
-    /// The volumes that the template declares, made where they are not there yet.
-    async fn volumes(
-        &self,
-        space: &Doc<Space>,
-        template: &Doc<Template>,
-        driver: &dyn Driver,
-    ) -> Result<Vec<Mount>, Failure> {
-        let mut mounts = Vec::new();
-        for (name, path) in &template.volumes {
-            let id = Volume::id_of(self.space, name);
-            let spec = VolumeSpec {
-                id: id.uuid(),
-                name: name.clone(),
-                size: template.volume_sizes.get(name).copied(),
-                kind: template.volume_kinds.get(name).cloned(),
-            };
-            driver.ensure_volume(&spec).await?;
-            let (volume, owner, of) = (name.clone(), space.owner, self.space);
-            let on = template.platform.clone();
-            let put = self.home.replica.put(id, Author::Server(self.home.me), move |edit| {
-                edit.set(Volume::name, volume);
-                edit.set(Volume::space, of);
-                edit.set(Volume::owner, owner);
-                edit.set(Volume::platform, on);
-                Ok(())
-            });
-            put.await?;
-            let status = VolumeStatus { engine_id: Some(id.to_string()) };
-            if self.home.replica.observed(id, self.home.me) != Some(status.clone()) {
-                self.home.replica.observe(id, &status).await?;
-            }
-            mounts.push(Mount { volume: spec, path: path.clone() });
-        }
-        Ok(mounts)
-    }
-
     /// Where the agent may dial, this server first.
     async fn servers(&self) -> Vec<knot_core::agent::ServerAddress> {
         let mut servers = server_addresses(&self.home.replica).await;
@@ -495,15 +505,20 @@ impl Worker {
         servers
     }
 
+    /// Whether the space should run, here.
+    fn is_wanted(&self) -> bool {
+        self.home.replica.get(self.space).is_some_and(|space| {
+            space.desired == Desired::Running
+                && space.placement.server == self.home.me
+                && space.moving_to().is_none()
+        })
+    }
+
     /// Returns once the space should not run any more.
     async fn unwanted(&self) {
         loop {
             let woken = self.wake.notified();
-            let space = self.home.replica.get(self.space);
-            let wanted = space.is_some_and(|space| {
-                space.desired == Desired::Running && space.placement.server == self.home.me
-            });
-            if !wanted {
+            if !self.is_wanted() {
                 return;
             }
             woken.await;
@@ -592,6 +607,44 @@ impl Worker {
         };
         let status = SpaceStatus { generation, retry, note: None, ..status };
         self.write(SpaceStatus { state: Observed::Failed, cause: Some(why), ..status }).await
+    }
+
+    /// Hands the space over: nothing of it runs here any more.
+    async fn place(&self, wanted: Move) -> Result<(), EditError> {
+        let Move { placement, empty } = wanted;
+        let me = self.home.me;
+        let placed = self.home.replica.edit(self.space, Author::Server(me), move |edit| {
+            // What was asked for meanwhile is looked at anew.
+            if edit.placement.server == me && edit.moving_to() == Some(wanted) {
+                edit.set(Space::placement, placement);
+                if empty {
+                    edit.set(Space::emptied, placement);
+                }
+            }
+            Ok(())
+        });
+        placed.await?;
+        tracing::info!(space = %self.space, to = %placement.server, term = placement.term, "handed over");
+        Ok(())
+    }
+
+    /// Sets aside what the space left here before it began anew elsewhere, or here.
+    async fn put_aside(
+        &mut self,
+        space: &Doc<Space>,
+        status: &SpaceStatus,
+    ) -> Result<(), EditError> {
+        volumes::set_aside(&self.home, space).await?;
+        if let Some(driver) = platform(&status.driver).and_then(|on| self.home.engines.driver(on)) {
+            let before = status.generation.term;
+            if let Err(error) = driver.set_aside(self.space.uuid(), before).await {
+                tracing::warn!(space = %self.space, %error, "what a space left here is not set aside");
+                tokio::time::sleep(TRY_AGAIN).await;
+                return Ok(());
+            }
+        }
+        self.set_aside = Some(space.emptied);
+        Ok(())
     }
 
     async fn forget(&self, status: SpaceStatus) -> Result<(), EditError> {

@@ -11,6 +11,8 @@ mod insight;
 mod pages;
 mod servers;
 mod sessions;
+mod sharing;
 mod spaces;
 mod templates;
+mod volumes;
 mod world;

@@ -67,7 +67,7 @@ pub(crate) async fn world(
     let local: Arc<dyn Driver> = Arc::new(Local::new(owner, data.clone(), agent_binary::bytes()));
     let options = Options { stop_on_exit: true, ..Options::default() };
     let engines = Engines::new([local]);
-    let spaces = Service::start(options, &data, replica.clone(), net.net(), engines);
+    let spaces = Service::start(options, &data, Trusted::new(&data), replica.clone(), net.net(), engines);
     World {
         replica,
         author,

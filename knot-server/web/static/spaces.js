@@ -18,6 +18,14 @@ function fill(row, space) {
   const cause = typeof space.cause === "string" ? space.cause : space.cause ? JSON.stringify(space.cause) : "";
   setPart(row, "cause", cause);
   showPart(row, "cause", cause !== "");
+  for (const part of ["description", "note"]) {
+    setPart(row, part, space[part] ?? "");
+    showPart(row, part, space[part]);
+  }
+  setPart(row, "shares", (space.shares ?? []).join(", "));
+  showPart(row, "shared-line", space.shares?.length > 0);
+  setPart(row, "moving", space.moving_to ?? "");
+  showPart(row, "moving-line", space.moving_to);
   const [since] = parts(row, "since");
   showTime(since, space.since);
   showPart(row, "since-line", space.since);

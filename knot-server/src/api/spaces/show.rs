@@ -26,6 +26,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) home: Option<&'a str>,
     /// Whether this server hears the home.
     pub(crate) reachability: Reachability,
+    /// The names of those it is shared with.
+    pub(crate) shares: Vec<String>,
+    /// The name of the server that it is to move to.
+    pub(crate) moving: Option<String>,
     /// The home's record.
     pub(crate) status: Option<&'a SpaceStatus>,
     pub(crate) conflicts: Vec<Conflict>,
@@ -33,7 +37,8 @@ pub(crate) struct Facts<'a> {
 
 /// The space as the API shows it.
 pub(crate) fn show(facts: Facts<'_>) -> Space {
-    let Facts { id, space, name, owner, template, home, reachability, status, conflicts } = facts;
+    let Facts { id, space, name, owner, template, home, reachability, status, conflicts, .. } =
+        facts;
     let ServerId(home_id) = space.placement.server;
     let home = home.map_or_else(|| home_id.to_string(), str::to_owned);
     let (observed, since, cause) = match (reachability, status) {
@@ -79,6 +84,14 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         home_reachable: reachability == Reachability::Linked,
         update_available: update_available(begun, template.map(|(template, _)| template)),
         conflicts,
+        description: space.description.clone(),
+        note: space.note.clone(),
+        shares: facts.shares,
+        parameters: space.parameters.clone(),
+        alt_names: space.alt_names.clone(),
+        depends_on: space.depends_on.iter().map(ToString::to_string).collect(),
+        term: space.placement.term,
+        moving_to: facts.moving,
         created: space.created.to_string(),
     }
 }
@@ -149,6 +162,8 @@ mod tests {
             owner: Some("anna"),
             template: Some((&world.template, "rust")),
             home: Some("alpha"),
+            shares: Vec::new(),
+            moving: None,
             reachability: world.reachability,
             status: world.status.as_ref(),
             conflicts: Vec::new(),

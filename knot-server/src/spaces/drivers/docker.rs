@@ -36,8 +36,8 @@ use self::{
     flavour::{Client, Flavour},
 };
 use super::{
-    Driver, Ended, Engine, Error, ForgetError, Instance, InstanceId, Labels, MAX_LOG, Owner,
-    Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec,
+    Driver, Ended, Engine, Error, ForgetError, FoundVolume, Instance, InstanceId, Labels, MAX_LOG,
+    Owner, Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec,
     fence::settle, locks::Locks,
 };
 
@@ -333,6 +333,20 @@ impl Driver for Docker {
             let client =
                 self.client().await.map_err(|f| self.flavour.engine("remove a volume", f))?;
             volume::remove(&client, self.owner, volume).await
+        })
+    }
+
+    fn list_volumes(&self) -> BoxFuture<'_, Result<Option<Vec<FoundVolume>>, Error>> {
+        Box::pin(async {
+            let found = async { volume::list(&self.client().await?, self.owner.cluster).await };
+            found.await.map(Some).map_err(|failure| failure::engine("list volumes", failure))
+        })
+    }
+
+    fn identity(&self) -> BoxFuture<'_, Result<Option<String>, Error>> {
+        Box::pin(async {
+            let said = async { volume::identity(&self.client().await?).await };
+            said.await.map_err(|failure| failure::engine("say who it is", failure))
         })
     }
 

@@ -246,13 +246,24 @@ pub enum VolumeError {
         /// What claims it, as far as the engine says.
         by: String,
     },
-    /// It is not this server's. Nothing was touched.
-    #[error("volume {volume} was made by {maker}, not by this server, and is left alone")]
+    /// It is not this cluster's. Nothing was touched.
+    #[error("volume {volume} was made by {maker}, not by this cluster, and is left alone")]
     Foreign {
         /// The volume.
         volume: Uuid,
         /// Who made it, as far as its labels say.
         maker: String,
+    },
+    /// The engine cannot change the size of what is there. Nothing was touched.
+    #[error(
+        "the engine of platform {platform} cannot change the size of volume {volume}: make another \
+         volume and copy what is in it"
+    )]
+    CannotResize {
+        /// The volume.
+        volume: Uuid,
+        /// The platform.
+        platform: Platform,
     },
 }
 

@@ -6,12 +6,12 @@ use knot_core::generation::Generation;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-const CLUSTER: &str = "knot.cluster";
+pub(super) const CLUSTER: &str = "knot.cluster";
 const SPACE: &str = "knot.space";
 const HOME: &str = "knot.home";
 const GENERATION: &str = "knot.generation";
 const REVISION: &str = "knot.revision";
-const VOLUME: &str = "knot.volume";
+pub(super) const VOLUME: &str = "knot.volume";
 
 /// The server that a driver acts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

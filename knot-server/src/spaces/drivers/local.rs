@@ -8,6 +8,7 @@
 //! spaces/<id>/ended.json     how it ended, if this server saw it
 //! spaces/<id>/log            what the agent wrote, the last part
 //! spaces/<id>/home/          the space's home folder; it stays until the space is forgotten
+//! aside/<id>-<term>/         the home folder of a space that went on elsewhere without it
 //! volumes/<id>/data/         a volume, seen in a home through a symbolic link: a mount at
 //!                            `/work` is `~/work`
 //! ```
@@ -43,8 +44,8 @@ use self::{
     reaper::Reaper,
 };
 use super::{
-    Driver, Ended, Engine, Error, ForgetError, Instance, InstanceId, Labels, MAX_LOG, Owner,
-    Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec,
+    Driver, Ended, Engine, Error, ForgetError, FoundVolume, Instance, InstanceId, Labels, MAX_LOG,
+    Owner, Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec,
     fence::settle, locks::Locks, run::mark,
 };
 
@@ -353,6 +354,28 @@ impl Driver for Local {
                 match folder.record().map_err(failed("read the state of the space"))? {
                     Some(record) => Err(ForgetError::InUse(Box::new(record.labels))),
                     None => Ok(folder.remove().map_err(failed("remove the space's folder"))?),
+                }
+            })
+            .await
+        })
+    }
+
+    fn list_volumes(&self) -> BoxFuture<'_, Result<Option<Vec<FoundVolume>>, Error>> {
+        Box::pin(self.blocking("list volumes", |inner| {
+            let found = volumes::list(&inner.data, inner.owner.cluster);
+            found.map(Some).map_err(failed("list volumes"))
+        }))
+    }
+
+    fn set_aside(&self, space: Uuid, term: u64) -> BoxFuture<'_, Result<(), ForgetError>> {
+        Box::pin(async move {
+            let guard = self.inner.locks.lock(space).await;
+            self.blocking("set the space's folder aside", move |inner| {
+                let _guard = guard;
+                let failed = failed("set the space's folder aside");
+                match inner.space(space).record().map_err(failed)? {
+                    Some(record) => Err(ForgetError::InUse(Box::new(record.labels))),
+                    None => Ok(volumes::set_home_aside(&inner.data, space, term).map_err(failed)?),
                 }
             })
             .await

@@ -39,6 +39,8 @@ struct Case {
     blind: bool,
     begun_here: bool,
     looking: i64,
+    trust: Trust,
+    set_aside: bool,
     now: i64,
 }
 
@@ -56,6 +58,8 @@ impl Default for Case {
             blind: false,
             begun_here: true,
             looking: 0,
+            trust: Trust::Current,
+            set_aside: false,
             now: 0,
         }
     }
@@ -76,6 +80,8 @@ fn check(case: Case, expected: Step) {
         waiting: Millis(0),
         blind: case.blind,
         begun_here: case.begun_here,
+        trust: case.trust,
+        set_aside: case.set_aside,
         now: Millis(case.now),
     };
     assert_eq!(next(&world), expected, "{world:?}");
@@ -254,19 +260,114 @@ fn an_unknown_space_is_left_alone() {
     check(unknown, Step::Rest);
 }
 
+/// A space that lives on another server from term 2 on, and began there with empty volumes or not.
+fn elsewhere(emptied: bool) -> Space {
+    let placement = Placement { term: 2, server: OTHER };
+    let emptied = if emptied { placement } else { Placement::default() };
+    Space { placement, emptied, ..space(Desired::Running) }
+}
+
 #[test]
 fn a_space_that_is_placed_elsewhere_is_stopped_here() {
-    let moved =
-        Space { placement: Placement { term: 2, server: OTHER }, ..space(Desired::Running) };
     let one = instance(1, State::Running);
-    let here = Case {
-        space: Some(moved.clone()),
-        status: status(Observed::Running, 1),
-        instances: vec![one.clone()],
+    let at = |state, instances: &[Instance]| Case {
+        space: Some(elsewhere(false)),
+        status: status(state, 1),
+        instances: instances.to_vec(),
         ..Case::default()
     };
-    check(here, Step::Stop(one));
-    check(Case { space: Some(moved), ..Case::default() }, Step::Rest);
+    check(at(Observed::Running, std::slice::from_ref(&one)), Step::Stop(one));
+    check(at(Observed::Running, &[]), Step::Become(Observed::Stopped));
+    check(at(Observed::Stopped, &[]), Step::Rest);
+    check(Case { space: Some(elsewhere(false)), ..Case::default() }, Step::Rest);
+}
+
+#[test]
+fn what_a_space_that_began_anew_elsewhere_left_here_is_set_aside_once() {
+    let left = |set_aside| Case {
+        space: Some(elsewhere(true)),
+        status: status(Observed::Stopped, 1),
+        set_aside,
+        ..Case::default()
+    };
+    check(left(false), Step::SetAside);
+    check(left(true), Step::Rest);
+    // It comes back with empty volumes, and finds none of what it left.
+    let placement = Placement { term: 3, server: ME };
+    let back = |set_aside| Case {
+        space: Some(Space { placement, emptied: placement, ..space(Desired::Running) }),
+        ..left(set_aside)
+    };
+    check(back(false), Step::SetAside);
+    check(back(true), Step::Start(Generation { term: 3, n: 2 }));
+    // Two servers recovered it at once, and the other is it.
+    let both = Case { space: Some(elsewhere(true)), ..left(false) };
+    let ours = SpaceStatus { generation: Generation { term: 2, n: 1 }, ..both.status.clone() };
+    check(Case { status: ours, ..both }, Step::SetAside);
+}
+
+#[test]
+fn a_space_that_is_to_move_is_stopped_and_then_handed_over() {
+    let wanted = Move { placement: Placement { term: 2, server: OTHER }, empty: true };
+    let at = |state, instances: &[Instance]| Case {
+        space: Some(Space { moving: wanted, ..space(Desired::Running) }),
+        status: status(state, 1),
+        instances: instances.to_vec(),
+        ..Case::default()
+    };
+    let one = instance(1, State::Running);
+    check(at(Observed::Running, std::slice::from_ref(&one)), Step::Become(Observed::Stopping));
+    check(at(Observed::Stopping, std::slice::from_ref(&one)), Step::Stop(one));
+    check(at(Observed::Stopping, &[]), Step::Become(Observed::Stopped));
+    check(at(Observed::Stopped, &[]), Step::Place(wanted));
+    // One that a recovery has overtaken is nothing.
+    let over = Space { moving: wanted, ..elsewhere(false) };
+    let placed = Placement { term: 2, server: ME };
+    let over = Space { placement: placed, desired: Desired::Stopped, ..over };
+    check(
+        Case { space: Some(over), status: status(Observed::Stopped, 1), ..Case::default() },
+        Step::Rest,
+    );
+}
+
+#[test]
+fn what_an_engine_knows_better_is_waited_for() {
+    let newer = |trust| Case {
+        status: status(Observed::Running, 1),
+        instances: vec![instance(5, State::Running)],
+        trust,
+        ..Case::default()
+    };
+    check(newer(Trust::Unchecked), Step::Rest);
+    check(newer(Trust::Restored), Step::Rest);
+    check(newer(Trust::Current), Step::Become(Observed::Stopping));
+    // Of a later term: the document is old, whoever says what.
+    let mut later = instance(1, State::Running);
+    later.labels.generation = Generation { term: 3, n: 1 };
+    for trust in [Trust::Unchecked, Trust::Current] {
+        for space in [space(Desired::Running), space(Desired::Stopped), elsewhere(true)] {
+            let instances = vec![later.clone()];
+            check(Case { space: Some(space), instances, trust, ..Case::default() }, Step::Rest);
+        }
+    }
+}
+
+#[test]
+fn a_restored_database_acts_on_nothing() {
+    let one = || vec![instance(1, State::Running)];
+    for (space, dead) in [
+        (Some(space(Desired::Running)), false),
+        (Some(space(Desired::Stopped)), false),
+        (Some(elsewhere(false)), false),
+        (None, true),
+    ] {
+        for instances in [one(), Vec::new()] {
+            let status = status(Observed::Running, 1);
+            let trust = Trust::Restored;
+            let space = space.clone();
+            check(Case { space, dead, status, instances, trust, ..Case::default() }, Step::Rest);
+        }
+    }
 }
 
 fn running(report: Report, status: SpaceStatus) -> Case {

@@ -1,8 +1,10 @@
 //! Volumes of the engine, known by their labels.
 
+use std::collections::HashMap;
+
 use bollard::{
     models::{Volume, VolumeCreateRequest},
-    query_parameters::RemoveVolumeOptions,
+    query_parameters::{ListVolumesOptionsBuilder, RemoveVolumeOptions},
 };
 use uuid::Uuid;
 
@@ -11,7 +13,7 @@ use super::{
     failure::{Asked, ask, is_status, said},
     flavour::Client,
 };
-use crate::spaces::drivers::{Owner, VolumeError, VolumeSpec};
+use crate::spaces::drivers::{FoundVolume, Owner, VolumeError, VolumeSpec, volumes};
 
 /// The engine's name for a volume.
 pub(super) fn name(owner: Owner, volume: Uuid) -> String {
@@ -43,13 +45,13 @@ pub(super) async fn ensure(
     }
 }
 
-/// Removes a volume that this server made.
+/// Removes a volume that a server of this cluster made.
 pub(super) async fn remove(client: &Client, owner: Owner, volume: Uuid) -> Result<(), VolumeError> {
     let name = name(owner, volume);
     let asked = |failure| client.flavour.engine("remove a volume", failure);
     let Some(found) = inspect(client, &name).await.map_err(asked)? else { return Ok(()) };
     match Owner::of_volume(volume, &found.labels) {
-        Some(maker) if maker == owner => {}
+        Some(maker) if maker.cluster == owner.cluster => {}
         maker => return Err(foreign(volume, maker)),
     }
     match ask(WORK, client.api.remove_volume(&name, None::<RemoveVolumeOptions>)).await {
@@ -60,6 +62,20 @@ pub(super) async fn remove(client: &Client, owner: Owner, volume: Uuid) -> Resul
         }
         Err(failure) => Err(asked(failure).into()),
     }
+}
+
+/// Every volume of the cluster.
+pub(super) async fn list(client: &Client, cluster: Uuid) -> Asked<Vec<FoundVolume>> {
+    let filters = HashMap::from([("label", volumes::filters(cluster).to_vec())]);
+    let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
+    let found = ask(ANSWER, client.api.list_volumes(Some(options))).await?;
+    let read = |found: Volume| FoundVolume::from_labels(cluster, found.name, &found.labels);
+    Ok(found.volumes.unwrap_or_default().into_iter().filter_map(read).collect())
+}
+
+/// Who the engine is.
+pub(super) async fn identity(client: &Client) -> Asked<Option<String>> {
+    Ok(ask(ANSWER, client.api.info()).await?.id.filter(|id| !id.is_empty()))
 }
 
 async fn inspect(client: &Client, name: &str) -> Asked<Option<Volume>> {

@@ -9,7 +9,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{at, failed, files};
-use crate::spaces::drivers::{Owner, VolumeError};
+use crate::spaces::drivers::{FoundVolume, Owner, VolumeError};
 
 fn folder(data: &Path, volume: Uuid) -> PathBuf {
     data.join("volumes").join(volume.to_string())
@@ -36,7 +36,7 @@ pub(super) fn ensure(root: &Path, owner: Owner, volume: Uuid) -> Result<(), Volu
     }
 }
 
-/// Takes a volume that this server made out of sight, and says where it waits to be removed. That
+/// Takes a volume of this cluster out of sight, and says where it waits to be removed. That
 /// nothing uses it, the caller has seen.
 pub(super) fn set_aside(root: &Path, owner: Owner, volume: Uuid) -> Result<PathBuf, VolumeError> {
     let failed = failed("remove a volume");
@@ -44,7 +44,7 @@ pub(super) fn set_aside(root: &Path, owner: Owner, volume: Uuid) -> Result<PathB
     let aside = folder.with_file_name(format!("removed-{volume}"));
     if folder.exists() {
         match maker(&folder.join("labels.json"), volume).map_err(failed)? {
-            Maker::Known(maker) if maker == owner => {}
+            Maker::Known(maker) if maker.cluster == owner.cluster => {}
             Maker::Known(maker) => return Err(foreign(volume, Some(maker))),
             Maker::Other => return Err(foreign(volume, None)),
             Maker::None => {}
@@ -53,6 +53,36 @@ pub(super) fn set_aside(root: &Path, owner: Owner, volume: Uuid) -> Result<PathB
         fs::rename(&folder, &aside).map_err(at(&folder)).map_err(failed)?;
     }
     Ok(aside)
+}
+
+/// Every volume of the cluster.
+pub(super) fn list(root: &Path, cluster: Uuid) -> io::Result<Vec<FoundVolume>> {
+    let mut found = Vec::new();
+    for id in files::ids_in(&root.join("volumes"))? {
+        let labels: Option<HashMap<String, String>> =
+            files::read_json(&folder(root, id).join("labels.json"))?;
+        let name = format!("volumes/{id}");
+        found.extend(labels.and_then(|labels| FoundVolume::from_labels(cluster, name, &labels)));
+    }
+    Ok(found)
+}
+
+/// Gives the home folder of a space, which nothing uses, a name that no start finds.
+pub(super) fn set_home_aside(root: &Path, space: Uuid, term: u64) -> io::Result<()> {
+    let home = root.join("spaces").join(space.to_string()).join("home");
+    if !home.exists() {
+        return Ok(());
+    }
+    let aside = root.join("aside");
+    files::make_private(&aside)?;
+    let mut to = aside.join(format!("{space}-{term}"));
+    for again in 2_u32.. {
+        if !to.exists() {
+            break;
+        }
+        to = aside.join(format!("{space}-{term}-{again}"));
+    }
+    fs::rename(&home, &to).map_err(at(&home))
 }
 
 enum Maker {

@@ -1,0 +1,213 @@
+//! Spaces that are changed, shared and given away: who may, and what is refused.
+
+use knot_core::{
+    id::{Author, Id},
+    model::{Observed, Space, SpaceStatus, User},
+};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::world::{Answer, Client, Server, answer, level, link, server, until, world};
+
+async fn patch(client: &Client, path: &str, body: Value) -> Answer {
+    answer(client.request(Method::PATCH, path).json(&body)).await
+}
+
+/// A server, and clients of anna, who has a space, of bert, and of root.
+async fn three() -> (Server, Client, Client, Client, String) {
+    let server = world().await;
+    let root = server.root().await;
+    root.template("rust").await;
+    let (anna, bert) = (server.user("anna").await, server.user("bert").await);
+    let id = anna.create("web", "rust").await;
+    (server, root, anna, bert, id)
+}
+
+#[tokio::test]
+async fn who_shares_a_space_sees_and_runs_it_and_no_more() {
+    let (server, root, anna, bert, id) = three().await;
+    let path = format!("/spaces/{id}");
+    bert.get(&path).await.problem("not_found");
+    let shown = anna.post(&format!("{path}/shares"), json!({"user": "bert"})).await.ok();
+    assert_eq!(shown["shares"], json!(["bert"]));
+    assert_eq!(bert.get("/spaces").await.ok()["spaces"][0]["id"], id.as_str());
+    assert_eq!(bert.get("/spaces/web").await.ok()["owner"], "anna", "by its name, too");
+    for action in ["start", "stop", "restart"] {
+        bert.post(&format!("{path}/{action}"), json!(null)).await.ok();
+    }
+    let refusals = [
+        bert.delete(&path).await,
+        patch(&bert, &path, json!({"note": "mine"})).await,
+        bert.post(&format!("{path}/shares"), json!({"user": "root"})).await,
+        bert.post(&format!("{path}/unshare"), json!({"user": "bert"})).await,
+        bert.post(&format!("{path}/transfer"), json!({"user": "bert"})).await,
+        bert.post(&format!("{path}/move"), json!({"server": "alpha"})).await,
+        bert.post(&format!("{path}/recover"), json!({"server": "alpha"})).await,
+    ];
+    for refused in refusals {
+        refused.problem("forbidden");
+    }
+    // His own of the same name comes first.
+    let own = bert.create("web", "rust").await;
+    assert_eq!(bert.get("/spaces/web").await.ok()["id"], own.as_str());
+    // Deleting him touches what is his and nothing that was shared with him.
+    let bert_id: Id<User> = server.space(&id).shares.iter().next().copied().unwrap_or_default();
+    server.replica.delete(bert_id, Author::Server(server.replica.me())).await.unwrap();
+    assert_eq!(anna.get(&path).await.ok()["id"], id.as_str());
+    let shown = anna.post(&format!("{path}/unshare"), json!({"user": bert_id.to_string()})).await;
+    assert_eq!(shown.ok()["shares"], json!([]));
+    root.get(&path).await.ok();
+}
+
+#[tokio::test]
+async fn a_share_taken_back_beats_one_given_elsewhere() {
+    let (alpha, beta) = (world().await, server("beta", &["docker"]).await);
+    let root = alpha.root().await;
+    root.template("rust").await;
+    let bert = alpha.user("bert").await;
+    let id = root.create("web", "rust").await;
+    let path = format!("/spaces/{id}");
+    root.post(&format!("{path}/shares"), json!({"user": "bert"})).await.ok();
+    let linked = link(&alpha, &beta).await;
+    level(&alpha, &beta).await;
+    until(&beta.replica, || beta.replica.get::<Space>(id.parse().unwrap()).is_some()).await;
+    linked.cut().await;
+    let there = beta.root().await;
+    root.post(&format!("{path}/unshare"), json!({"user": "bert"})).await.ok();
+    there.post(&format!("{path}/unshare"), json!({"user": "bert"})).await.ok();
+    there.post(&format!("{path}/shares"), json!({"user": "bert"})).await.ok();
+    let _linked = link(&alpha, &beta).await;
+    until(&beta.replica, || beta.space(&id).shares.is_empty()).await;
+    until(&alpha.replica, || alpha.space(&id).shares.is_empty()).await;
+    bert.get(&path).await.problem("not_found");
+}
+
+#[tokio::test]
+async fn a_space_is_given_away_by_its_owner_or_an_admin_only() {
+    let (server, root, anna, bert, id) = three().await;
+    let path = format!("/spaces/{id}");
+    bert.post(&format!("{path}/transfer"), json!({"user": "bert"})).await.problem("not_found");
+    bert.create("web", "rust").await;
+    anna.post(&format!("{path}/transfer"), json!({"user": "bert"})).await.problem("name_taken");
+    patch(&anna, &path, json!({"name": "site"})).await.ok();
+    anna.post(&format!("{path}/transfer"), json!({"user": "nobody"})).await.problem("not_found");
+    let done = anna.post(&format!("{path}/transfer"), json!({"user": "bert"})).await;
+    assert_eq!(done.status, StatusCode::NO_CONTENT);
+    assert_eq!(bert.get("/spaces/site").await.ok()["owner"], "bert");
+    anna.get(&path).await.problem("not_found");
+    root.post(&format!("{path}/transfer"), json!({"user": "anna"})).await.ok();
+    assert_eq!(anna.get("/spaces/site").await.ok()["id"], id.as_str());
+    assert_eq!(server.space(&id).name, "site");
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_space_is_changed_field_by_field() {
+    let (_server, _root, anna, _bert, id) = three().await;
+    let path = format!("/spaces/{id}");
+    let edit = json!({
+        "description": "the site", "note": "mind the cron job",
+        "alt_names": {"api": 8080, "docs": 8000}, "parameters": {"size": "large"}
+    });
+    let shown = patch(&anna, &path, edit).await.ok();
+    assert_eq!(shown["alt_names"], json!({"api": 8080, "docs": 8000}));
+    assert_eq!(shown["parameters"], json!({"size": "large"}));
+    let shown =
+        patch(&anna, &path, json!({"alt_names": {"docs": null}, "name": "site"})).await.ok();
+    assert_eq!(
+        (&shown["name"], &shown["alt_names"], &shown["note"]),
+        (&json!("site"), &json!({"api": 8080}), &json!("mind the cron job"))
+    );
+    // Another name is a name: no other space of the owner's gets it.
+    let taken = json!({"name": "api", "template": "rust"});
+    anna.post("/spaces", taken).await.problem("name_taken");
+    let other = anna.create("other", "rust").await;
+    let of_other = format!("/spaces/{other}");
+    patch(&anna, &of_other, json!({"alt_names": {"site": 80}})).await.problem("name_taken");
+    patch(&anna, &of_other, json!({"alt_names": {"zero": 0}})).await.problem("invalid_value");
+    patch(&anna, &of_other, json!({"name": "No Name"})).await.problem("invalid_name");
+    patch(&anna, &of_other, json!({"note": "x".repeat(9_000)})).await.problem("invalid_value");
+}
+
+#[tokio::test]
+async fn spaces_depend_on_others_and_never_on_themselves() {
+    let (server, _root, anna, _bert, id) = three().await;
+    let (path, db) = (format!("/spaces/{id}"), anna.create("db", "rust").await);
+    let shown = patch(&anna, &path, json!({"depends_on": ["db"]})).await.ok();
+    assert_eq!(shown["depends_on"], json!([db]));
+    let cycle = patch(&anna, "/spaces/db", json!({"depends_on": ["web"]})).await;
+    cycle.problem("invalid_value");
+    patch(&anna, "/spaces/db", json!({"depends_on": ["db"]})).await.problem("invalid_value");
+    let refused = anna.post("/spaces/web/start", json!(null)).await.problem("dependency_stopped");
+    assert!(refused["detail"].as_str().unwrap().contains("db"), "{refused}");
+    let running = SpaceStatus { state: Observed::Running, ..SpaceStatus::default() };
+    server.observe(&db, running).await;
+    anna.post("/spaces/web/start", json!(null)).await.ok();
+    // One that is deleted is no hindrance.
+    server.observe(&db, SpaceStatus::default()).await;
+    anna.delete("/spaces/db").await.ok();
+    anna.post("/spaces/web/restart", json!(null)).await.ok();
+}
+
+#[tokio::test]
+async fn a_request_with_a_key_makes_one_space() {
+    let (_server, _root, anna, bert, _id) = three().await;
+    let once = async |client: &Client, key: &str| {
+        let wanted = json!({"name": "once", "template": "rust"});
+        let request = client.request(Method::POST, "/spaces").json(&wanted);
+        answer(request.header("idempotency-key", key)).await
+    };
+    let first = once(&anna, "k").await;
+    assert_eq!(first.status, StatusCode::CREATED);
+    let first = first.ok();
+    let again = once(&anna, "k").await;
+    assert_eq!(again.status, StatusCode::OK);
+    assert_eq!(again.ok()["id"], first["id"]);
+    assert_ne!(once(&bert, "k").await.ok()["id"], first["id"], "keys are each user's own");
+    once(&anna, "other").await.problem("name_taken");
+    once(&anna, "").await.problem("malformed_request");
+    anna.delete("/spaces/once").await.ok();
+    once(&anna, "k").await.problem("not_found");
+}
+
+#[tokio::test]
+async fn a_space_is_moved_only_where_it_can_run_and_nothing_is_lost_unsaid() {
+    let (alpha, beta) = (world().await, server("beta", &["docker"]).await);
+    let root = alpha.root().await;
+    root.template("rust").await;
+    root.apply("name: data\nplatform: docker\nimage: busybox\nvolumes:\n  work: /work\n")
+        .await
+        .ok();
+    let linked = link(&alpha, &beta).await;
+    level(&alpha, &beta).await;
+    let beta_id = Id::<knot_core::model::Server>::from_uuid(beta.replica.me().0);
+    until(&alpha.replica, || {
+        let status =
+            alpha.replica.observed::<knot_core::model::ServerStatus>(beta_id, beta.replica.me());
+        alpha.replica.get(beta_id).is_some() && status.is_some()
+    })
+    .await;
+    let wanted = json!({"name": "web", "template": "rust", "server": "alpha"});
+    let web = root.post("/spaces", wanted).await.ok()["id"].as_str().unwrap().to_owned();
+    let wanted = json!({"name": "data", "template": "data", "server": "alpha"});
+    let data = root.post("/spaces", wanted).await.ok()["id"].as_str().unwrap().to_owned();
+    root.post("/spaces/web/move", json!({"server": "alpha"})).await.problem("invalid_value");
+    root.post("/spaces/web/move", json!({"server": "none"})).await.problem("not_found");
+    // What keeps nothing moves as it is; the home hands it over, not this request.
+    let shown = root.post("/spaces/web/move", json!({"server": "beta"})).await.ok();
+    assert_eq!((&shown["home"], &shown["moving_to"]), (&json!("alpha"), &json!("beta")));
+    assert!(!alpha.space(&web).moving.empty);
+    let said = root.post("/spaces/data/move", json!({"server": "beta"})).await;
+    assert!(said.problem("volumes_stay")["detail"].as_str().unwrap().contains("volume work"));
+    let empty = json!({"server": "beta", "volumes": "empty"});
+    root.post("/spaces/data/move", empty.clone()).await.ok();
+    assert!(alpha.space(&data).moving.empty);
+    // The home answers: no recovery unless forced, and a recovery overtakes the move.
+    root.post("/spaces/data/recover", empty).await.problem("home_answers");
+    let forced = json!({"server": "beta", "volumes": "empty", "force": true});
+    let shown = root.post("/spaces/data/recover", forced).await.ok();
+    assert_eq!((&shown["home"], &shown["moving_to"]), (&json!("beta"), &json!(null)));
+    assert_eq!(alpha.space(&data).emptied, alpha.space(&data).placement);
+    linked.cut().await;
+    let away = root.post("/spaces/web/move", json!({"server": "beta"})).await;
+    away.problem("home_unreachable");
+}

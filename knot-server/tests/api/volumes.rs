@@ -1,0 +1,105 @@
+//! Volumes that users make, attach, keep and delete; the engines are played by records.
+
+use knot_core::{
+    id::Id,
+    model::{ServerStatus, Volume, VolumeStatus},
+};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::world::{Answer, Client, Server, answer, world};
+
+async fn patch(client: &Client, path: &str, body: Value) -> Answer {
+    answer(client.request(Method::PATCH, path).json(&body)).await
+}
+
+async fn anna() -> (Server, Client, Client) {
+    let server = world().await;
+    server.root().await.template("rust").await;
+    let (anna, bert) = (server.user("anna").await, server.user("bert").await);
+    (server, anna, bert)
+}
+
+fn wanted(name: &str) -> Value {
+    json!({"name": name, "server": "alpha", "platform": "docker"})
+}
+
+#[tokio::test]
+async fn a_volume_of_ones_own_is_made_attached_detached_and_deleted() {
+    let (server, anna, bert) = anna().await;
+    let made = anna.post("/volumes", wanted("cache")).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    let made = made.ok();
+    assert_eq!((&made["state"], &made["space"]), (&json!("wanted"), &json!("")));
+    let id: Id<Volume> = made["id"].as_str().unwrap().parse().unwrap();
+    let engine_id = Some(id.to_string());
+    let there = VolumeStatus { engine_id, ..VolumeStatus::default() };
+    server.replica.observe(id, &there).await.unwrap();
+    assert_eq!(anna.get("/volumes").await.ok()["volumes"][0]["state"], "present");
+    assert_eq!(bert.get("/volumes").await.ok()["volumes"], json!([]));
+    anna.post("/volumes", wanted("cache")).await.problem("name_taken");
+    let nowhere = json!({"name": "x", "server": "alpha", "platform": "nomad"});
+    anna.post("/volumes", nowhere).await.problem("no_engine");
+    let sized = json!({"name": "x", "server": "alpha", "platform": "docker", "size": 1_000_000});
+    anna.post("/volumes", sized).await.problem("not_supported");
+
+    anna.create("web", "rust").await;
+    let attach = json!({"space": "web", "path": "/cache"});
+    bert.post("/volumes/cache/attach", attach.clone()).await.problem("not_found");
+    for path in ["cache", "/", "/a/../b", ""] {
+        let attach = json!({"space": "web", "path": path});
+        anna.post("/volumes/cache/attach", attach).await.problem("invalid_value");
+    }
+    let shown = anna.post("/volumes/cache/attach", attach.clone()).await.ok();
+    assert_eq!((&shown["space"], &shown["path"]), (&json!("web"), &json!("/cache")));
+    anna.post("/volumes/cache/attach", attach).await.problem("volume_in_use");
+    anna.delete("/volumes/cache").await.problem("volume_in_use");
+    anna.post("/volumes/cache/detach", json!(null)).await.ok();
+    assert_eq!(anna.delete("/volumes/cache").await.status, StatusCode::NO_CONTENT);
+    assert!(server.replica.grave(id).is_some());
+}
+
+#[tokio::test]
+async fn a_templates_volume_is_kept_or_goes_with_its_space() {
+    let (server, anna, _) = anna().await;
+    let space = anna.create("web", "rust").await;
+    let id = Volume::id_of(space.parse().unwrap(), "data");
+    let of = space.parse().unwrap();
+    let author = knot_core::id::Author::Server(server.replica.me());
+    let me = server.replica.me();
+    let put = server.replica.put(id, author, move |edit| {
+        edit.set(Volume::name, "data".to_owned());
+        edit.set(Volume::space, of);
+        edit.set(Volume::platform, "docker".to_owned());
+        edit.set(Volume::server, Id::from_uuid(me.0));
+        Ok(())
+    });
+    put.await.unwrap();
+    assert_eq!(patch(&anna, "/volumes/web:data", json!({"keep": true})).await.ok()["keep"], true);
+    patch(&anna, "/volumes/web:data", json!({"size": 5})).await.problem("not_supported");
+    anna.delete("/volumes/web:data").await.problem("volume_in_use");
+    anna.post("/volumes/web:data/detach", json!(null)).await.problem("volume_in_use");
+    // What was set aside is listed by its own name, and discarded by it.
+    let aside = ["old".to_owned()].into();
+    let status = VolumeStatus { engine_id: Some(id.to_string()), aside, ..VolumeStatus::default() };
+    server.replica.observe(id, &status).await.unwrap();
+    let rows = anna.get("/volumes").await.ok()["volumes"].clone();
+    let states: Vec<_> = rows.as_array().unwrap().iter().map(|row| &row["state"]).collect();
+    assert_eq!(states, [&json!("present"), &json!("aside")]);
+    let discard = |engine_id: &str| json!({"engine_id": engine_id});
+    anna.post("/volumes/web:data/discard", discard("other")).await.problem("not_found");
+    anna.post("/volumes/web:data/discard", discard("old")).await.ok();
+    assert!(server.replica.get(id).unwrap().discard.contains("old"));
+}
+
+#[tokio::test]
+async fn orphans_are_shown_to_admins() {
+    let (server, anna, _) = anna().await;
+    let id = Id::<knot_core::model::Server>::from_uuid(server.replica.me().0);
+    let stray = ("docker".to_owned(), "knot-x-1".to_owned());
+    let status = ServerStatus { strays: [stray].into(), ..ServerStatus::default() };
+    server.replica.observe(id, &status).await.unwrap();
+    assert_eq!(anna.get("/volumes").await.ok()["orphans"], json!([]));
+    let orphan = json!({"server": "alpha", "platform": "docker", "engine_id": "knot-x-1"});
+    assert_eq!(server.root().await.get("/volumes").await.ok()["orphans"], json!([orphan]));
+}

@@ -1,0 +1,23 @@
+//! Spaces on three real servers that are killed, cut off from each other, and healed.
+//!
+//! Every server process is reached by its peers through a forwarder of the test, which can be cut; the
+//! containers are processes of the `local` platform, and the test counts them itself.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test they say what must be; clippy knows test functions only, not what they call"
+)]
+
+#[path = "three/docker.rs"]
+mod docker;
+#[path = "three/forward.rs"]
+mod forward;
+#[path = "three/random.rs"]
+mod random;
+#[path = "three/schedules.rs"]
+mod schedules;
+#[path = "three/world.rs"]
+mod world;

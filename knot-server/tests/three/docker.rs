@@ -1,0 +1,109 @@
+//! Three servers on one container engine, where one answers.
+
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::world::{World, eventually};
+
+/// An image with nothing in it; removed with this value.
+struct Image(String);
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        docker(&["rmi", "--force", &self.0]);
+    }
+}
+
+fn docker(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("docker").args(arguments).stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+}
+
+fn empty_image() -> Option<Image> {
+    if docker(&["info"]).is_none() {
+        assert!(std::env::var_os("CI").is_none(), "a Docker engine is missing: CI must have it");
+        println!("SKIPPED: a Docker engine is missing");
+        return None;
+    }
+    let name = format!("knot-three-{}:1", uuid::Uuid::new_v4().simple());
+    let mut import = Command::new("docker")
+        .args(["import", "-", &name])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // An empty tar archive is two empty blocks.
+    std::io::Write::write_all(&mut import.stdin.take().unwrap(), &[0; 1_024]).unwrap();
+    assert!(import.wait().unwrap().success());
+    Some(Image(name))
+}
+
+fn containers(space: &str) -> Vec<String> {
+    let filter = format!("label=knot.space={space}");
+    let listed =
+        docker(&["ps", "--quiet", "--filter", &filter, "--format", "{{.Label \"knot.home\"}}"]);
+    listed.unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+fn volume_exists(engine_id: &str) -> bool {
+    docker(&["volume", "ls", "--quiet"]).unwrap().lines().any(|name| name.ends_with(engine_id))
+}
+
+/// Three servers of one cluster on one engine: none touches another's containers; a space that moves
+/// takes its volume along, and its new home removes what the old one made.
+#[test]
+fn shared_engine_dev() {
+    let Some(image) = empty_image() else { return };
+    let mut world = World::start_with("volume_grace_hours = 0\n");
+    let template =
+        format!("name: box\nplatform: docker\nimage: {}\nvolumes:\n  data: /data\n", image.0);
+    eventually("all have the engine", || {
+        let servers = world.get(0, "/servers").ok();
+        let has = |one: &serde_json::Value| one["platforms"].as_array().unwrap().len() == 2;
+        servers["servers"].as_array().unwrap().iter().all(has).then_some(())
+    });
+    world.apply(0, &template);
+    let make = |world: &World, name: &str, home: usize| {
+        let wanted = json!({
+            "name": name, "template": "box", "start": true, "server": world.servers[home].name
+        });
+        eventually("the template is there", || {
+            let answer = world.post(home, "/spaces", wanted.clone());
+            answer.status.is_success().then(|| answer.body["id"].as_str().unwrap().to_owned())
+        })
+    };
+    let (one, two) = (make(&world, "one", 0), make(&world, "two", 1));
+    world.until(0, &one, "observed", "running");
+    world.until(1, &two, "observed", "running");
+    // Each knows its own only, and leaves the other's alone, cut off or not.
+    world.isolate(0);
+    assert_eq!((containers(&one).len(), containers(&two).len()), (1, 1));
+    // A home behind the cut: on the shared engine the new one ends the old copy itself, for it holds
+    // the document that ended its term, and the volume follows.
+    let before = containers(&one);
+    world.post(1, &format!("/spaces/{one}/recover"), json!({"server": "beta"})).ok();
+    world.until(1, &one, "generation", "2.1");
+    world.until(1, &one, "observed", "running");
+    let now = containers(&one);
+    assert_eq!(now.len(), 1, "{now:?}");
+    assert_ne!(now, before);
+    world.heal();
+    world.until(0, &one, "home", "beta");
+    let volumes = world.get(1, "/volumes").ok();
+    let volumes = volumes["volumes"].as_array().unwrap();
+    assert!(volumes.iter().all(|volume| volume["state"] != "aside"), "{volumes:?}");
+    assert_eq!((containers(&one).len(), containers(&two).len()), (1, 1));
+    // What the old home made goes with the space, at the hands of the new one.
+    let row = volumes.iter().find(|volume| volume["space_id"] == one.as_str()).unwrap();
+    let engine_id = row["engine_id"].as_str().unwrap().to_owned();
+    assert!(volume_exists(&engine_id));
+    // Without its maker, even.
+    world.kill(0);
+    world.delete_space(1, &one);
+    world.delete_space(1, &two);
+    eventually("containers and volumes are gone", || {
+        let gone = containers(&one).is_empty() && containers(&two).is_empty();
+        (gone && !volume_exists(&engine_id)).then_some(())
+    });
+}
