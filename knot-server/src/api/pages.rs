@@ -154,7 +154,10 @@ async fn space(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Respo
     let found = {
         let world = World::new(&app);
         let found = world.find(&visitor.caller, &key, For::Reading);
-        found.map(|space| (space.clone(), world.show(space)))
+        found.map(|space| {
+            let shown = world.show(&space);
+            (space, shown)
+        })
     };
     let (space, shown) = match found {
         Ok(found) => found,

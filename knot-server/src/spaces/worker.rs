@@ -8,9 +8,7 @@ use knot_core::{
     clock::Millis,
     generation::Generation,
     id::{Author, ChangeHash, Id, ServerId},
-    model::{
-        Desired, Move, Observed, Placement, Space, SpaceHealth, SpaceStatus, Template,
-    },
+    model::{Desired, Move, Observed, Placement, Space, SpaceHealth, SpaceStatus, Template},
     net::{KeyPair, Net, server_addresses},
     replica::{Doc, EditError, Replica},
     secrets::Place,

@@ -17,6 +17,7 @@ use knot_server::{
         Engines, Options, Service,
         answers::{Answer, Question},
         drivers::{Driver, Local, Owner},
+        trust::Trusted,
     },
 };
 use tokio::{io::AsyncReadExt as _, time::timeout};
@@ -67,7 +68,8 @@ pub(crate) async fn world(
     let local: Arc<dyn Driver> = Arc::new(Local::new(owner, data.clone(), agent_binary::bytes()));
     let options = Options { stop_on_exit: true, ..Options::default() };
     let engines = Engines::new([local]);
-    let spaces = Service::start(options, &data, Trusted::new(&data), replica.clone(), net.net(), engines);
+    let spaces =
+        Service::start(options, &data, Trusted::new(&data), replica.clone(), net.net(), engines);
     World {
         replica,
         author,

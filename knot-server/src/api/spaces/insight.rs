@@ -83,7 +83,7 @@ pub(crate) async fn logs(
     Key(key): Key,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Problem> {
-    let space = World::new(&app).find(&caller, &key, For::Reading)?.clone();
+    let space = World::new(&app).find(&caller, &key, For::Reading)?;
     let generation = wanted.generation.map(|text| text.parse::<Generation>()).transpose();
     let generation =
         generation.map_err(|error| Problem::new(Code::MalformedRequest, error.to_string()))?;
@@ -113,7 +113,7 @@ pub(crate) async fn usage(
     caller: Caller,
     Key(key): Key,
 ) -> Result<Json<SpaceUsage>, Problem> {
-    let space = World::new(&app).find(&caller, &key, For::Reading)?.clone();
+    let space = World::new(&app).find(&caller, &key, For::Reading)?;
     usage_of(&app, &space).await.map(Json)
 }
 

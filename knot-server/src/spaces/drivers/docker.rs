@@ -339,14 +339,14 @@ impl Driver for Docker {
     fn list_volumes(&self) -> BoxFuture<'_, Result<Option<Vec<FoundVolume>>, Error>> {
         Box::pin(async {
             let found = async { volume::list(&self.client().await?, self.owner.cluster).await };
-            found.await.map(Some).map_err(|failure| failure::engine("list volumes", failure))
+            found.await.map(Some).map_err(|failure| self.flavour.engine("list volumes", failure))
         })
     }
 
     fn identity(&self) -> BoxFuture<'_, Result<Option<String>, Error>> {
         Box::pin(async {
             let said = async { volume::identity(&self.client().await?).await };
-            said.await.map_err(|failure| failure::engine("say who it is", failure))
+            said.await.map_err(|failure| self.flavour.engine("say who it is", failure))
         })
     }
 
