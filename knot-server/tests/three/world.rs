@@ -49,6 +49,8 @@ pub(crate) struct Server {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: Value,
+    /// The causality token.
+    pub(crate) seen: String,
 }
 
 impl Answer {
@@ -129,16 +131,33 @@ impl World {
         to: &str,
         body: Option<Value>,
     ) -> Option<Answer> {
+        self.try_ask_having_seen(n, method, to, body, "")
+    }
+
+    /// The same by a client that has seen an answer of another server.
+    pub(crate) fn try_ask_having_seen(
+        &self,
+        n: usize,
+        method: Method,
+        to: &str,
+        body: Option<Value>,
+        seen: &str,
+    ) -> Option<Answer> {
         let url = format!("http://{}/api/v1{to}", self.servers[n].http);
         let mut request = self.http.request(method, url).bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.json(&body);
         }
+        if !seen.is_empty() {
+            request = request.header("knot-token", seen);
+        }
         self.runtime.block_on(async {
             let response = request.send().await.ok()?;
             let status = response.status();
+            let seen = response.headers().get("knot-token");
+            let seen = seen.map_or("", |seen| seen.to_str().unwrap()).to_owned();
             let text = response.text().await.ok()?;
-            Some(Answer { status, body: serde_json::from_str(&text).unwrap_or_default() })
+            Some(Answer { status, body: serde_json::from_str(&text).unwrap_or_default(), seen })
         })
     }
 
@@ -166,7 +185,8 @@ impl World {
         self.runtime.block_on(async {
             let response = request.header("idempotency-key", key).send().await.unwrap();
             let status = response.status();
-            Answer { status, body: response.json().await.unwrap_or_default() }
+            let seen = String::new();
+            Answer { status, body: response.json().await.unwrap_or_default(), seen }
         })
     }
 
