@@ -112,6 +112,8 @@ impl Model {
             waiting: self.waiting.unwrap_or(self.now),
             blind: !fate.engine_answers,
             begun_here: self.begun == Some(self.status.generation),
+            trust: Trust::Current,
+            set_aside: true,
             now: self.now,
         });
         let waits = matches!(step, Step::WaitFor(_) | Step::RestFor(_)) && !fate.engine_answers
