@@ -146,6 +146,10 @@ async fn what_an_engine_has_to_be_given_is_given(world: &World) {
     let mounts = found.mounts.unwrap();
     let data = mounts.iter().find(|one| one.destination.as_deref() == Some("/srv/data")).unwrap();
     assert_eq!(data.rw, Some(false));
+    if world.platform == Platform::Podman {
+        // Podman makes a folder that is not there.
+        return;
+    }
     run.folders[0].source = "/nowhere/at/all".to_owned();
     run.launch.generation = Generation { term: 1, n: 2 };
     world.driver.stop(&started, GRACE).await.unwrap();

@@ -68,19 +68,26 @@ fn spawn(folder: &Path) -> bool {
     if Command::new("podman").arg("--version").output().is_err() {
         return false;
     }
-    let mut service = Command::new("setpriv");
-    service
+    podman(folder)
+        .args(["system", "service", "--time=0"])
+        .arg(format!("unix://{}", folder.join("socket").display()))
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(folder.join("log")).unwrap())
+        .stderr(fs::File::create(folder.join("errors")).unwrap())
+        .spawn()
+        .is_ok()
+}
+
+/// Podman with all that it keeps in a folder. It ends with the thread that starts it.
+fn podman(folder: &Path) -> Command {
+    let mut podman = Command::new("setpriv");
+    podman
         .args(["--pdeathsig", "TERM", "podman"])
         .args(["--root".as_ref(), folder.join("root").as_os_str()])
         .args(["--runroot".as_ref(), folder.join("run").as_os_str()])
         .args(["--tmpdir".as_ref(), folder.join("tmp").as_os_str()])
-        .args(["system", "service", "--time=0"])
-        .arg(format!("unix://{}", folder.join("socket").display()))
-        .env("CONTAINERS_CONF", folder.join("containers.conf"))
-        .stdin(Stdio::null())
-        .stdout(fs::File::create(folder.join("log")).unwrap())
-        .stderr(fs::File::create(folder.join("errors")).unwrap());
-    service.spawn().is_ok()
+        .env("CONTAINERS_CONF", folder.join("containers.conf"));
+    podman
 }
 
 fn folder() -> PathBuf {
@@ -95,6 +102,8 @@ fn clear_up_after_the_dead() {
         if Path::new("/proc").join(id).exists() {
             continue;
         }
+        // Its containers outlive a service that was killed.
+        podman(&entry.path()).args(["rm", "--all", "--force", "--time=0"]).output().ok();
         let mounted = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let below = format!("{}/", entry.path().display());
         let points = mounted.lines().filter_map(|line| line.split(' ').nth(1));

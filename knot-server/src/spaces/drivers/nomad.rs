@@ -37,6 +37,8 @@ use super::{
 const RACES: u32 = 4;
 /// How long what has no place is left waiting for one.
 const PLACING: Duration = Duration::from_secs(30);
+/// How long what an old home left running has to end by itself.
+const ANOTHERS_GRACE: Duration = Duration::from_secs(10);
 /// How long a killed task may take to be seen as ended.
 const KILLED: Duration = Duration::from_secs(60);
 /// The pause between two questions that Nomad answers at once.
@@ -166,6 +168,11 @@ impl Nomad {
                 self.may_change(found).await.map_err(|by| StartError::Driven { by })?;
             }
             let before = self.settle(&labels, found.as_ref())?;
+            if let Some(found) = found.as_ref().filter(|found| found.is_anothers(&labels)) {
+                progress.line("what the space's old home left running is stopped");
+                self.end_anothers(found).await?;
+                continue;
+            }
             let (namespace, index) = match before {
                 Some(running) if running.state == State::Running => {
                     progress.line("the job is running already");
@@ -227,6 +234,24 @@ impl Nomad {
         let taken_over = found.meta.labels.owner != labels.owner
             && found.meta.labels.generation < labels.generation;
         settle(labels, there.filter(|_| !taken_over).into_iter().collect())
+    }
+
+    /// Ends what the space's old home has running, before the new generation comes up: a job that is
+    /// changed in one step would run both for a while.
+    async fn end_anothers(&self, found: &Found) -> Result<(), StartError> {
+        let action = "stop what the old home left running";
+        if !found.stopped {
+            match self.register_stopped(found).await {
+                Ok(()) => {}
+                Err(Failure::Raced) => return Ok(()),
+                Err(failure) => return Err(failure.on(action).into()),
+            }
+        }
+        match self.wait_for_end(found, ANOTHERS_GRACE).await {
+            Ok(_) => Ok(()),
+            Err(StopError::Engine(error)) => Err(error.into()),
+            Err(error) => Err(unknown(action, error.to_string()).into()),
+        }
     }
 
     /// Whether this server holds all that the job was made for; if not, who drives it.
@@ -465,6 +490,12 @@ impl Found {
     fn id(&self) -> InstanceId {
         let Labels { owner, space, .. } = &self.meta.labels;
         InstanceId(job::id(owner.cluster, *space))
+    }
+
+    /// Whether another home has it running still, or about to.
+    fn is_anothers(&self, labels: &Labels) -> bool {
+        let lives = self.instance().is_some_and(|one| !matches!(one.state, State::Ended(_)));
+        self.meta.labels.owner != labels.owner && lives
     }
 
     /// What is there of it; none where it has been stopped and nothing of it runs.

@@ -111,7 +111,7 @@ pub(super) fn make(
     let maker = Maker { run, owner, settings, agent };
     let mut job = match parsed {
         Some(job) => job,
-        None => maker.from_fields()?,
+        None => maker.of_fields()?,
     };
     let task = maker.take_over(&mut job)?;
     let meta = Meta {
@@ -143,7 +143,7 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     /// A job with one task of Nomad's `docker` driver.
-    fn from_fields(&self) -> Result<Value, StartError> {
+    fn of_fields(&self) -> Result<Value, StartError> {
         let run = self.run;
         if run.image.is_empty() {
             return Err(refused("there is neither an image nor a job in the template"));
@@ -153,25 +153,25 @@ impl Maker<'_> {
             run.capabilities.iter().partition(|one| one.starts_with('-'));
         let less: Vec<_> = less.iter().map(|one| one.trim_start_matches('-')).collect();
         let mut config = json!({ "image": run.image, "hostname": run.slug(63) });
-        let mut put = |key: &str, value: Value| config[key] = value;
+        let mut add = |key: &str, value: Value| put(&mut config, key, value);
         let network = match &run.network {
             None if run.servers_are_loopback() => Some("host".to_owned()),
             network => network.clone(),
         };
         if let Some(network) = network {
-            put("network_mode", json!(network));
+            add("network_mode", json!(network));
         }
         if !run.published.is_empty() {
-            put("ports", run.published.iter().map(label).collect());
+            add("ports", run.published.iter().map(label).collect());
         }
         if !more.is_empty() {
-            put("cap_add", json!(more));
+            add("cap_add", json!(more));
         }
         if !less.is_empty() {
-            put("cap_drop", json!(less));
+            add("cap_drop", json!(less));
         }
         if !run.devices.is_empty() {
-            put("devices", run.devices.iter().map(|device| device_config(device)).collect());
+            add("devices", run.devices.iter().map(|device| device_config(device)).collect());
         }
         if !run.folders.is_empty() {
             let folders = run.folders.iter().map(|folder| {
@@ -180,13 +180,13 @@ impl Maker<'_> {
                     "readonly": folder.read_only,
                 })
             });
-            put("mount", folders.collect());
+            add("mount", folders.collect());
         }
         if let Some(registry) = &run.registry {
-            put("auth", json!([{ "username": registry.user, "password": registry.password }]));
+            add("auth", json!([{ "username": registry.user, "password": registry.password }]));
         }
         if let Some(MilliCpus(_)) = run.cpus {
-            put("cpu_hard_limit", json!(true));
+            add("cpu_hard_limit", json!(true));
         }
         let reserved: Vec<_> = run
             .published
@@ -213,10 +213,10 @@ impl Maker<'_> {
     fn resources(&self) -> Value {
         let mut resources = json!({});
         if let Some(MilliCpus(milli)) = self.run.cpus {
-            resources["CPU"] = json!(milli);
+            put(&mut resources, "CPU", json!(milli));
         }
         if let Some(bytes) = self.run.memory {
-            resources["MemoryMB"] = json!(bytes.div_ceil(1 << 20));
+            put(&mut resources, "MemoryMB", json!(bytes.div_ceil(1 << 20)));
         }
         resources
     }
@@ -248,7 +248,7 @@ impl Maker<'_> {
             let label = format!("knot{number}");
             let source = volume::name(self.owner, mount.volume.id);
             let mut request = Kind::of(&mount.volume).request(&source);
-            request["Name"] = json!(label);
+            put(&mut request, "Name", json!(label));
             volumes.insert(label.clone(), request);
             volume_mounts
                 .push(json!({ "Volume": label, "Destination": mount.path, "ReadOnly": false }));
@@ -336,6 +336,13 @@ fn device_config(device: &str) -> Value {
         "container_path": parts.next().unwrap_or(host),
         "cgroup_permissions": parts.next().unwrap_or("rwm"),
     })
+}
+
+/// Sets a key of an object.
+pub(super) fn put(object: &mut Value, key: &str, value: Value) {
+    if let Some(object) = object.as_object_mut() {
+        object.insert(key.to_owned(), value);
+    }
 }
 
 fn object(value: &mut Value) -> Result<&mut Map<String, Value>, StartError> {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     api::{Api, Asked, Failure, found},
-    job,
+    job::{self, put},
     model::Allocation,
 };
 use crate::spaces::drivers::{Owner, VolumeError, VolumeSpec};
@@ -73,7 +73,7 @@ impl Kind {
         });
         if *self == Self::Host {
             // A host volume is found by name, and stays on its node.
-            request["Sticky"] = json!(true);
+            put(&mut request, "Sticky", json!(true));
         }
         request
     }
@@ -102,19 +102,19 @@ pub(super) async fn ensure(
         "Name": name, "Namespace": namespace, "RequestedCapabilities": capabilities,
     });
     if let Some(size) = spec.size {
-        volume["RequestedCapacityMin"] = json!(size);
-        volume["RequestedCapacityMax"] = json!(size);
+        put(&mut volume, "RequestedCapacityMin", json!(size));
+        put(&mut volume, "RequestedCapacityMax", json!(size));
     }
     let query = [("namespace", namespace)];
     let made: Asked<Value> = match Kind::of(spec) {
         Kind::Csi(plugin) => {
-            volume["ID"] = json!(name);
-            volume["PluginID"] = json!(plugin);
+            put(&mut volume, "ID", json!(name));
+            put(&mut volume, "PluginID", json!(plugin));
             let body = json!({ "Volumes": [volume] });
             api.send(Method::PUT, &format!("v1/volume/csi/{name}/create"), &query, &body).await
         }
         Kind::Host => {
-            volume["PluginID"] = json!(MKDIR);
+            put(&mut volume, "PluginID", json!(MKDIR));
             let body = json!({ "Volume": volume });
             api.send(Method::PUT, "v1/volume/host/create", &query, &body).await
         }
