@@ -1,5 +1,7 @@
 //! What the home of a space has and other servers have not: its logs, and what it takes up.
 
+#![allow(unused_qualifications, reason = "of what utoipa makes of a handler with a query")]
+
 use axum::{
     Json,
     body::Body,
@@ -76,7 +78,6 @@ pub(crate) enum LogKind {
     responses((status = 200, body = String, content_type = "text/plain")),
     params(("space" = String, Path, description = "Its name or id."), Wanted)
 )]
-#[allow(unused_qualifications, reason = "of what the macro above makes")]
 pub(crate) async fn logs(
     State(app): State<App>,
     caller: Caller,
