@@ -10,7 +10,9 @@ mod variable;
 
 pub use cluster::{DataKey, Server, ServerStatus, SessionKey};
 pub use space::{Desired, Observed, Placement, Space, SpaceStatus, Volume, VolumeStatus};
-pub use template::{Hours, ParsePartError, Port, Protocol, Template};
+pub use template::{
+    Broken, Hours, Parameter, ParameterKind, ParsePartError, Port, Protocol, Template,
+};
 pub use user::{Group, Token, User};
 pub use variable::Variable;
 
