@@ -20,6 +20,7 @@ mod context;
 mod events;
 mod exec;
 mod failure;
+mod groups;
 mod listings;
 mod login;
 mod output;
@@ -31,6 +32,8 @@ mod spaces;
 mod templates;
 mod terminal;
 mod time;
+mod update;
+mod variables;
 mod wait;
 
 /// Runs the command that the program's arguments name, and says how it ended.
@@ -67,6 +70,8 @@ async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Whoami => listings::whoami(&context).await,
         Command::Template(command) => templates::run(&context, command).await,
         Command::Space(command) => return spaces::run(&context, command).await,
+        Command::Variable(command) => variables::run(&context, command).await,
+        Command::Group(command) => groups::run(&context, command).await,
         Command::Volume(_) => listings::volumes(&context).await,
         Command::Server(_) => listings::servers(&context).await,
         Command::Version => {

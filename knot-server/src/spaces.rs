@@ -4,10 +4,14 @@
 //! down what came of it in this server's record. Any server writes what is wanted; only the home
 //! acts.
 
+pub(crate) mod current;
 pub mod drivers;
 mod engines;
+pub(crate) mod fill;
 pub mod plan;
+pub(crate) mod render;
 mod service;
+pub(crate) mod validity;
 mod worker;
 
 use std::time::Duration;

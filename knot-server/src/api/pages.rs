@@ -18,7 +18,7 @@ use super::{
     permit::{self, Action},
     problem::{Code, Problem},
     servers, templates, types,
-    world::{World, find_template, server_names, template_names},
+    world::{World, find_template_of, server_names, template_names},
 };
 use crate::pages::{
     Chrome, Conflict, ConflictingValue, ErrorPage, LocalPath, SavedTemplate, ServerRow,
@@ -133,8 +133,9 @@ async fn spaces(State(app): State<App>, visitor: Visitor) -> Response {
     let Visitor { caller, chrome } = visitor;
     let mut shown: Vec<_> = world.spaces_of(&caller).map(|space| world.show(space)).collect();
     shown.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    let mut choices: Vec<_> = templates::all(&app)
+    let mut choices: Vec<_> = templates::all(&app, &caller)
         .into_iter()
+        .filter(|template| !template.retired)
         .map(|template| TemplateChoice { id: template.id, name: template.name })
         .collect();
     choices.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
@@ -162,7 +163,7 @@ async fn templates_page(State(app): State<App>, visitor: Visitor) -> Response {
     let world = World::new(&app);
     let uses =
         |id: &str| world.all_spaces().filter(|space| space.template.to_string() == id).count();
-    let mut rows: Vec<_> = templates::all(&app)
+    let mut rows: Vec<_> = templates::all(&app, &visitor.caller)
         .into_iter()
         .map(|template| TemplateRow {
             spaces: uses(&template.id),
@@ -190,7 +191,7 @@ async fn new_template(visitor: Visitor) -> Response {
 }
 
 async fn template(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Response {
-    let found = find_template(&app, &key, For::Reading)
+    let found = find_template_of(&app, &visitor.caller, &key, For::Reading)
         .and_then(|template| Ok((templates::source(&app, &template)?, template)));
     let (source, template) = match found {
         Ok(found) => found,

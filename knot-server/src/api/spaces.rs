@@ -1,13 +1,14 @@
 //! Spaces: making them, and saying what is wanted of them. What is wanted is written here, and done
 //! by the space's home.
 
+pub(crate) mod parameters;
 mod place;
 pub(crate) mod show;
 
 use axum::{Json, extract::State, http::StatusCode};
 use knot_core::{
     clock::Millis,
-    id::ChangeHash,
+    id::{ChangeHash, Id},
     model::{self, Desired, Observed, Placement, SpaceStatus, Template},
     names::For,
     replica::{Committed, Doc, Token},
@@ -21,8 +22,9 @@ use super::{
     names,
     problem::{Code, Problem},
     types::{CreateSpace, Space, Spaces},
-    world::{World, find_template, template_deleted},
+    world::{World, find_template_of, template_deleted},
 };
+use crate::spaces::fill;
 
 type Shown = Result<Answer<(StatusCode, Json<Space>)>, Problem>;
 
@@ -50,7 +52,11 @@ pub(super) async fn create(
 ) -> Shown {
     names::check(&wanted.name)?;
     let _turn = app.names.lock().await;
-    let template = find_template(&app, &wanted.template, For::Using)?;
+    let template = find_template_of(&app, &caller, &wanted.template, For::Using)?;
+    parameters::may_be_made(&app, &template)?;
+    let id = Id::from_uuid(uuid::Uuid::now_v7());
+    let given = parameters::given(&app, id, &template, wanted.parameters)?;
+    let seen = fill::seen(&app.replica, &template);
     let server = {
         let world = World::new(&app);
         if world.is_taken(caller.user, &wanted.name) {
@@ -59,20 +65,24 @@ pub(super) async fn create(
                 format!("you have a space named {} already: choose another name", wanted.name),
             ));
         }
-        place::home(&app, &world, &template.platform)?
+        place::home(&app, &world, &template)?
     };
     let (owner, template_id, heads) = (caller.user, template.id(), hex(template.heads()));
     let committed = app
         .replica
-        .create::<model::Space, _>(caller.author(), move |edit| {
+        .put::<model::Space, _>(id, caller.author(), move |edit| {
             edit.set(model::Space::name, wanted.name);
             edit.set(model::Space::owner, owner);
             edit.set(model::Space::template, template_id);
             edit.set(model::Space::placement, Placement { term: 1, server });
             edit.set(model::Space::created, Millis::now());
+            for (name, value) in given {
+                edit.put(model::Space::parameters, &name, value);
+            }
             if wanted.start {
                 edit.set(model::Space::desired, Desired::Running);
                 edit.set(model::Space::template_heads, heads);
+                edit.set(model::Space::variables_seen, seen);
             } else {
                 edit.set(model::Space::desired, Desired::Stopped);
             }
@@ -172,11 +182,13 @@ async fn run(
     let template: Doc<Template> =
         app.replica.get(space.template).ok_or_else(|| template_deleted(&space.name))?;
     let heads = hex(template.heads());
+    let seen = fill::seen(&app.replica, &template);
     let committed = app
         .replica
         .edit(space.id(), caller.author(), move |edit| {
             edit.set(model::Space::desired, Desired::Running);
             edit.set(model::Space::template_heads, heads);
+            edit.set(model::Space::variables_seen, seen);
             if let Some(ended) = ended {
                 let newest = ended.generation.max(edit.restart);
                 edit.set(model::Space::restart, newest);

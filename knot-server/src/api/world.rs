@@ -106,6 +106,9 @@ impl<'a> World<'a> {
             template: template.as_ref().map(|template| {
                 (&**template, self.templates.of(template.id().uuid()).unwrap_or_default())
             }),
+            revision: template
+                .as_ref()
+                .and_then(|template| self.app.judged.of(template).revision.clone()),
             home: home.as_ref().map(|home| home.name.as_str()),
             reachability: self.app.reachability(space.placement.server),
             status: status.as_ref(),
@@ -137,7 +140,7 @@ pub(super) fn template_names(app: &App) -> (Vec<Doc<Template>>, Names<()>) {
 }
 
 /// The template that a name or an id means.
-pub(super) fn find_template(app: &App, key: &str, purpose: For) -> Result<Doc<Template>, Problem> {
+fn find_template(app: &App, key: &str, purpose: For) -> Result<Doc<Template>, Problem> {
     let id = match Uuid::parse_str(key) {
         Ok(id) => id,
         Err(_) => {
@@ -146,6 +149,20 @@ pub(super) fn find_template(app: &App, key: &str, purpose: For) -> Result<Doc<Te
         }
     };
     app.replica.get(Id::from_uuid(id)).ok_or_else(|| Problem::not_found("template", key))
+}
+
+/// As [`find_template`], of those that the caller may see.
+pub(super) fn find_template_of(
+    app: &App,
+    caller: &Caller,
+    key: &str,
+    purpose: For,
+) -> Result<Doc<Template>, Problem> {
+    let found = find_template(app, key, purpose)?;
+    match permit::template(caller, &found) {
+        true => Ok(found),
+        false => Err(Problem::not_found("template", key)),
+    }
 }
 
 /// What servers and invitations are called.
@@ -189,7 +206,7 @@ pub(super) fn conflicts<E: Entity>(app: &App, doc: &Doc<E>) -> Vec<types::Confli
 }
 
 /// An author as people know them.
-fn author(app: &App, author: Option<Author>) -> String {
+pub(super) fn author(app: &App, author: Option<Author>) -> String {
     match author {
         Some(Author::User(id)) => app
             .replica

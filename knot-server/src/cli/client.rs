@@ -107,6 +107,16 @@ impl Client {
         self.send(Method::GET, path, EMPTY).await
     }
 
+    /// Reads a resource that a query says more about.
+    pub(crate) async fn query<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Answer<T>, Failure> {
+        let request = self.request(Method::GET, path)?.query(query).timeout(ANSWER_LIMIT);
+        self.answer(request).await
+    }
+
     /// Sends a request whose answer is JSON.
     pub(crate) async fn send<T: DeserializeOwned, B: Serialize>(
         &self,
@@ -120,6 +130,13 @@ impl Client {
             Body::Json(value) => request.json(value),
             Body::Yaml(text) => request.header(header::CONTENT_TYPE, "application/yaml").body(text),
         };
+        self.answer(request).await
+    }
+
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<Answer<T>, Failure> {
         let response = self.accepted(request).await?;
         let now = date(response.headers());
         let body = self.body(response).await?;

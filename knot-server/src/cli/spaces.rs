@@ -15,14 +15,16 @@ use super::terminal;
 use super::time::{age, format_duration};
 use super::wait::{Aim, Goal, outcome};
 use crate::api::types::exec::Open;
-use crate::api::types::{Conflict, CreateSpace, Observed, Space, Spaces};
+use crate::api::types::{Conflict, CreateSpace, Observed, SetParameters, Space, Spaces};
 
 /// Runs one command; its status is not 0 only where a command in a space ended with another.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failure> {
     let done = match command {
-        Command::Create { name, template, start, wait } => {
-            create(context, CreateSpace { name, template, start }, &wait).await
+        Command::Create { name, template, start, parameters, wait } => {
+            let parameters = parameters.into_iter().collect();
+            create(context, CreateSpace { name, template, start, parameters }, &wait).await
         }
+        Command::Parameters { name, set, unset } => parameters(context, &name, set, unset).await,
         Command::Ls => list(context).await,
         Command::Show { name } => show(context, &name).await,
         Command::Start(change) => change_to(context, "start", Goal::Running, &change).await,
@@ -127,6 +129,35 @@ async fn delete(context: &Context, change: &Change) -> Result<(), Failure> {
     context.reader.show(&result("gone"), |_| format!("{name} is deleted (after {elapsed})\n"))
 }
 
+async fn parameters(
+    context: &Context,
+    name: &str,
+    set: Vec<(String, String)>,
+    unset: Vec<String>,
+) -> Result<(), Failure> {
+    let client = context.client()?;
+    let changes = !set.is_empty() || !unset.is_empty();
+    let set = set.into_iter().map(|(name, value)| (name, Some(value)));
+    let wanted = SetParameters {
+        parameters: set.chain(unset.into_iter().map(|name| (name, None))).collect(),
+    };
+    let answer: Answer<Space> = match changes {
+        true => {
+            client.send(Method::PUT, &["spaces", name, "parameters"], Body::Json(&wanted)).await?
+        }
+        false => client.get(&["spaces", name]).await?,
+    };
+    context.reader.show(&answer.raw, |colour| {
+        if answer.value.parameters.is_empty() {
+            return "No parameter has a value of its own: those of the template hold\n".to_owned();
+        }
+        let rows =
+            answer.value.parameters.into_iter().map(|(name, value)| [name.into(), value.into()]);
+        let note = if changes { "The next start takes them\n" } else { "" };
+        table(["PARAMETER", "VALUE"], rows.collect(), colour) + note
+    })
+}
+
 async fn post<B: Serialize>(
     client: &Client,
     path: &[&str],
@@ -184,6 +215,12 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
             ("Created", ago(&space.created).into()),
             ("Id", space.id.clone().into()),
         ];
+        pairs.extend(
+            space
+                .parameters
+                .iter()
+                .map(|(name, value)| ("Parameter", format!("{name}={value}").into())),
+        );
         pairs.extend(conflicts(&space.conflicts));
         details(pairs, colour)
     })

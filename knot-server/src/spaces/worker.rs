@@ -10,8 +10,7 @@ use knot_core::{
     id::{Author, ChangeHash, Id, ServerId},
     model::{Desired, Observed, Space, SpaceStatus, Template, Volume, VolumeStatus},
     net::{KeyPair, Net, server_addresses},
-    replica::{Doc, EditError, Replica},
-    secrets::Place,
+    replica::{Doc, EditError, Replica, Token},
 };
 use tokio::{
     sync::{Notify, Semaphore},
@@ -21,11 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Options,
-    drivers::{
-        Driver, Folder, Instance, MilliCpus, Mount, Platform, Progress, RegistryAuth, Run,
-        VolumeSpec,
-    },
+    current::{Current, current},
+    drivers::{Driver, Folder, Instance, MilliCpus, Mount, Platform, Progress, Run, VolumeSpec},
     engines::Engines,
+    fill::{Chosen, fill},
     plan::{self, Cause, Step, World},
 };
 use crate::causes::with_causes;
@@ -184,7 +182,7 @@ impl Worker {
     }
 
     /// The template with the edit in it that the taker of the start had seen.
-    async fn template(&self, space: &Doc<Space>) -> Result<Doc<Template>, Failure> {
+    async fn template(&self, space: &Doc<Space>) -> Result<Chosen, Failure> {
         let heads: Vec<_> =
             space.template_heads.iter().filter_map(|head| parse_head(head)).collect();
         let mut changes = self.home.replica.watch(&[<Template as knot_core::schema::Entity>::KIND]);
@@ -200,20 +198,34 @@ impl Worker {
                     .to_owned(),
             )
         })?;
-        self.home
-            .replica
-            .get(space.template)
-            .ok_or_else(|| Failure("its template was deleted: choose another template".to_owned()))
+        let seen = Token::from_text(&space.variables_seen).unwrap_or_default();
+        self.home.replica.wait_for(&seen, TEMPLATE_DEADLINE).await.map_err(|_| {
+            Failure(
+                "a variable that was set before this start has not reached the space's home: start it \
+                 again once the servers can reach each other"
+                    .to_owned(),
+            )
+        })?;
+        let template = self.home.replica.get(space.template).ok_or_else(|| {
+            Failure("its template was deleted: choose another template".to_owned())
+        })?;
+        let Current { template: used, invalid } = current(&self.home.replica, &template).await?;
+        if let Some(invalid) = invalid {
+            let used = invalid.used;
+            tracing::warn!(space = %self.space, %used, "the template's merge is invalid");
+        }
+        Ok(Chosen::new(template.id(), used))
     }
 
     /// `None` where the start was no longer wanted before it was done.
     async fn provision(
         &self,
         space: &Doc<Space>,
-        template: &Doc<Template>,
+        template: &Chosen,
         generation: Generation,
         key: &KeyPair,
     ) -> Result<Option<(Platform, Instance)>, Failure> {
+        let template = &fill(self.home.net.keyring(), space, template, generation)?;
         let driver = self.driver(&template.platform)?;
         let _turn = self.home.starts.acquire().await?;
         let mounts = self.volumes(space, template, &**driver).await?;
@@ -243,7 +255,7 @@ impl Worker {
                 .collect(),
             capabilities: template.capabilities.iter().cloned().collect(),
             devices: template.devices.iter().cloned().collect(),
-            registry: self.registry(template)?,
+            registry: template.registry.clone(),
             job: Some(template.job.clone()).filter(|job| !job.is_empty()),
         };
         let id = self.space;
@@ -261,15 +273,6 @@ impl Worker {
         }
     }
 
-    /// Who the image's registry is asked as, where the template says.
-    fn registry(&self, template: &Doc<Template>) -> Result<Option<RegistryAuth>, Failure> {
-        let Some(sealed) = &template.registry_password else { return Ok(None) };
-        let place = Place { doc: template.id().into(), field: "registry_password" };
-        let password = self.home.net.keyring().open(place, sealed)?;
-        let password = password.expose_text().unwrap_or_default().to_owned();
-        Ok(Some(RegistryAuth { user: template.registry_user.clone(), password }))
-    }
-
     fn driver(&self, platform_word: &str) -> Result<&Arc<dyn Driver>, Failure> {
         platform(platform_word).and_then(|platform| self.home.engines.driver(platform)).ok_or_else(|| {
             Failure(format!(
@@ -283,7 +286,7 @@ impl Worker {
     async fn volumes(
         &self,
         space: &Doc<Space>,
-        template: &Doc<Template>,
+        template: &Template,
         driver: &dyn Driver,
     ) -> Result<Vec<Mount>, Failure> {
         let mut mounts = Vec::new();

@@ -11,9 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use self::values::{
-    capability, device, folder, health, image, kind, path, script, variable, word,
-};
+use self::values::{capability, device, folder, health, image, kind, path, script, variable, word};
 use super::{Parameter, ParameterKind, Template};
 use crate::names::is_name;
 
@@ -313,9 +311,8 @@ impl Judge<'_> {
             let field = || format!("parameters/{key}");
             match key.rsplit_once('/') {
                 Some((_, "type")) if ParameterKind::from_word(value).is_none() => {
-                    let why = format!(
-                        "`{value}` is no type: it is text, number, bool, choice or secret"
-                    );
+                    let why =
+                        format!("`{value}` is no type: it is text, number, bool, choice or secret");
                     self.say(field(), why);
                 }
                 Some((_, part)) if Parameter::PARTS.contains(&part) => {}
@@ -407,9 +404,9 @@ fn check_parameter(name: &str, parameter: &Parameter) -> Result<(), (&'static st
             "default",
             "a secret has no default, which all could read: use a secret variable".to_owned(),
         )),
-        Some(value) => parameter.accepts(value).map_err(|why| {
-            ("default", format!("the default of {name} is no value of its: {why}"))
-        }),
+        Some(value) => parameter
+            .accepts(value)
+            .map_err(|why| ("default", format!("the default of {name} is no value of its: {why}"))),
         None => Ok(()),
     }
 }

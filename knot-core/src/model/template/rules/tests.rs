@@ -31,7 +31,8 @@ fn a_sound_template_breaks_nothing() {
     assert_eq!(full.broken(), []);
     let local = Template { platform: text("local"), image: String::new(), ..plain() };
     assert_eq!(local.broken(), []);
-    let job = Template { platform: text("nomad"), image: String::new(), job: text("job {}"), ..plain() };
+    let job =
+        Template { platform: text("nomad"), image: String::new(), job: text("job {}"), ..plain() };
     assert_eq!(job.broken(), []);
 }
 
@@ -69,10 +70,8 @@ fn each_broken_rule_is_told_with_its_key() {
 
 #[test]
 fn what_two_sound_edits_merge_to_may_be_broken() {
-    let merged = Template {
-        volumes: [(text("a"), text("/x")), (text("b"), text("/x"))].into(),
-        ..plain()
-    };
+    let merged =
+        Template { volumes: [(text("a"), text("/x")), (text("b"), text("/x"))].into(), ..plain() };
     assert_eq!(merged.broken().len(), 1);
 }
 

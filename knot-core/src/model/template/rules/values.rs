@@ -1,6 +1,5 @@
 //! Rules for single values.
 
-
 /// The longest script or job, in bytes.
 const LONGEST_SCRIPT: usize = 256 << 10;
 
@@ -16,14 +15,21 @@ pub(super) fn word(what: &str, word: &str) -> Result<(), String> {
 /// manifests").
 pub(super) fn image(text: &str) -> Result<(), String> {
     word("image", text)?;
-    let wrong = || format!("`{text}` is no image's name: write it like debian:bookworm or registry.example/team/app:1");
+    let wrong = || {
+        format!(
+            "`{text}` is no image's name: write it like debian:bookworm or registry.example/team/app:1"
+        )
+    };
     let (rest, digest) = match text.split_once('@') {
         Some((rest, digest)) => (rest, Some(digest)),
         None => (text, None),
     };
     if let Some(digest) = digest {
         let (algorithm, hash) = digest.split_once(':').ok_or_else(wrong)?;
-        if algorithm.is_empty() || hash.is_empty() || !hash.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        if algorithm.is_empty()
+            || hash.is_empty()
+            || !hash.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        {
             return Err(wrong());
         }
     }
@@ -50,7 +56,8 @@ pub(super) fn image(text: &str) -> Result<(), String> {
         }
         parts.remove(0);
     }
-    let in_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    let in_part =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
     let sound = |part: &&str| {
         !part.is_empty()
             && part.bytes().all(in_part)
@@ -118,14 +125,18 @@ pub(super) fn kind(name: &str, kind: &str, platform: &str) -> Result<(), String>
     match kind.strip_prefix("csi:") {
         Some(plugin) => word("plugin", plugin),
         None if kind == "host" => Ok(()),
-        None => Err(format!("`{kind}` is no kind of volume: it is host, or csi: and a plugin's id")),
+        None => {
+            Err(format!("`{kind}` is no kind of volume: it is host, or csi: and a plugin's id"))
+        }
     }
 }
 
 /// A Linux capability, or one to take away.
 pub(super) fn capability(text: &str) -> Result<(), String> {
     let name = text.strip_prefix('-').unwrap_or(text);
-    if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || b"_0123456789".contains(&byte)) {
+    if !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_uppercase() || b"_0123456789".contains(&byte))
+    {
         return Ok(());
     }
     Err(format!("`{text}` is no capability: write it like NET_ADMIN, or -NET_RAW to take it away"))
