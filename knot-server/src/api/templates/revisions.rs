@@ -36,6 +36,8 @@ use crate::{
 
 /// How many revisions an answer lists, unless told, and at most.
 const PAGE: (usize, usize) = (50, 500);
+/// How many revisions a page shows.
+const SHOWN: usize = 20;
 /// How many changes a hash is looked for in.
 const LOOKED_AT: usize = 20_000;
 /// A text of more lines or bytes than this is compared line by line.
@@ -160,6 +162,39 @@ pub(crate) async fn revert(
     };
     tracing::info!(template = %committed.id, to = %hash, user = %caller.user, "template reverted");
     applied(&app, &caller, &committed, outcome)
+}
+
+/// What a page of a template's history shows: each revision, and what differs from what it was made
+/// on; and where the next page begins.
+#[expect(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
+pub(crate) async fn pages(
+    app: &App,
+    caller: &Caller,
+    key: &str,
+    after: Option<String>,
+) -> Result<(Doc<Template>, Vec<(TemplateRevision, Vec<FieldDifference>)>, Option<String>), Problem>
+{
+    let template = find_template_of(app, caller, key, For::Reading)?;
+    let history = history(app, &template).await?;
+    let after = after.map(|text| find(&history, &text)).transpose()?;
+    let mut changes = history.page(after, SHOWN + 1).map_err(unknown)?;
+    let more = changes.len() > SHOWN;
+    changes.truncate(SHOWN);
+    let used = app.judged.of(&template).used;
+    let mut shown = Vec::new();
+    for change in &changes {
+        let old = state(&history, &change.parents)?;
+        let mut fields: Vec<_> = change
+            .fields
+            .iter()
+            .map(|(key, value)| compare(key, old.get(key), Some(value)))
+            .filter(|one| one.from != one.to)
+            .collect();
+        fields.sort_by(|a, b| a.field.cmp(&b.field));
+        shown.push((show(app, change, used), fields));
+    }
+    let next = changes.last().filter(|_| more).map(|last| last.hash.to_string());
+    Ok((template, shown, next))
 }
 
 async fn history(app: &App, template: &Doc<Template>) -> Result<History, Problem> {
