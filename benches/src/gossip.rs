@@ -29,6 +29,8 @@ use crate::Outcome;
 /// From a message's arrival until what was in it is durable and passed on.
 const COMMIT: Duration = Duration::from_micros(1_200);
 const TICK: Duration = Duration::from_millis(100);
+/// A server probes another once in so many ticks.
+const PROBE_TICKS: u32 = 10;
 /// One-way delays between five regions, in milliseconds.
 const DELAYS: [[u64; 5]; 5] = [
     [1, 40, 75, 110, 150],
@@ -247,7 +249,22 @@ impl World {
         self.tree_outputs(at, outputs)?;
         let outputs = self.server(at)?.engine.handle(now, Input::Tick);
         self.engine_outputs(at, outputs)?;
+        if self.rng.random_range(0..PROBE_TICKS) == 0 {
+            self.probe(at)?;
+        }
         self.wake(at)
+    }
+
+    /// What a probe of membership and its answer bring with them: the roots of both.
+    fn probe(&mut self, at: usize) -> Outcome<()> {
+        let count = self.server(at)?.peers.len();
+        let chosen = self.rng.random_range(0..count.max(1));
+        let Some(peer) = self.server(at)?.peers.get(chosen).copied() else { return Ok(()) };
+        for (from, to) in [(at, peer), (peer, at)] {
+            let root = self.server(from)?.engine.root();
+            self.send(from, to, Message::Root { count: root.count, sum: root.sum() })?;
+        }
+        Ok(())
     }
 
     fn wake(&mut self, at: usize) -> Outcome<()> {

@@ -6,7 +6,12 @@ use crate::Outcome;
 
 /// Resident memory, in bytes.
 pub(crate) fn resident() -> Outcome<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+    resident_of("self")
+}
+
+/// Resident memory of a process, in bytes.
+pub(crate) fn resident_of(pid: &str) -> Outcome<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes: u64 =
         line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS")?.parse()?;

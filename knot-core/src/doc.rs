@@ -9,9 +9,11 @@
 //! grows with an automerge document's history. An author writes to the highest layer and opens the
 //! next, which starts empty, when that one is full; its change names the heads of the lower layers
 //! that the author held. Nobody agrees to it, and two that open one layer at once open the same.
-//! Lower layers that everything above knows rest: of them only a `Base` is in memory.
+//! Lower layers that everything above knows rest: of them only a `Base` is in memory. A layer that
+//! holds one plain change and no more is read from that change.
 
 mod base;
+mod first;
 pub mod history;
 mod layer;
 mod message;

@@ -16,6 +16,7 @@ pub mod join;
 #[cfg(feature = "net")]
 pub mod keys;
 #[cfg(all(feature = "net", feature = "replica"))]
+mod linking;
 mod links;
 #[cfg(all(feature = "net", feature = "replica"))]
 mod own;

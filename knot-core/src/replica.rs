@@ -11,10 +11,12 @@ mod history;
 mod import;
 mod index;
 mod made;
+mod observed;
 mod recent;
 mod service;
 mod token;
 mod undelete;
+mod wait;
 mod watch;
 
 #[cfg(feature = "sim")]
@@ -23,16 +25,13 @@ use std::{
     fmt,
     ops::{Deref, RangeInclusive},
     sync::Arc,
-    time::Duration,
 };
 
-use bytes::Bytes;
 pub use changes::{Changes, Event};
 pub use durable::DurableError;
 pub use history::HistoryError;
 pub use import::{ImportError, Imported};
 pub use made::{Made, MadeOne, What};
-use serde::{Serialize, de::DeserializeOwned};
 pub use service::{Driver, Link, Outbox, Service};
 pub use token::{MAX_DOCUMENTS, Token, Unreadable};
 use tokio::{
@@ -40,6 +39,7 @@ use tokio::{
     time::Instant,
 };
 pub use undelete::UndeleteError;
+pub use wait::Behind;
 pub use watch::{Changed, Watch};
 
 #[cfg(feature = "sim")]
@@ -56,15 +56,10 @@ use crate::{
     schema::{Edit, Entity, Fields, Schema},
     store::{Error as StoreError, Grave},
     sync::Fingerprint,
-    wire,
 };
 
 /// How many inputs may wait for the replica before callers do.
 const QUEUE: usize = 1_024;
-
-/// How often it is looked whether a peer has become equal, and after how many looks it is asked.
-const EQUAL_LOOK: Duration = Duration::from_millis(20);
-const EQUAL_ASK: u32 = 50;
 
 /// A commit failed. Nothing of it is acknowledged, shown or sent.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -171,11 +166,6 @@ impl<E: Entity> Committed<E> {
         token
     }
 }
-
-/// Waiting for what a token asks took too long: this server is behind what the client has seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this server has not yet heard of your last change: try again, or through another server")]
-pub struct Behind;
 
 /// A handle to the replica; clones share it.
 #[derive(Clone)]
@@ -391,151 +381,10 @@ impl Replica {
         Ok(Committed { id, heads: vec![ChangeHash::DEAD] })
     }
 
-    /// Writes this server's record about a subject, which replaces the one before.
-    ///
-    /// # Errors
-    /// The record could not be encoded or committed.
-    pub async fn observe<T: Serialize>(
-        &self,
-        subject: impl Into<DocId>,
-        value: &T,
-    ) -> Result<(), EditError> {
-        let (subject, value) = (subject.into(), Some(encode(value)?));
-        self.ask(|reply| Input::Observe { subject, value, reply }).await.map(drop)
-    }
-
-    /// What a server observed of a subject, as last heard.
-    pub fn observed<T: DeserializeOwned>(
-        &self,
-        subject: impl Into<DocId>,
-        by: ServerId,
-    ) -> Option<T> {
-        let key = (subject.into(), by);
-        let value = self.shown.read(|index| index.records.get(&key)?.value.clone())?;
-        wire::decode(&value).ok()
-    }
-
-    /// Says what this server observes now, to the servers it is linked to; `None` takes it back. It
-    /// is never stored, and forgotten by a server that loses its link to this one.
-    ///
-    /// # Errors
-    /// The value could not be encoded, or the replica has been stopped.
-    pub async fn present<T: Serialize>(
-        &self,
-        subject: impl Into<DocId>,
-        value: Option<&T>,
-    ) -> Result<(), EditError> {
-        let value = value.map(encode).transpose()?;
-        let input = Input::Present { subject: subject.into(), value };
-        self.send(input).await
-    }
-
-    /// What the linked servers, this one included, say they observe of a subject now.
-    pub fn presence<T: DeserializeOwned>(&self, subject: impl Into<DocId>) -> Vec<(ServerId, T)> {
-        let subject = subject.into();
-        let first = (subject, ServerId(uuid::Uuid::nil()));
-        let last = (subject, ServerId(uuid::Uuid::max()));
-        self.shown.read(|index| {
-            let records = index.presence.range(first..=last);
-            records
-                .filter_map(|((_, server), record)| {
-                    Some((*server, wire::decode(record.value.as_ref()?).ok()?))
-                })
-                .collect()
-        })
-    }
-
     /// A stream that says *which* documents of these kinds change from now on, and of which
     /// something is observed; of all kinds where none is named. [`Replica::watch_all`] is typed.
     pub fn watch(&self, kinds: &[Kind]) -> Watch {
         self.shown.watch(kinds)
-    }
-
-    /// Whether all of these changes of a document are held here, or the document is dead.
-    ///
-    /// # Errors
-    /// The replica has been stopped.
-    pub async fn holds(
-        &self,
-        doc: impl Into<DocId>,
-        heads: &[ChangeHash],
-    ) -> Result<bool, EditError> {
-        let doc = doc.into();
-        // Most that is asked for is what is read here already.
-        let shown = self.shown.read(|index| {
-            let entry = index.documents.get(&doc);
-            let current =
-                entry.is_some_and(|entry| heads.iter().all(|head| entry.heads.contains(head)));
-            current || index.graves.contains_key(&doc)
-        });
-        if shown {
-            return Ok(true);
-        }
-        let (reply, answer) = oneshot::channel();
-        let reply = Box::new(move |holds| {
-            reply.send(holds).ok();
-        });
-        self.send(Input::Holds { doc, heads: heads.to_vec(), reply }).await?;
-        answer.await.map_err(|_| CommitError::Stopped.into())
-    }
-
-    /// Tells a linked peer what is held here, as one fingerprint: where the two differ they reconcile,
-    /// and where not they say no more. For links that may have missed something; [`crate::net`] does
-    /// the same with the probes of membership.
-    ///
-    /// # Errors
-    /// The replica has been stopped.
-    pub async fn probe(&self, peer: ServerId) -> Result<(), CommitError> {
-        let command = service::Command::Input(Input::Probe(peer));
-        self.inputs.send(command).await.map_err(|_| CommitError::Stopped)
-    }
-
-    /// Waits until a linked peer holds exactly what is held here, as a server does that has just
-    /// joined: until then it may not have heard of what everybody else knows.
-    ///
-    /// # Errors
-    /// They were not equal within `bound`.
-    pub async fn wait_until_equal(&self, peer: ServerId, bound: Duration) -> Result<(), Behind> {
-        let equal = async {
-            let mut looks = tokio::time::interval(EQUAL_LOOK);
-            for look in 1_u32.. {
-                looks.tick().await;
-                if look % EQUAL_ASK == 0 {
-                    self.probe(peer).await.map_err(|_| Behind)?;
-                }
-                let (reply, answer) = oneshot::channel();
-                let reply = Box::new(move |equals| {
-                    reply.send(equals).ok();
-                });
-                self.send(Input::Equals { peer, reply }).await.map_err(|_| Behind)?;
-                if answer.await.map_err(|_| Behind)? {
-                    return Ok(());
-                }
-            }
-            Err(Behind)
-        };
-        tokio::time::timeout(bound, equal).await.map_err(|_| Behind)?
-    }
-
-    /// Waits until everything that a token asks for is held here, or is dead.
-    ///
-    /// # Errors
-    /// It did not arrive within `bound`.
-    pub async fn wait_for(&self, token: &Token, bound: Duration) -> Result<(), Behind> {
-        let kinds: Vec<_> = token.entries().map(|(doc, _)| doc.kind).collect();
-        if kinds.is_empty() {
-            return Ok(());
-        }
-        let mut watch = self.watch(&kinds);
-        let all = async {
-            for (doc, heads) in token.entries() {
-                while !self.holds(doc, heads).await.map_err(|_| Behind)? {
-                    watch.next().await;
-                }
-            }
-            Ok(())
-        };
-        tokio::time::timeout(bound, all).await.map_err(|_| Behind)?
     }
 
     pub(crate) async fn ask(
@@ -576,8 +425,4 @@ fn ids<E: Entity>() -> RangeInclusive<DocId> {
 
 fn doc<E: Entity>((doc, entry): (&DocId, &Entry)) -> Option<Doc<E>> {
     Doc::new(Id::from_uuid(doc.uuid), entry.clone())
-}
-
-fn encode<T: Serialize>(value: &T) -> Result<Bytes, EditError> {
-    wire::encode(value).map(Bytes::from).map_err(|error| EditError::Refused(error.to_string()))
 }

@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use knot_core::{
+    doc::Layering,
     entity,
-    id::Id,
+    id::{Author, Id},
     model::Server,
     schema::Schema,
     sim::{Action, Backup, Carriage, Fault, Network, Outcome, Ticket, World},
@@ -47,6 +48,14 @@ fn write(n: u64, text: &str) -> Action {
     let text = text.to_owned();
     Action::put(id(n), move |deed| {
         deed.set(Deed::text, text);
+        Ok(())
+    })
+}
+
+fn sign(by: &str) -> Action {
+    let by = by.to_owned();
+    Action::put(id(1), move |deed| {
+        deed.insert(Deed::signed, &by);
         Ok(())
     })
 }
@@ -124,6 +133,42 @@ fn dead_author() {
     world.settle().unwrap();
     for at in 0..3 {
         assert_eq!(read(&world, at, 1).as_deref(), Some("e"), "at {at}");
+    }
+}
+
+/// Schedule dead-author, whole: while B and C are cut off with e, A opens the next layer without it.
+#[test]
+fn dead_author_while_a_layer_is_opened() {
+    let schema = Schema::new().with::<Deed>().with::<Server>();
+    let short = Layering { full: 3, loose: 2 };
+    let mut world = World::with_layering(11, 3, schema, Network::default(), short).unwrap();
+    let first = world.ask(0, write(1, "before"));
+    assert_eq!(outcome(&mut world, first), Outcome::Done);
+    world.settle().unwrap();
+    let layers = |world: &World, at: usize| world.history(at, id(1)).unwrap().unwrap().layers();
+    let before = world.backup(1).unwrap();
+    world.cut(&[&[0], &[1, 2]]);
+    world.run(SECOND).unwrap();
+    let e = world.ask_durable(1, sign("e"), 2, BOUND);
+    assert_eq!(outcome(&mut world, e), Outcome::Done);
+    for n in 0..6 {
+        let edit = world.ask(0, sign(&format!("a{n}")));
+        assert_eq!(outcome(&mut world, edit), Outcome::Done);
+    }
+    assert!(layers(&world, 0) > 1, "a has opened a layer");
+    assert_eq!((layers(&world, 1), layers(&world, 2)), (1, 1), "e lies in the lowest");
+    let author = Author::Server(world.id(1).unwrap());
+    // B burns, and comes back from before e.
+    world.restore(1, before).unwrap();
+    world.settle().unwrap();
+    for at in 0..3 {
+        let deed = world.replica(at).unwrap().get(id(1)).unwrap();
+        assert_eq!(deed.signed.len(), 7, "at {at}: {:?}", deed.signed);
+        assert!(deed.signed.contains("e") && !deed.is_behind(), "at {at}");
+        let history = world.history(at, id(1)).unwrap().unwrap();
+        let changes = history.page(None, usize::MAX).unwrap();
+        let by_b: Vec<_> = changes.iter().filter(|one| one.author == Some(author)).collect();
+        assert!(matches!(by_b[..], [e] if e.applied && e.fields[0].0 == "signed/e"), "at {at}");
     }
 }
 
@@ -300,11 +345,7 @@ proptest! {
                 _ => { world.ask(at, write(1, &format!("other {n}"))); }
             }
         }
-        let signed = Action::put(id(1), |deed| {
-            deed.insert(Deed::signed, &"anna".to_owned());
-            Ok(())
-        });
-        let ticket = world.ask_durable(0, signed, wanted, BOUND);
+        let ticket = world.ask_durable(0, sign("anna"), wanted, BOUND);
         if outcome(&mut world, ticket) == Outcome::Done {
             let lost: Vec<_> = order.into_iter().filter(|at| *at < servers).take(wanted - 1).collect();
             burn(&mut world, &empty, &lost);

@@ -131,6 +131,7 @@ fn every_page() -> Vec<String> {
             zone: HOSTILE.to_owned(),
             quic: "10.1.0.1:7440".to_owned(),
             state: ServerState::Live,
+            clock: "clock 5 min ahead".to_owned(),
             this: true,
             platforms: vec!["docker".to_owned(), HOSTILE.to_owned()],
         }],

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use automerge::legacy::{Key, OpType};
 
-use super::{Document, Stored, layer::Node, view::from_automerge};
+use super::{Document, Stored, layer::Node, view::from_scalar};
 use crate::{
     clock::Millis,
     doc::View,
@@ -55,6 +55,11 @@ impl History {
     /// Whether none is held.
     pub fn is_empty(&self) -> bool {
         self.document.is_empty()
+    }
+
+    /// How many layers its changes lie in.
+    pub fn layers(&self) -> usize {
+        self.document.layers.len()
     }
 
     /// The heads of the newest state.
@@ -130,8 +135,7 @@ impl Change {
         let mut fields: Vec<(String, Scalar)> = Vec::new();
         for operation in node.change.decode().operations {
             if let (Key::Map(key), OpType::Put(value)) = (operation.key, operation.action)
-                && let Some(value) =
-                    from_automerge(&automerge::Value::Scalar(std::borrow::Cow::Owned(value)))
+                && let Some(value) = from_scalar(&value)
             {
                 fields.push((key.to_string(), value));
             }

@@ -1,7 +1,10 @@
 //! One layer of a document: an automerge document, and the held changes it is made of.
 //!
 //! Held and applied are two things: a layer holds every well-formed change of its number whose
-//! dependencies are held, and its automerge document has those that may be applied.
+//! dependencies are held, and its automerge document has those that may be applied. While it holds
+//! nothing but one plain change, it has no automerge document: see [`first`].
+
+mod full;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,9 +17,11 @@ use automerge::{
     transaction::{CommitOptions, Transactable},
 };
 use bytes::Bytes;
+use full::Full;
+pub(super) use full::Origin;
 
 use super::{
-    EditError, message,
+    EditError, first, message,
     view::{from_automerge, to_automerge},
     wall::{Checked, Operation},
 };
@@ -47,12 +52,12 @@ pub(super) struct Holding {
     pub(super) unsound: bool,
 }
 
-/// automerge's name of an operation: its counter and actor.
-type OperationId = (u64, ActorId);
-
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Layer {
-    automerge: Automerge,
+    /// While there is none, the layer holds nothing or one plain change.
+    full: Option<Box<Full>>,
+    /// The operations of that change.
+    plain: Vec<Operation>,
     /// Whom this process writes as; asked for when it first writes.
     actor: Option<ActorId>,
     /// In the order they were held: dependencies first.
@@ -61,25 +66,8 @@ pub(super) struct Layer {
     heads: BTreeSet<ChangeHash>,
     /// The places of the changes of an actor and number: more than one is a fork.
     by_actor: HashMap<(ActorId, u64), Vec<usize>>,
-    /// The held operations: the place of the change, and the key.
-    operations: HashMap<OperationId, Vec<(usize, Arc<str>)>>,
     /// How many rows have come since the last chunk.
     loose: usize,
-}
-
-impl Default for Layer {
-    fn default() -> Self {
-        Self {
-            automerge: Automerge::new(),
-            actor: None,
-            nodes: Vec::new(),
-            places: HashMap::new(),
-            heads: BTreeSet::new(),
-            by_actor: HashMap::new(),
-            operations: HashMap::new(),
-            loose: 0,
-        }
-    }
 }
 
 impl Layer {
@@ -119,8 +107,9 @@ impl Layer {
     /// out of a chunk byte for byte: automerge takes changes that it does not write so itself.
     pub(super) fn compact(&mut self) -> Option<(Bytes, Vec<u32>)> {
         self.loose = 0;
+        let automerge = &self.full().automerge;
         let saved = AssertUnwindSafe(|| {
-            let chunk = self.automerge.save();
+            let chunk = automerge.save();
             let changes = Automerge::load(&chunk).ok()?.get_changes(&[]);
             Some((chunk, changes))
         });
@@ -149,7 +138,8 @@ impl Layer {
             Some((automerge, changes))
         }));
         let (automerge, changes) = loaded.ok()??;
-        let mut layer = Self { automerge, ..Self::default() };
+        let full = Full { automerge, ..Full::default() };
+        let mut layer = Self { full: Some(full.into()), ..Self::default() };
         for change in changes {
             let checked = Checked::trusted(change)?;
             let unsound = !sound(&checked);
@@ -161,7 +151,7 @@ impl Layer {
 
     /// Holds a change whose dependencies are held, and returns its place.
     pub(super) fn hold(&mut self, checked: Checked, how: Holding) -> usize {
-        let Checked { hash, deps, below, change, operations, .. } = checked;
+        let Checked { hash, deps, below, change, operations, plain, .. } = checked;
         let place = self.nodes.len();
         self.loose += usize::from(how.row.is_some());
         for dep in &deps {
@@ -170,7 +160,13 @@ impl Layer {
         self.heads.insert(hash);
         self.places.insert(hash, place);
         let here: Vec<_> = deps.iter().filter_map(|dep| self.places.get(dep).copied()).collect();
-        let sound = self.hold_operations(place, &change, operations, &here);
+        let sound = if plain && place == 0 && !how.unsound && self.full.is_none() {
+            self.plain = operations;
+            true
+        } else {
+            self.unfold();
+            self.hold_operations(place, &change, operations, &here)
+        };
         let unsound = how.unsound || !sound || here.len() != deps.len();
         let parents = deps.into_iter().chain(below).collect();
         let rivals = self.by_actor.entry((change.actor_id().clone(), change.seq())).or_default();
@@ -203,18 +199,19 @@ impl Layer {
     ) -> bool {
         let actor = change.actor_id();
         let mut sound = true;
-        for (counter, Operation { key, overwrites }) in (change.start_op().get()..).zip(operations)
-        {
+        let counters = change.start_op().get()..;
+        for (counter, Operation { key, overwrites, .. }) in counters.zip(operations) {
             let seen = |id: &(u64, ActorId)| {
-                let there = self.operations.get(id).into_iter().flatten();
+                let there = self.full.as_ref().and_then(|full| full.operations.get(id));
                 let same_key = |(writer, old): &(usize, Arc<str>)| {
                     *old == key && (*writer == place || self.descends(deps, *writer))
                 };
-                there.into_iter().any(same_key)
+                there.into_iter().flatten().any(same_key)
             };
             sound &= overwrites.iter().all(seen);
             let id = (counter, actor.clone());
-            self.operations.entry(id).or_default().push((place, key));
+            let full = self.full.get_or_insert_default();
+            full.operations.entry(id).or_default().push((place, key));
         }
         sound
     }
@@ -264,7 +261,7 @@ impl Layer {
     /// somebody else writes under, so our next change takes another actor.
     pub(super) fn rebuild(&mut self) {
         self.actor = None;
-        self.automerge = Automerge::new();
+        self.clear();
         self.nodes.iter_mut().for_each(|node| node.applied = false);
         self.apply_held();
     }
@@ -300,12 +297,12 @@ impl Layer {
 
     /// The automerge document of the changes that are marked as applied.
     fn restore(&mut self) {
-        self.automerge = Automerge::new();
+        self.clear();
         let applied = self.nodes.iter().enumerate().filter(|(_, node)| node.applied);
         let places: Vec<_> = applied.map(|(place, _)| place).collect();
         if !self.try_apply(&places) {
             // It took them all before, one batch after the other.
-            self.automerge = Automerge::new();
+            self.clear();
             for place in places {
                 self.try_apply(&[place]);
             }
@@ -314,13 +311,15 @@ impl Layer {
 
     /// Whether automerge takes all of these. Where not, its document is in no known state.
     fn try_apply(&mut self, places: &[usize]) -> bool {
+        // The one plain change needs no automerge to be applied.
+        let Some(full) = &mut self.full else { return true };
         let changes = places.iter().filter_map(|place| self.nodes.get(*place));
         let changes: Vec<_> = changes.map(|node| node.change.clone()).collect();
-        let automerge = &mut self.automerge;
+        let automerge = &mut full.automerge;
         let taken = catch_unwind(AssertUnwindSafe(|| automerge.apply_changes(changes).is_ok()));
         let arrived = |place: &usize| {
             let hash = self.nodes.get(*place).map(|node| automerge::ChangeHash(node.hash.0));
-            hash.is_some_and(|hash| self.automerge.get_change_meta_by_hash(&hash).is_some())
+            hash.is_some_and(|hash| automerge.get_change_meta_by_hash(&hash).is_some())
         };
         matches!(taken, Ok(true)) && places.iter().all(arrived)
     }
@@ -359,7 +358,13 @@ impl Layer {
         actor: impl FnOnce() -> [u8; 16],
     ) -> Result<Change, EditError> {
         let actor = self.actor.get_or_insert_with(|| ActorId::from(actor())).clone();
-        let automerge = &mut self.automerge;
+        if self.nodes.is_empty()
+            && self.full.is_none()
+            && let Some(change) = first::write(&puts, &message, time, &actor)
+        {
+            return Ok(change);
+        }
+        let automerge = &mut self.full().automerge;
         let commit = AssertUnwindSafe(|| {
             automerge.set_actor(actor);
             let mut transaction = automerge.transaction();
@@ -392,32 +397,17 @@ impl Layer {
 
     /// Holds the change that [`Layer::write`] made.
     pub(super) fn hold_own(&mut self, checked: Checked, row: u32) {
+        let is_new = self.full.is_none();
         let place = self.hold(checked, Holding { row: Some(row), unsound: false });
-        self.set_applied(place);
+        if !is_new || self.try_apply(&[place]) {
+            self.set_applied(place);
+        }
     }
 
     /// Takes back a change that [`Layer::write`] made and that cannot be held.
     pub(super) fn take_back(&mut self) {
         self.actor = None;
         self.restore();
-    }
-
-    /// The keys that have a value here.
-    pub(super) fn keys(&self) -> impl Iterator<Item = String> {
-        self.automerge.keys(ROOT)
-    }
-
-    /// The concurrent values of a key, automerge's winner last, each with the id of its operation.
-    pub(super) fn values(&self, key: &str) -> Vec<(Scalar, automerge::ObjId)> {
-        let values = self.automerge.get_all(ROOT, key).unwrap_or_default();
-        let values = values.into_iter();
-        values.filter_map(|(value, id)| Some((from_automerge(&value)?, id))).collect()
-    }
-
-    /// The change that an operation belongs to.
-    pub(super) fn writer(&self, id: &automerge::ObjId) -> Option<&Node> {
-        let hash = self.automerge.hash_for_opid(id)?;
-        self.node(&ChangeHash(hash.0))
     }
 }
 

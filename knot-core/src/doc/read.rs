@@ -3,10 +3,15 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use automerge::ObjId;
 use bytes::Bytes;
 
-use super::{AtRest, Document, base::Written, layer::Node, view::View};
+use super::{
+    AtRest, Document,
+    base::Written,
+    layer::{Node, Origin},
+    view::View,
+    wall::Operation,
+};
 use crate::{
     id::{ChangeHash, Kind},
     schema::{Scalar, Schema},
@@ -18,8 +23,8 @@ const SAMPLE: usize = 64;
 /// The write that a value comes from.
 #[derive(Clone, Debug)]
 enum Source {
-    /// An operation of a layer.
-    Open(u32, ObjId),
+    /// A change of a layer.
+    Open(u32, Origin),
     /// A layer at rest.
     Rests(usize),
 }
@@ -28,6 +33,13 @@ impl Document {
     /// What is read of the document: each key's value by its rule.
     pub fn view(&self, kind: Kind, schema: &Schema) -> View {
         let mut view = View { unapplied: self.unapplied(), ..View::default() };
+        if let Some(plain) = self.plain() {
+            // Every rule reads the only value of a key.
+            let set = plain.iter().filter_map(|one| Some((&one.key, one.value.as_ref()?)));
+            let fields = set.filter(|(_, value)| **value != Scalar::Null);
+            view.fields = fields.map(|(key, value)| (key.to_string(), value.clone())).collect();
+            return view;
+        }
         for key in self.keys() {
             self.read_key(kind, schema, &key, &mut view);
         }
@@ -49,6 +61,13 @@ impl Document {
             self.read_key(kind, schema, key, &mut view);
         }
         view
+    }
+
+    /// What all that is held puts, where that is one plain change.
+    fn plain(&self) -> Option<&[Operation]> {
+        let (_, only) = self.layers.first_key_value()?;
+        let alone = self.layers.len() == 1 && self.base.first == 0;
+        only.plain().filter(|_| alone)
     }
 
     fn read_key(&self, kind: Kind, schema: &Schema, key: &str, view: &mut View) {

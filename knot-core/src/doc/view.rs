@@ -85,7 +85,12 @@ fn winner<I>(rule: Rule, values: &[(Scalar, I)]) -> Option<usize> {
 /// A scalar of automerge's that is one of ours; others are fields of another program.
 pub(super) fn from_automerge(value: &Value<'_>) -> Option<Scalar> {
     let Value::Scalar(value) = value else { return None };
-    match value.as_ref() {
+    from_scalar(value)
+}
+
+/// The same, where it is known to be a scalar.
+pub(super) fn from_scalar(value: &ScalarValue) -> Option<Scalar> {
+    match value {
         ScalarValue::Null => Some(Scalar::Null),
         ScalarValue::Boolean(value) => Some(Scalar::Bool(*value)),
         ScalarValue::Int(value) => Some(Scalar::Int(*value)),

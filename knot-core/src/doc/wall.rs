@@ -16,8 +16,8 @@ use automerge::{
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::message;
-use crate::{clock::Millis, id::ChangeHash};
+use super::{first, message, view};
+use crate::{clock::Millis, id::ChangeHash, schema::Scalar};
 
 /// The longest change, in bytes: 1 MiB. A constant of the protocol.
 pub const MAX_CHANGE: usize = 1 << 20;
@@ -72,6 +72,8 @@ pub struct Checked {
     pub bytes: Bytes,
     pub(super) change: Change,
     pub(super) operations: Vec<Operation>,
+    /// Where it is the first of its layer, it is read as it is: see [`first`].
+    pub(super) plain: bool,
 }
 
 /// One operation of a change: a put or a delete at a key of the root.
@@ -80,6 +82,8 @@ pub(super) struct Operation {
     pub(super) key: Arc<str>,
     /// The operations that it overwrites: counter and actor of each.
     pub(super) overwrites: Vec<(u64, ActorId)>,
+    /// What it puts, where that is a scalar of ours.
+    pub(super) value: Option<Scalar>,
 }
 
 impl Checked {
@@ -105,7 +109,8 @@ impl Checked {
         let deps = change.deps().iter().map(|dep| ChangeHash(dep.0)).collect();
         let hash = ChangeHash(change.hash().0);
         let (layer, below) = (said.layer, said.below);
-        Self { hash, layer, deps, below, bytes, change, operations }
+        let plain = first::is_plain(&change, &operations);
+        Self { hash, layer, deps, below, bytes, change, operations, plain }
     }
 
     /// Everything that it depends on.
@@ -169,17 +174,16 @@ fn operations(change: &Change) -> Result<Vec<Operation>, Malformed> {
 /// Documents are flat: what automerge has besides (objects, lists, text, marks, counters) is neither
 /// written nor taken, and so none of its code meets foreign bytes.
 fn flat(operation: legacy::Op) -> Option<Operation> {
-    let is_plain = match &operation.action {
-        OpType::Put(value) => {
-            !matches!(value, ScalarValue::Counter(_) | ScalarValue::Unknown { .. })
-        }
-        OpType::Delete => true,
-        _ => false,
+    let value = match &operation.action {
+        OpType::Put(ScalarValue::Counter(_) | ScalarValue::Unknown { .. }) => return None,
+        OpType::Put(value) => view::from_scalar(value),
+        OpType::Delete => None,
+        _ => return None,
     };
     let Key::Map(key) = operation.key else { return None };
-    if !is_plain || operation.insert || operation.obj != ObjectId::Root {
+    if operation.insert || operation.obj != ObjectId::Root {
         return None;
     }
     let overwrites = operation.pred.iter().map(|id| (id.0, id.1.clone())).collect();
-    Some(Operation { key: key.as_str().into(), overwrites })
+    Some(Operation { key: key.as_str().into(), overwrites, value })
 }

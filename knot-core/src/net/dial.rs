@@ -14,8 +14,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     directory::Role,
+    linking::{hear_refusal, hello, run_link},
     peer,
-    service::{HANDSHAKE, Shared, Standing, hello, run_link},
+    service::{HANDSHAKE, Shared, Standing},
     tls::{self, Accept, Judge},
 };
 use crate::{
@@ -163,7 +164,7 @@ async fn dial(
             match connection.close_reason().as_ref().and_then(tls::says) {
                 Some(tls::Verdict::Removed) => shared.expelled(Standing::Removed),
                 Some(tls::Verdict::Superseded) => shared.expelled(Standing::Superseded),
-                _ => {}
+                _ => hear_refusal(shared, id, &connection),
             }
             Err(error.into())
         }

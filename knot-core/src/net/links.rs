@@ -7,6 +7,7 @@ use std::{
 
 use quinn::Connection;
 use tokio::sync::{Notify, watch};
+use uuid::Uuid;
 
 use super::peer::{CLOSE_DUPLICATE, Hello};
 use crate::{clock::Millis, id::ServerId};
@@ -67,21 +68,18 @@ pub struct Links {
     reach: Arc<watch::Sender<BTreeMap<ServerId, Reach>>>,
     /// Who waits for one peer is told of that peer only, and in order.
     turns: Arc<Mutex<BTreeMap<ServerId, Arc<Notify>>>>,
+    /// The process that was last refused of each server, since another run of it is linked.
+    rivals: Arc<Mutex<BTreeMap<ServerId, Uuid>>>,
 }
 
-/// Why a connection does not become the link to its peer.
+/// There is a link to the peer, and both ends keep that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// There is one, and both ends keep that.
-    Duplicate,
-    /// Another run of the same server is linked, which is not older.
-    SecondRun,
-}
+pub(super) struct Duplicate;
 
 impl Links {
     pub(super) fn new() -> Self {
-        let (links, turns) = Default::default();
-        Self { links, turns, reach: Arc::new(watch::Sender::default()) }
+        let (links, turns, rivals) = Default::default();
+        Self { links, turns, rivals, reach: Arc::new(watch::Sender::default()) }
     }
 
     /// What is linked; changes can be waited for.
@@ -125,19 +123,30 @@ impl Links {
         self.lock().get(&peer).map(|link| link.connection.clone())
     }
 
-    /// Makes a connection the link to its peer, unless a better one is there.
-    pub(super) fn put(&self, link: Link) -> Result<(), Refused> {
+    /// The connection that another run of this server is linked by.
+    pub(super) fn of_another_run(&self, hello: &Hello) -> Option<Connection> {
+        let links = self.lock();
+        let link = links.get(&hello.server)?;
+        let other = link.hello.process != hello.process && link.connection.close_reason().is_none();
+        other.then(|| link.connection.clone())
+    }
+
+    /// Keeps in mind which run of a server was refused; whether it is another than before.
+    pub(super) fn refused(&self, hello: &Hello) -> bool {
+        let mut rivals = self.rivals.lock().unwrap_or_else(PoisonError::into_inner);
+        rivals.insert(hello.server, hello.process) != Some(hello.process)
+    }
+
+    /// Makes a connection the link to its peer, unless a better one is there, or one to another run.
+    pub(super) fn put(&self, link: Link) -> Result<(), Duplicate> {
         let peer = link.hello.server;
         let mut links = self.lock();
         if let Some(there) =
             links.get(&peer).filter(|there| there.connection.close_reason().is_none())
         {
             let same_run = there.hello.process == link.hello.process;
-            if same_run && there.dialler < link.dialler {
-                return Err(Refused::Duplicate);
-            }
-            if !same_run && there.hello.run >= link.hello.run {
-                return Err(Refused::SecondRun);
+            if !same_run || there.dialler < link.dialler {
+                return Err(Duplicate);
             }
             there.connection.close(CLOSE_DUPLICATE, b"replaced by another link");
         }
@@ -197,6 +206,7 @@ impl Links {
         self.reach.send_if_modified(|reach| reach.remove(&peer).is_some());
         self.turn(peer).notify_waiters();
         self.turns.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+        self.rivals.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
 
     fn set_linked(&self, peer: ServerId, linked: bool, ahead: Option<i64>) {

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -23,8 +23,8 @@ use super::{
 use crate::{
     clock::Millis,
     id::ServerId,
-    membership::{self, Root},
-    replica::{Link, Outbox, Replica},
+    membership,
+    replica::{Link, Outbox},
     sync::Message,
     wire::{self, MAX_PEER_FRAME, MAX_STRANGER_FRAME},
 };
@@ -34,8 +34,8 @@ pub(super) const ALPN: &[u8] = b"knot-peer/1";
 
 /// How long the other end may take for the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// The most frames and bytes that wait to be sent to one peer: what is beyond is left out, the peer is
-/// told of it when it has taken the rest, and reconciliation brings it.
+/// The most frames and bytes that wait to be sent to one peer: what is beyond is left out, and the
+/// replica, which is told so, sends the root as soon as there is room: reconciliation brings the rest.
 const QUEUE: usize = 1_024;
 const QUEUE_BYTES: usize = 16 << 20;
 
@@ -45,6 +45,8 @@ pub(super) const CLOSE_DUPLICATE: VarInt = VarInt::from_u32(1);
 pub(super) const CLOSE_REFUSED: VarInt = VarInt::from_u32(2);
 /// The close code of a server that is stopping.
 pub(super) const CLOSE_STOPPING: VarInt = VarInt::from_u32(3);
+/// The close code of a link to a run of a server while another run of it is linked and answers.
+const CLOSE_SECOND_RUN: VarInt = VarInt::from_u32(4);
 
 /// The first frame each way on the first stream of a link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,8 +86,22 @@ pub(super) enum Error {
     Handshake,
     #[error("the other end is {0}, which its key does not belong to")]
     Name(ServerId),
+    #[error(
+        "a second live run of server {0}: one that was started from the same folder or a copy of it is \
+         linked and answers, and this one is refused until that one stops"
+    )]
+    SecondRun(String),
     #[error(transparent)]
     Wire(#[from] wire::Error),
+}
+
+impl Error {
+    /// Ends a connection for this reason.
+    pub(super) fn close(&self, connection: &Connection) {
+        let code =
+            if matches!(self, Self::SecondRun(_)) { CLOSE_SECOND_RUN } else { CLOSE_REFUSED };
+        connection.close(code, self.to_string().as_bytes());
+    }
 }
 
 /// The streams of a link whose handshake is done.
@@ -110,13 +126,13 @@ pub(super) async fn greet(connection: &Connection, own: Hello) -> Result<Greeted
 pub(super) async fn be_greeted(
     connection: &Connection,
     own: Hello,
-    judge: impl FnOnce(&Hello) -> Result<(), Error>,
+    judge: impl AsyncFnOnce(&Hello) -> Result<(), Error>,
 ) -> Result<Greeted, Error> {
     let handshake = async {
         let (mut send, mut receive) = connection.accept_bi().await?;
         let hello: Option<Hello> = wire::read_frame(&mut receive, MAX_STRANGER_FRAME).await?;
         let hello = hello.ok_or(Error::Handshake)?;
-        judge(&hello)?;
+        judge(&hello).await?;
         wire::write_frame(&mut send, &own, MAX_STRANGER_FRAME).await?;
         Ok(Greeted { hello, send, receive })
     };
@@ -147,7 +163,7 @@ pub(super) async fn run(
     let result = tokio::select! {
         // Which comes first is nothing that chance need decide: what is queued is bounded.
         biased;
-        result = write(send, queue, &load, &shared.replica) => result,
+        result = write(send, queue, &load) => result,
         result = read => result,
         result = serve(&connection, hello.server, shared) => result,
         result = hear(&connection, hello.server, &link, &shared.swim) => result,
@@ -164,23 +180,41 @@ pub(super) fn says_it_stops(connection: &Connection) -> bool {
     )
 }
 
-/// Sends what is queued. Where something was left out, the peer gets the root once it has the rest:
-/// it is then told at once that there is more.
+/// What the other end said when it ended the connection because another run of this server is linked
+/// to it.
+pub(super) fn says_second_run(connection: &Connection) -> Option<String> {
+    match connection.close_reason() {
+        Some(ConnectionError::ApplicationClosed(close)) if close.error_code == CLOSE_SECOND_RUN => {
+            Some(String::from_utf8_lossy(&close.reason).into_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Sends what is queued.
 async fn write(
     mut stream: SendStream,
     mut queue: mpsc::Receiver<Bytes>,
     load: &Load,
-    replica: &Replica,
 ) -> Result<(), Error> {
     while let Some(frame) = queue.recv().await {
         load.bytes.fetch_sub(frame.len(), Ordering::Relaxed);
         stream.write_all(&frame).await.map_err(|error| wire::Error::Stream(error.into()))?;
-        if queue.is_empty() && load.missed.swap(false, Ordering::Relaxed) {
-            let root = Message::from(Root::from(replica.root()));
-            wire::write_frame(&mut stream, &root, MAX_PEER_FRAME).await?;
-        }
     }
     Ok(())
+}
+
+/// Whether the other end answers within so long.
+pub(super) async fn answers(connection: &Connection, within: Duration) -> bool {
+    matches!(timeout(within, ask(connection, &Open::Echo)).await, Ok(Ok(true)))
+}
+
+/// Asks the other end a question whose answer is a truth value.
+pub(super) async fn ask(connection: &Connection, question: &Open) -> Result<bool, Error> {
+    let (mut send, mut receive) = connection.open_bi().await?;
+    wire::write_frame(&mut send, question, MAX_STRANGER_FRAME).await?;
+    let answer = wire::read_frame(&mut receive, MAX_STRANGER_FRAME).await?;
+    Ok(answer.unwrap_or(false))
 }
 
 /// Asks the other end of a link which of this server's keys it accepts.
@@ -246,8 +280,6 @@ async fn hear(
 #[derive(Default)]
 struct Load {
     bytes: AtomicUsize,
-    /// Whether something was left out since the peer was last told.
-    missed: AtomicBool,
 }
 
 struct LinkOutbox {
@@ -263,7 +295,6 @@ impl Outbox for LinkOutbox {
             || self.frames.try_send(frame).is_err();
         if full {
             self.load.bytes.fetch_sub(length, Ordering::Relaxed);
-            self.load.missed.store(true, Ordering::Relaxed);
             tracing::debug!(length, "a slow peer missed a frame");
         }
         !full

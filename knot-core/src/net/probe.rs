@@ -16,7 +16,7 @@ use super::{
     tls::{self, Accept, Verdict},
     upkeep,
 };
-use crate::{model::Server, schema::Entity as _};
+use crate::{id::Author, model::Server, replica::Doc, schema::Entity as _};
 
 /// How long a server has to answer, and then to say that it refuses.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -81,6 +81,19 @@ pub(super) async fn ask_the_removed(shared: Shared) {
             Err(_) => (wait * 2).min(ROUNDS.1),
         };
     }
+}
+
+/// The names of the servers whose removal was taken by this server itself or by a user, wherever that
+/// was: what the others need not have heard of.
+pub(super) fn removed_here(shared: &Shared) -> Vec<String> {
+    let me = shared.identity.server;
+    let by_another = |server: &Doc<Server>| {
+        let by = shared.replica.grave(server.id()).map(|grave| grave.by);
+        matches!(by, Some(Author::Server(by)) if by != me)
+    };
+    let mut removed = shared.replica.all_remains::<Server>();
+    removed.retain(|server| server.id().uuid() != me.0 && !by_another(server));
+    removed.iter().map(|server| server.name.clone()).collect()
 }
 
 /// Dials a server with one of its keys: `None` where it does not answer, else what it says of ours,

@@ -1,7 +1,7 @@
 //! The QUIC endpoint of a server: takes peers, agents and invitees in, and dials peers.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{SocketAddr, UdpSocket},
     path::Path,
@@ -27,9 +27,10 @@ use super::{
     identity::{self, Identity},
     join,
     keys::PublicKey,
-    links::{Link, Links, Refused},
+    linking::accept_peer,
+    links::Links,
     own::{OwnKeys, Presented},
-    peer::{self, CLOSE_DUPLICATE, CLOSE_REFUSED, CLOSE_STOPPING, Hello},
+    peer::{self, CLOSE_REFUSED, CLOSE_STOPPING},
     probe,
     socket::Socket,
     swim::{self, Swim},
@@ -38,7 +39,6 @@ use super::{
 };
 use crate::{
     agent::{self, ServerAddress},
-    clock::Millis,
     id::ServerId,
     model::{Server, Space},
     replica::{Changed, Replica},
@@ -103,6 +103,8 @@ pub(super) struct Shared {
     pub(super) swim: Swim,
     pub(super) removed: Arc<watch::Sender<bool>>,
     pub(super) standing: Arc<watch::Sender<Standing>>,
+    /// The peers that refuse this run, since another run of this server is linked to them.
+    pub(super) refused_by: Arc<watch::Sender<BTreeSet<ServerId>>>,
     pub(super) stop: CancellationToken,
 }
 
@@ -168,6 +170,7 @@ impl Service {
             swim,
             removed: Arc::new(watch::Sender::new(false)),
             standing: Arc::default(),
+            refused_by: Arc::default(),
             stop: CancellationToken::new(),
         };
         let mut tasks = JoinSet::new();
@@ -250,6 +253,12 @@ impl Net {
         self.shared.removed.subscribe()
     }
 
+    /// The peers that refuse this run of the server, since another run of it is linked to them and
+    /// answers: its folder was copied, and both run. Not empty, it wants an operator.
+    pub fn refused_by(&self) -> watch::Receiver<BTreeSet<ServerId>> {
+        self.shared.refused_by.subscribe()
+    }
+
     /// Dials a peer whose document has not come yet, and keeps the link: the first peer of a server
     /// that has just joined.
     pub fn introduce(&self, peer: &ServerAddress) {
@@ -290,7 +299,13 @@ impl Shared {
                     "another server joined with the token that this one joined with, and belongs in \
                      its place: join again with a new token and an empty folder"
                 ),
-                _ => tracing::error!("this server has been removed from its cluster"),
+                _ => tracing::error!(
+                    removed_here = ?probe::removed_here(self),
+                    "this server has been removed from its cluster. The servers that were removed \
+                     here may not be so for the others: nobody listens to this one any more. Where \
+                     they are to be removed, remove them again at a server that belongs, or `import` \
+                     this one's folder there"
+                ),
             }
         }
     }
@@ -345,63 +360,6 @@ async fn serve(shared: &Shared, connection: Connection, role: Role, protocol: &[
 fn key_of(connection: &Connection) -> Option<PublicKey> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     PublicKey::of_certificate(chain.first()?).ok()
-}
-
-pub(super) fn hello(shared: &Shared, to: ServerId) -> Hello {
-    Hello {
-        server: shared.identity.server,
-        run: shared.run,
-        process: shared.process,
-        accepts: shared.directory.keys_of(to),
-        now: Millis::now(),
-    }
-}
-
-async fn accept_peer(shared: &Shared, connection: Connection, id: ServerId) {
-    let judge = |hello: &Hello| {
-        if hello.server == id { Ok(()) } else { Err(peer::Error::Name(hello.server)) }
-    };
-    match peer::be_greeted(&connection, hello(shared, id), judge).await {
-        Ok(greeted) => run_link(shared, connection, greeted, id).await,
-        Err(error) => {
-            tracing::info!(peer = %id, %error, "a peer's handshake failed");
-            connection.close(CLOSE_REFUSED, error.to_string().as_bytes());
-        }
-    }
-}
-
-pub(super) async fn run_link(
-    shared: &Shared,
-    connection: Connection,
-    greeted: peer::Greeted,
-    dialler: ServerId,
-) {
-    let id = greeted.hello.server;
-    let link = Link { hello: greeted.hello.clone(), connection: connection.clone(), dialler };
-    match shared.links.put(link) {
-        Ok(()) => {}
-        Err(Refused::Duplicate) => {
-            return connection.close(CLOSE_DUPLICATE, b"another link is there");
-        }
-        Err(Refused::SecondRun) => {
-            tracing::error!(peer = %id, "a second server with this identity tried to link and was \
-                refused: was its data folder copied?");
-            return connection.close(CLOSE_REFUSED, b"another run of this server is linked");
-        }
-    }
-    tracing::info!(peer = %id, "peer linked");
-    upkeep::learn(shared, id, &greeted.hello.accepts);
-    let run = greeted.hello.run;
-    shared.swim.linked(id, run).await;
-    let ended = peer::run(connection.clone(), greeted, shared).await;
-    let stops = peer::says_it_stops(&connection);
-    connection.close(CLOSE_REFUSED, b"the link has ended");
-    if shared.links.remove(id, &connection) {
-        shared.swim.lost(id, run, stops).await;
-    }
-    if let Err(error) = ended {
-        tracing::info!(peer = %id, %error, "peer link ended");
-    }
 }
 
 /// Follows the documents and records that say who belongs: accepts keys, dials peers, and closes

@@ -4,7 +4,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
-use quinn::Connection;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
     sync::mpsc,
@@ -20,7 +19,6 @@ use super::{
 use crate::{
     id::ServerId,
     membership::{self, Input, Membership, Output},
-    wire::{self, MAX_STRANGER_FRAME},
 };
 
 /// How long a peer whose link was lost has to be linked again, or another server to say that it
@@ -186,18 +184,11 @@ async fn ask_another(links: &Links, peer: ServerId, chance: u64) -> bool {
     let count = u64::try_from(others.len().max(1)).unwrap_or(u64::MAX);
     let chosen = usize::try_from(chance % count).unwrap_or_default();
     let Some(other) = others.get(chosen) else { return false };
-    ask(other, &Open::Reach(peer)).await.unwrap_or(false)
+    peer::ask(other, &Open::Reach(peer)).await.unwrap_or(false)
 }
 
 /// Whether a server answers over its link now.
 pub(super) async fn reaches(links: &Links, server: ServerId) -> bool {
     let Some(connection) = links.connection(server) else { return false };
-    matches!(timeout(TRY, ask(&connection, &Open::Echo)).await, Ok(Ok(true)))
-}
-
-async fn ask(connection: &Connection, question: &Open) -> Result<bool, peer::Error> {
-    let (mut send, mut receive) = connection.open_bi().await?;
-    wire::write_frame(&mut send, question, MAX_STRANGER_FRAME).await?;
-    let answer = wire::read_frame(&mut receive, MAX_STRANGER_FRAME).await?;
-    Ok(answer.unwrap_or(false))
+    peer::answers(&connection, TRY).await
 }

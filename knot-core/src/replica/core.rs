@@ -11,10 +11,12 @@ mod library;
 #[cfg(feature = "sim")]
 mod look;
 mod pending;
+mod presence;
+mod publish;
 mod recovery;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -37,7 +39,7 @@ use crate::{
     doc::{Layering, Stored},
     id::{Author, ChangeHash, DocId, Kind, ServerId},
     schema::Schema,
-    store::{Error as StoreError, Grave, Record, Remains, Store, StoredDocument, Transaction},
+    store::{Error as StoreError, Grave, Remains, Store, StoredDocument, Transaction},
     sync::{
         Answer, Engine, Fingerprint, Heads, Input as EngineInput, Message, Output as EngineOutput,
         dead_digest, heads_digest, plumtree::Plumtree, record_digest,
@@ -370,138 +372,6 @@ impl Core {
             | Input::Delete { .. }
             | Input::Observe { .. }
             | Input::Import { .. } => {}
-        }
-    }
-
-    fn peer_up(&mut self, now: Duration, peer: ServerId, effects: &mut Effects) {
-        self.gossip.peer_up(now, peer);
-        self.engine_input(now, EngineInput::PeerUp(peer), effects);
-        let own: Vec<_> = self.read(|index| {
-            index.presence.values().filter(|one| one.server == self.me).cloned().collect()
-        });
-        effects.sends.push((vec![peer], Message::Presence(own)));
-        self.holder_up(peer, effects);
-    }
-
-    /// A peer that is not linked observes nothing that we could rely on.
-    fn peer_down(&mut self, now: Duration, peer: ServerId, effects: &mut Effects) {
-        self.gossip.peer_down(now, peer);
-        self.engine_input(now, EngineInput::PeerDown(peer), effects);
-        self.holder_down(peer);
-        let mut changed = BTreeSet::new();
-        self.write(|index| {
-            index.presence.retain(|(subject, server), _| {
-                if *server == peer {
-                    changed.insert(Changed::Record(*subject));
-                }
-                *server != peer
-            });
-        });
-        self.shown.watches.tell(&changed);
-    }
-
-    fn present(&mut self, subject: DocId, value: Option<bytes::Bytes>, effects: &mut Effects) {
-        let record = self.own_record(subject, value);
-        let peers: Vec<_> = self.engine.peers().collect();
-        effects.sends.push((peers, Message::Presence(vec![record.clone()])));
-        self.show_presence(vec![record]);
-    }
-
-    /// Presence is taken from the server itself only: it is never passed on.
-    fn hear_presence(&mut self, peer: ServerId, records: Vec<Record>) {
-        self.show_presence(records.into_iter().filter(|one| one.server == peer).collect());
-    }
-
-    fn show_presence(&mut self, records: Vec<Record>) {
-        let changed = records.iter().map(|record| Changed::Record(record.subject)).collect();
-        self.write(|index| {
-            for record in records {
-                let key = (record.subject, record.server);
-                if record.value.is_some() {
-                    index.presence.insert(key, record);
-                } else {
-                    index.presence.remove(&key);
-                }
-            }
-        });
-        self.shown.watches.tell(&changed);
-    }
-
-    fn own_record(&mut self, subject: DocId, value: Option<bytes::Bytes>) -> Record {
-        self.number += 1;
-        Record { subject, server: self.me, run: self.run, n: self.number, value }
-    }
-
-    /// Makes a batch durable and then known; where that fails, forgets it.
-    fn commit(&mut self, now: Duration, batch: Batch, effects: &mut Effects) {
-        let transaction = batch.transaction(&self.schema, self.wall);
-        let result = if transaction.is_empty() { Ok(()) } else { self.store.commit(&transaction) };
-        match result {
-            Ok(()) => {
-                self.publish(now, &batch, effects);
-                batch.answer(Ok(()));
-            }
-            Err(error) => {
-                let error = CommitError::Store(Arc::new(error));
-                tracing::error!(%error, "a commit failed: nothing of it is acknowledged or sent");
-                self.recover(now, &batch, effects);
-                batch.answer(Err(error));
-            }
-        }
-    }
-
-    /// Shows a committed batch to readers and watches, and sends what is ours in it.
-    fn publish(&mut self, now: Duration, batch: &Batch, effects: &mut Effects) {
-        let mut changed = BTreeSet::new();
-        self.write(|index| {
-            for doc in &batch.purges {
-                index.purge(doc);
-            }
-            for doc in batch.graves.keys().chain(batch.entries.keys()) {
-                index.recent.note(now, *doc);
-            }
-            for grave in batch.graves.values() {
-                index.bury(*grave, self.wall);
-                changed.insert(Changed::Document(grave.doc));
-            }
-            for (doc, entry) in &batch.entries {
-                index.documents.insert(*doc, entry.clone());
-                changed.insert(Changed::Document(*doc));
-            }
-            for (record, _) in batch.records.values() {
-                index.records.insert((record.subject, record.server), record.clone());
-                changed.insert(Changed::Record(record.subject));
-            }
-        });
-        for grave in batch.graves.values() {
-            self.put_item(Item::Document(grave.doc), dead_digest());
-            self.library.forget(grave.doc);
-            self.pending.forget(grave.doc);
-        }
-        for (doc, entry) in &batch.entries {
-            self.put_item(Item::Document(*doc), heads_digest(&entry.heads));
-        }
-        for (record, _) in batch.records.values() {
-            self.put_item(Item::of(record), record_digest(record));
-        }
-        self.show_root();
-        self.holding.committed(batch.entries.keys().chain(batch.graves.keys()));
-        self.shown.watches.tell(&changed);
-        self.send_news(now, batch, effects);
-        self.pass_on(now, batch, effects);
-    }
-
-    /// What began here goes straight to every peer, or where they are many, on its way to them.
-    fn send_news(&mut self, now: Duration, batch: &Batch, effects: &mut Effects) {
-        let peers: Vec<_> = self.engine.peers().collect();
-        if !self.gossip.is_direct() {
-            return self.begin(now, batch, effects);
-        }
-        for answer in batch.own_news() {
-            effects.sends.push((peers.clone(), Message::News(answer)));
-            for peer in &peers {
-                self.engine_input(now, EngineInput::News(*peer), effects);
-            }
         }
     }
 

@@ -200,9 +200,10 @@ impl SqliteStore {
     /// Carries out a transaction, and all that waits in the tail with it where `settle` says so.
     fn write(&mut self, transaction: &Transaction, settle: bool) -> Result<(), write::Failure> {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        self.tail.append(&tx, transaction)?;
         if settle {
             self.tail.settle(&tx, transaction)?;
+        } else {
+            self.tail.append(&tx, transaction)?;
         }
         write::rest(&tx, transaction)?;
         tx.commit()?;
@@ -214,7 +215,10 @@ impl SqliteStore {
 impl Store for SqliteStore {
     fn open(&mut self) -> Result<Contents, Error> {
         let run = self.next_run().map_err(failed("counting runs"))?;
-        read::contents(&self.connection, &self.tail, run).map_err(failed("reading it"))
+        let contents = read::contents(&self.connection, &self.tail, run);
+        // The pages that were read for it are not what will be needed next.
+        self.connection.execute_batch("PRAGMA shrink_memory").map_err(failed("reading it"))?;
+        contents.map_err(failed("reading it"))
     }
 
     fn load(&mut self, doc: DocId, whole: bool) -> Result<Stored, Error> {

@@ -70,6 +70,10 @@ pub trait ClusterControl: Send + Sync {
     /// Whether this server hears another, now. Answers at once. Not asked about this server.
     fn reachability(&self, server: ServerId) -> Reachability;
 
+    /// By how many seconds another's clock is ahead of this server's, or behind where negative; where
+    /// that is more than a minute.
+    fn skew(&self, server: ServerId) -> Option<i64>;
+
     /// Changes whenever an answer of [`ClusterControl::reachability`] has.
     fn changes(&self) -> watch::Receiver<u64>;
 

@@ -287,6 +287,7 @@ async fn servers_page(State(app): State<App>, visitor: Visitor) -> Response {
         .iter()
         .map(|server| servers::show(&app, server, &names))
         .map(|server| ServerRow {
+            clock: server.clock_words(),
             id: server.id,
             name: server.name,
             zone: server.zone.unwrap_or_default(),

@@ -108,6 +108,9 @@ pub(super) fn show(app: &App, server: &Doc<model::Server>, names: &Names<()>) ->
             Reachability::Linked => ServerState::Live,
             Reachability::Lost { .. } => ServerState::Unreachable,
         },
+        clock_ahead: Some(id)
+            .filter(|id| *id != app.replica.me())
+            .and_then(|id| app.cluster.skew(id)),
         this: id == app.replica.me(),
         platforms: status.map(|status| status.platforms).unwrap_or_default(),
     }

@@ -560,10 +560,22 @@ pub struct Server {
     pub http: Option<String>,
     /// Whether it answers.
     pub state: ServerState,
+    /// By how many seconds its clock is ahead of the answering server's, behind where negative; where
+    /// that is more than a minute.
+    pub clock_ahead: Option<i64>,
     /// Whether it is the server that answers this request.
     pub this: bool,
     /// The kinds of engine that it drives.
     pub platforms: Vec<String>,
+}
+
+impl Server {
+    /// What is to be said of its clock; nothing where it is right.
+    pub(crate) fn clock_words(&self) -> String {
+        let Some(ahead) = self.clock_ahead else { return String::new() };
+        let side = if ahead > 0 { "ahead" } else { "behind" };
+        format!("clock {} min {side}", ahead.unsigned_abs() / 60)
+    }
 }
 
 /// All servers of the cluster.

@@ -49,6 +49,8 @@ pub(crate) async fn servers(context: &Context) -> Result<(), Failure> {
     let answer: Answer<Servers> = context.client()?.get(&["servers"]).await?;
     context.reader.show(&answer.raw, |colour| {
         let rows = answer.value.servers.into_iter().map(|server| {
+            let clock = server.clock_words();
+            let clock = if clock.is_empty() { clock } else { format!(", {clock}") };
             let meaning = match server.state {
                 ServerState::Live => Colour::Good,
                 ServerState::Unreachable => Colour::Bad,
@@ -56,7 +58,7 @@ pub(crate) async fn servers(context: &Context) -> Result<(), Failure> {
             let mark = if server.this { " *" } else { "" };
             [
                 format!("{}{mark}", server.name).into(),
-                Cell::coloured(server.state.to_string(), Some(meaning)),
+                Cell::coloured(format!("{}{clock}", server.state), Some(meaning)),
                 server.zone.unwrap_or_default().into(),
                 server.platforms.join(", ").into(),
                 server.http.unwrap_or_default().into(),

@@ -96,6 +96,11 @@ impl ClusterControl for Cluster {
         }
     }
 
+    fn skew(&self, server: ServerId) -> Option<i64> {
+        let reach = self.node.net.reach().watch().borrow().get(&server).copied()?;
+        reach.is_skewed().then_some(reach.ahead / 1_000)
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
     }

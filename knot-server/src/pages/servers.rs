@@ -35,6 +35,8 @@ pub struct ServerRow {
     pub quic: String,
     /// Whether the server that renders the page hears it.
     pub state: ServerState,
+    /// What is to be said of its clock; empty where it is right.
+    pub clock: String,
     /// Whether it is the server that renders the page.
     pub this: bool,
     /// The platforms on which it runs spaces.

@@ -46,6 +46,10 @@ async fn servers_are_shown_as_this_one_hears_them() {
     };
     assert_eq!(brief(&servers[0]), json!(["alpha", "live", true, null, ["local", "docker"]]));
     assert_eq!(brief(&servers[1]), json!(["beta", "live", false, "north", ["docker"]]));
+    assert!(servers[1]["clock_ahead"].is_null());
+    *alpha.neighbours.skew.lock().unwrap() = Some(-300);
+    let servers = root.get("/servers").await.ok()["servers"].clone();
+    assert_eq!(servers[1]["clock_ahead"], -300);
     linked.cut().await;
     let servers = root.get("/servers").await.ok()["servers"].clone();
     assert_eq!(servers[1]["state"], "unreachable");

@@ -247,12 +247,13 @@ impl Outbox for Wire {
 /// Whom a server hears.
 pub(crate) struct Neighbours {
     heard: Mutex<BTreeMap<ServerId, bool>>,
+    pub(crate) skew: Mutex<Option<i64>>,
     changes: watch::Sender<u64>,
 }
 
 impl Default for Neighbours {
     fn default() -> Self {
-        Self { heard: Mutex::default(), changes: watch::Sender::new(0) }
+        Self { heard: Mutex::default(), skew: Mutex::default(), changes: watch::Sender::new(0) }
     }
 }
 
@@ -269,6 +270,10 @@ impl ClusterControl for Neighbours {
             Some(true) => Reachability::Linked,
             _ => Reachability::Lost { since: None },
         }
+    }
+
+    fn skew(&self, _: ServerId) -> Option<i64> {
+        *self.skew.lock().unwrap()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -16,6 +16,9 @@ function upsert(server) {
   setPart(row, "zone", server.zone || "–");
   setPart(row, "platforms", server.platforms?.join(", ") || "–");
   setPart(row, "quic", server.quic);
+  const ahead = server.clock_ahead;
+  setPart(row, "clock", ahead ? `clock ${Math.floor(Math.abs(ahead) / 60)} min ${ahead > 0 ? "ahead" : "behind"}` : "");
+  showPart(row, "clock", Boolean(ahead));
   showPart(row, "this", server.this);
   if (appears) insertByName(list, row);
 }

@@ -15,7 +15,8 @@ use crate::{
     sync::{Answer, DocChanges, ItemKey, Message, Want},
 };
 
-/// The most documents that stay in memory between batches; one costs 17 KB and more.
+/// The most documents that stay in memory between batches; one of more than a plain change costs
+/// 17 KB and more.
 const CACHED: usize = 256;
 /// How many bytes are sent in answer to one `Pull`; what is left over is asked for again.
 const ANSWER: usize = 2 << 20;

@@ -3,10 +3,12 @@
 use super::{Backup, Event, PROBE, TICK, Watcher, World};
 use crate::{
     clock::Millis,
+    doc::history::History,
     id::DocId,
     replica::{Core, Replica},
     schema::Schema,
     sim::{Failure, Fault, network::pair},
+    store::Store as _,
 };
 
 impl World {
@@ -139,6 +141,17 @@ impl World {
         let Some(server) = self.servers.get(at) else { return Ok(()) };
         server.disk.damage(doc.into(), number).map_err(|error| Failure::new(error.to_string()))?;
         self.start(at)
+    }
+
+    /// What a server's disk has of a document's history; `None` where that is nothing.
+    ///
+    /// # Errors
+    /// The disk cannot be read.
+    pub fn history(&self, at: usize, doc: impl Into<DocId>) -> Result<Option<History>, Failure> {
+        let Some(server) = self.servers.get(at) else { return Ok(None) };
+        let stored = server.disk.image().load(doc.into(), true);
+        let history = History::read(&stored.map_err(|error| Failure::new(error.to_string()))?);
+        Ok((!history.is_empty()).then_some(history))
     }
 
     /// Kills a server, overwrites what its disk has put together of a layer, and starts it.

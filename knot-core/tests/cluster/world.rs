@@ -1,20 +1,21 @@
-//! Servers that can be cut off, restarted and healed.
+//! Servers that can be cut off, restarted, killed, copied and healed.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use knot_core::{
-    id::{Author, Id},
-    model::{self, Server},
+    id::{Author, Id, ServerId},
+    model::{self, Server, Template},
     net::{
         self, Net, Standing,
         identity::Identity,
         join::{self, JoinToken, Newcomer},
     },
-    replica::{self, Replica},
+    replica::{self, Replica, Token},
     secrets::{Keyring, SessionKeys},
     store::sqlite::SqliteStore,
 };
 use tempfile::TempDir;
+use tokio::runtime::{self, Runtime};
 
 /// Long enough for anything here; a test that waits for it has failed.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
@@ -38,6 +39,12 @@ pub(crate) struct Node {
     pub(crate) folder: TempDir,
     network: net::Service,
     service: replica::Service,
+}
+
+/// What a killed server leaves.
+pub(crate) struct Remains {
+    pub(crate) folder: TempDir,
+    pub(crate) address: SocketAddr,
 }
 
 /// A server that hears nobody; its replica goes on.
@@ -75,6 +82,22 @@ impl Node {
         self.network.stop().await;
         self.service.stop().await;
         (self.folder, self.address)
+    }
+
+    /// Ends the runtime that the node runs in: no task of it runs again, so nothing is closed.
+    pub(crate) fn kill(self, process: Runtime) -> Remains {
+        process.shutdown_background();
+        Remains { folder: self.folder, address: self.address }
+    }
+
+    /// A copy of its folder, as it is now.
+    pub(crate) fn copy_of_folder(&self) -> TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(self.folder.path()).unwrap() {
+            let from = entry.unwrap().path();
+            fs::copy(&from, copy.path().join(from.file_name().unwrap())).unwrap();
+        }
+        copy
     }
 
     /// Stops it and starts it again from its folder.
@@ -129,12 +152,15 @@ pub(crate) async fn note(replica: &Replica, author: Author, note: &'static str) 
     create.await.unwrap().id
 }
 
-fn any_port() -> SocketAddr {
+pub(crate) fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-fn open(path: &Path) -> Box<SqliteStore> {
-    Box::new(SqliteStore::open(&path.join("knot.db")).unwrap())
+/// The store of a folder, once whoever had it open has let go of it.
+async fn open(path: &Path) -> Box<SqliteStore> {
+    let database = path.join("knot.db");
+    let opened = || async { SqliteStore::open(&database).ok() };
+    Box::new(eventually("the database can be opened", opened).await)
 }
 
 async fn network(
@@ -155,9 +181,17 @@ pub(crate) async fn start(folder: TempDir, address: SocketAddr) -> Node {
     let identity = Arc::new(Identity::load(folder.path()).unwrap());
     let schema = model::schema().with::<Vault>();
     let (service, replica) =
-        replica::Service::start(identity.server, schema, open(folder.path())).unwrap();
+        replica::Service::start(identity.server, schema, open(folder.path()).await).unwrap();
     let (network, net, address) = network(&identity, &replica, address).await;
     Node { identity, replica, net, address, folder, network, service }
+}
+
+/// Starts the server of a folder in a runtime of its own, that can be ended without a word to anybody.
+pub(crate) async fn start_to_be_killed(folder: TempDir, address: SocketAddr) -> (Runtime, Node) {
+    let mut process = runtime::Builder::new_multi_thread();
+    let process = process.worker_threads(1).enable_all().build().unwrap();
+    let node = process.spawn(start(folder, address)).await.unwrap();
+    (process, node)
 }
 
 /// The first server of a cluster, with a data key and a session key.
@@ -190,9 +224,8 @@ pub(crate) async fn invite(host: &Node) -> JoinToken {
 pub(crate) async fn cluster<const N: usize>() -> [Node; N] {
     let mut nodes = vec![found().await];
     while nodes.len() < N {
-        let token = invite(&nodes[0]).await;
         let name = format!("server {}", nodes.len() + 1);
-        nodes.push(join_with(&nodes[0], &token, &name).await);
+        nodes.push(join_through(&nodes[0], &name).await);
     }
     for node in &nodes {
         for peer in nodes.iter().filter(|peer| peer.address != node.address) {
@@ -200,6 +233,12 @@ pub(crate) async fn cluster<const N: usize>() -> [Node; N] {
         }
     }
     nodes.try_into().unwrap_or_else(|_| panic!("not as many as were asked for"))
+}
+
+/// Another server, which joins through `host`.
+pub(crate) async fn join_through(host: &Node, name: &str) -> Node {
+    let token = invite(host).await;
+    join_with(host, &token, name).await
 }
 
 /// Another server, which joins through `host` once that accepts the token.
@@ -254,4 +293,35 @@ pub(crate) async fn linked(node: &Node, peer: &Node) {
     let peer = peer.identity.server;
     let up = reach.wait_for(|reach| reach.get(&peer).is_some_and(|one| one.linked));
     tokio::time::timeout(BOUND, up).await.expect("never linked").unwrap();
+}
+
+/// Waits until a node counts a peer as up, by membership and not only by their link.
+pub(crate) async fn up(node: &Node, peer: ServerId) {
+    let mut reach = node.net.reach().watch();
+    let up = reach.wait_for(|reach| reach.get(&peer).is_some_and(|one| one.linked && one.up));
+    tokio::time::timeout(BOUND, up).await.expect("never up").unwrap();
+}
+
+/// Waits until a node counts a peer as not reachable.
+pub(crate) async fn lost(node: &Node, peer: ServerId) {
+    let mut reach = node.net.reach().watch();
+    let lost = reach.wait_for(|reach| reach.get(&peer).is_some_and(|one| !one.is_reachable()));
+    tokio::time::timeout(BOUND, lost).await.expect("never lost").unwrap();
+}
+
+pub(crate) async fn describe(node: &Node, id: Id<Template>, text: &str) -> Token {
+    let text = text.to_owned();
+    let edit = node.replica.put(
+        id,
+        node.author(),
+        move |template: &mut knot_core::schema::Edit<'_, Template>| {
+            template.set(Template::description, text);
+            Ok(())
+        },
+    );
+    edit.await.unwrap().token()
+}
+
+pub(crate) fn template() -> Id<Template> {
+    Id::from_uuid(uuid::Uuid::from_u128(7))
 }

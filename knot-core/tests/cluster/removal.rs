@@ -1,17 +1,20 @@
 //! Servers that are removed: told so, cut off, and what they wrote before.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use knot_core::{
-    model::{self, Server},
+    id::Id,
+    model::{self, Server, Template},
     net::{Standing, alone, identity::Identity, join::Newcomer, probe},
     replica,
     secrets::remove_server,
     store::sqlite::SqliteStore,
 };
+use uuid::Uuid;
 
 use crate::world::{
-    BOUND, Vault, cluster, eventually, invite, join_with, linked, note, start, try_join,
+    BOUND, Vault, cluster, describe, eventually, found, invite, join_through, join_with, linked,
+    note, start, template, try_join,
 };
 
 /// `removed-but-heard`: R is removed at A; B, cut off with R, takes R's edits; then they are healed.
@@ -56,6 +59,30 @@ async fn removed_works_on() {
     let key = b.replica.get(newest).unwrap();
     assert!(!key.wrapped.contains_key(&r.identity.sealing.public()));
     assert!(key.wrapped.contains_key(&b.identity.sealing.public()));
+}
+
+#[tokio::test]
+async fn a_removed_server_is_cut_off_and_refused() {
+    let one = found().await;
+    let two = join_through(&one, "two").await;
+    linked(&one, &two).await;
+    linked(&two, &one).await;
+    one.replica.delete(two.id(), one.author()).await.unwrap();
+    let mut removed = two.net.removed();
+    tokio::time::timeout(BOUND, removed.wait_for(|removed| *removed)).await.unwrap().unwrap();
+    let server = two.identity.server;
+    eventually("one has no link to two", || async {
+        (!one.net.reach().is_linked(server)).then_some(())
+    })
+    .await;
+    // What two goes on writing reaches nobody, and two goes on hearing nothing.
+    let lost = Id::from_uuid(Uuid::from_u128(8));
+    describe(&two, lost, "after the removal").await;
+    let token = describe(&one, template(), "after the removal").await;
+    let two = two.restart().await;
+    assert!(two.replica.wait_for(&token, Duration::from_secs(2)).await.is_err());
+    assert!(one.replica.get::<Template>(lost).is_none());
+    assert!(!one.net.reach().is_linked(server));
 }
 
 #[tokio::test]
