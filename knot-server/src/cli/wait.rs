@@ -291,6 +291,7 @@ mod tests {
             home_id: text("4"),
             home_reachable: true,
             update_available: false,
+            parameters: Default::default(),
             conflicts: Vec::new(),
             created: text("2026-11-22T14:39:05Z"),
         }

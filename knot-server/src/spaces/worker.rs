@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Options,
-    current::{Current, current},
+    current::{Current, Invalid, current},
     drivers::{Driver, Folder, Instance, MilliCpus, Mount, Platform, Progress, Run, VolumeSpec},
     engines::Engines,
     fill::{Chosen, fill},
@@ -210,9 +210,9 @@ impl Worker {
             Failure("its template was deleted: choose another template".to_owned())
         })?;
         let Current { template: used, invalid } = current(&self.home.replica, &template).await?;
-        if let Some(invalid) = invalid {
-            let used = invalid.used;
-            tracing::warn!(space = %self.space, %used, "the template's merge is invalid");
+        if let Some(Invalid { broken, used }) = invalid {
+            let why = broken.first().map(ToString::to_string);
+            tracing::warn!(space = %self.space, %used, why, "a start uses an older revision");
         }
         Ok(Chosen::new(template.id(), used))
     }

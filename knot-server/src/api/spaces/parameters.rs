@@ -39,29 +39,15 @@ pub(crate) async fn set(
     let space = to_change(&app, &caller, &key)?;
     let template: Doc<Template> =
         app.replica.get(space.template).ok_or_else(|| template_deleted(&space.name))?;
-    let mut given = BTreeMap::new();
-    let mut taken = Vec::new();
-    for (name, value) in wanted.parameters {
-        match value {
-            Some(value) => drop(given.insert(name, value)),
-            None => taken.push(name),
-        }
-    }
-    let declared = template.declared();
-    for name in &taken {
-        if let Some(parameter) = declared.get(name) {
-            not_missing(name, parameter)?;
-        }
-    }
-    let given = checked(&app, space.id(), &declared, given)?;
+    let edited = edited(&app, space.id(), &template, wanted.parameters)?;
     let committed = app
         .replica
         .edit(space.id(), caller.author(), move |edit| {
-            for name in taken {
-                edit.take(model::Space::parameters, &name);
-            }
-            for (name, value) in given {
-                edit.put(model::Space::parameters, &name, value);
+            for (name, value) in edited {
+                match value {
+                    Some(value) => edit.put(model::Space::parameters, &name, value),
+                    None => edit.take(model::Space::parameters, &name),
+                }
             }
             Ok(())
         })
@@ -81,6 +67,28 @@ pub(super) fn given(
         not_missing(name, parameter)?;
     }
     checked(app, space, &declared, given)
+}
+
+/// Looks at the values that a space's parameters are to have, and seals the secret ones; `None` takes
+/// a value away.
+pub(super) fn edited(
+    app: &App,
+    space: Id<model::Space>,
+    template: &Template,
+    wanted: BTreeMap<String, Option<String>>,
+) -> Result<BTreeMap<String, Option<String>>, Problem> {
+    let declared = template.declared();
+    let (given, taken): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        wanted.into_iter().partition(|(_, value)| value.is_some());
+    for name in taken.keys() {
+        if let Some(parameter) = declared.get(name) {
+            not_missing(name, parameter)?;
+        }
+    }
+    let given = given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    let given = checked(app, space, &declared, given)?;
+    let given = given.into_iter().map(|(name, value)| (name, Some(value)));
+    Ok(given.chain(taken).collect())
 }
 
 /// Refuses a template that no new space is made from.

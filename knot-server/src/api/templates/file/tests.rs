@@ -1,5 +1,7 @@
 //! What files say, how mistakes are told, and that a file that was written is read as it was.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -116,16 +118,16 @@ fn word() -> impl Strategy<Value = String> {
 
 fn map<T: std::fmt::Debug>(
     values: impl Strategy<Value = T>,
-) -> impl Strategy<Value = std::collections::BTreeMap<String, T>> {
+) -> impl Strategy<Value = BTreeMap<String, T>> {
     prop::collection::btree_map("[a-z][a-z0-9]{0,5}", values, 0..3)
 }
 
 prop_compose! {
     fn parameters()(
         kinds in map((0_usize..4, word(), word(), any::<bool>(), -5_i32..5))
-    ) -> std::collections::BTreeMap<String, String> {
+    ) -> BTreeMap<String, String> {
         use knot_core::model::{Parameter, ParameterKind as Kind};
-        let mut all = std::collections::BTreeMap::new();
+        let mut all = BTreeMap::new();
         for (name, (kind, description, text, required, number)) in kinds {
             let base = Parameter { description, required, ..Parameter::default() };
             let one = match kind {
@@ -203,7 +205,7 @@ prop_compose! {
 proptest! {
     #[test]
     fn any_sound_template_is_read_as_it_was_written(template in sound()) {
-        prop_assume!(crate::spaces::validity::broken(&template).is_empty());
+        prop_assume!(validity::broken(&template).is_empty());
         let text = write(&template).unwrap();
         let read = parse(&text).map_err(|problem| TestCaseError::fail(format!("{}\n{text}", problem.detail)))?;
         prop_assert_eq!(read.template, template, "{}", text);
