@@ -33,8 +33,22 @@ fn point_inside(value: &mut Value) {
                 *to = format!("#/$defs/{name}");
             }
             map.values_mut().for_each(point_inside);
+            lift_description(map);
         }
         Value::Array(list) => list.iter_mut().for_each(point_inside),
         _ => {}
+    }
+}
+
+/// What is said of a field that may be left out stands at the field, where editors look.
+fn lift_description(map: &mut Map<String, Value>) {
+    let Some(Value::Array(forms)) = map.get_mut("oneOf") else { return };
+    let is_optional = forms.iter().any(|form| *form == json!({ "type": "null" }));
+    let described = forms
+        .iter_mut()
+        .filter(|_| is_optional)
+        .find_map(|form| form.as_object_mut().and_then(|form| form.remove("description")));
+    if let Some(description) = described {
+        map.insert("description".to_owned(), description);
     }
 }
