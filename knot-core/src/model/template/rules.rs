@@ -151,7 +151,8 @@ impl Judge<'_> {
         let template = self.template;
         let (platform, nomad) = (&template.platform, template.platform == "nomad");
         if template.image.is_empty() {
-            if self.containers() && !(nomad && !template.job.is_empty()) {
+            let says_all = nomad && !template.job.is_empty();
+            if self.containers() && !says_all {
                 let why = format!("platform {platform} needs an `image`, such as debian:bookworm");
                 self.say("image", why);
             }
