@@ -32,7 +32,7 @@ pub(crate) fn broken(template: &Template) -> Vec<Broken> {
 /// In words for whoever gave the text.
 pub(crate) fn matches(text: &str, value: &str) -> Result<(), String> {
     match pattern(text)? {
-        Some(regex) if !regex.is_match(value) => Err(format!("it matches the pattern {text}")),
+        Some(regex) if !regex.is_match(value) => Err(format!("it has to match the pattern {text}")),
         _ => Ok(()),
     }
 }

@@ -92,19 +92,21 @@ impl Parameter {
         match self.kind {
             ParameterKind::Text | ParameterKind::Secret => Ok(()),
             ParameterKind::Bool if matches!(value, "true" | "false") => Ok(()),
-            ParameterKind::Bool => Err("it is true or false".to_owned()),
+            ParameterKind::Bool => Err("it has to be true or false".to_owned()),
             ParameterKind::Choice if self.choices.iter().any(|choice| choice == value) => Ok(()),
-            ParameterKind::Choice => Err(format!("it is one of {}", self.choices.join(", "))),
+            ParameterKind::Choice => {
+                Err(format!("it has to be one of {}", self.choices.join(", ")))
+            }
             ParameterKind::Number => self.accepts_number(value),
         }
     }
 
     fn accepts_number(&self, value: &str) -> Result<(), String> {
         let number = value.parse::<f64>().ok().filter(|number| number.is_finite());
-        let number = number.ok_or_else(|| "it is a number, such as 3 or 0.5".to_owned())?;
+        let number = number.ok_or_else(|| "it has to be a number, such as 3 or 0.5".to_owned())?;
         match (self.least, self.most) {
-            (Some(least), _) if number < least => Err(format!("it is at least {least}")),
-            (_, Some(most)) if number > most => Err(format!("it is at most {most}")),
+            (Some(least), _) if number < least => Err(format!("it has to be at least {least}")),
+            (_, Some(most)) if number > most => Err(format!("it has to be at most {most}")),
             _ => Ok(()),
         }
     }
