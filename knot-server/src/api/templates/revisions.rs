@@ -119,7 +119,8 @@ pub(crate) async fn difference(
     let (old, new) = (state(&history, &from)?, state(&history, &to)?);
     let keys: BTreeSet<_> = old.keys().chain(new.keys()).cloned().collect();
     let differing = keys.into_iter().filter(|key| old.get(key) != new.get(key));
-    let fields = differing.map(|key| compare(&key, old.get(&key), new.get(&key))).collect();
+    let fields = differing.map(|key| compare(&key, old.get(&key), new.get(&key)));
+    let fields = fields.filter(|field| field.from != field.to).collect();
     let hex = |hashes: &[ChangeHash]| hashes.iter().map(ChangeHash::to_string).collect();
     let difference = TemplateDifference { from: hex(&from), to: hex(&to), fields };
     Ok(caller.answer(Json(difference), &of_read(&template)))
@@ -166,7 +167,6 @@ pub(crate) async fn revert(
 
 /// What a page of a template's history shows: each revision, and what differs from what it was made
 /// on; and where the next page begins.
-#[expect(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
 pub(crate) async fn pages(
     app: &App,
     caller: &Caller,
@@ -273,7 +273,8 @@ fn compare(key: &str, old: Option<&Scalar>, new: Option<&Scalar>) -> FieldDiffer
         Some(Scalar::Bool(value)) => Some(value.to_string()),
         Some(Scalar::Int(value)) => Some(value.to_string()),
         Some(Scalar::Text(_)) if key == "registry_password" => Some("sealed".to_owned()),
-        Some(Scalar::Text(text)) => Some(text.clone()),
+        // An empty text is what a field has that was never written.
+        Some(Scalar::Text(text)) => Some(text.clone()).filter(|text| !text.is_empty()),
     };
     let (from, to) = (text(old), text(new));
     let long = |text: &Option<String>| {
