@@ -13,7 +13,9 @@ pub use space::{
     Desired, Move, Observed, Placement, ScheduleMark, Space, SpaceHealth, SpaceStatus, Volume,
     VolumeStatus,
 };
-pub use template::{Hours, ParsePartError, Port, Protocol, Template};
+pub use template::{
+    Broken, Hours, Parameter, ParameterKind, ParsePartError, Port, Protocol, Template,
+};
 pub use user::{Group, Token, User};
 pub use variable::Variable;
 

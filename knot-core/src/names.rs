@@ -12,8 +12,20 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use uuid::Uuid;
 
+/// The longest name, in characters.
+pub const LONGEST: usize = 63;
 /// How many digits of the id a derived name has at least.
 const DIGITS: usize = 4;
+
+/// Whether a name keeps the rules: lower-case letters, digits and dashes, beginning with a letter and
+/// not ending with a dash.
+pub fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    name.len() <= LONGEST
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.bytes().all(allowed)
+}
 
 /// A thing and the name that is stored in it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -64,6 +64,14 @@ pub struct Map<E, K, T> {
     entry: PhantomData<fn() -> (K, T)>,
 }
 
+impl<E, K> Clone for Set<E, K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E, K> Copy for Set<E, K> {}
+
 impl<E, T> Field<E, T> {
     /// The field stored under `name`.
     pub const fn new(name: &'static str) -> Self {

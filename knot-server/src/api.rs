@@ -12,6 +12,7 @@ mod caller;
 mod causality;
 mod events;
 mod exec;
+mod groups;
 mod health;
 mod names;
 mod pages;
@@ -24,6 +25,7 @@ mod spaces;
 mod templates;
 mod trace;
 pub mod types;
+mod variables;
 mod volumes;
 mod world;
 
@@ -106,6 +108,16 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(templates::list, templates::apply))
         .routes(routes!(templates::get, templates::delete))
         .routes(routes!(templates::file))
+        .routes(routes!(templates::schema))
+        .routes(routes!(templates::revisions::list))
+        .routes(routes!(templates::revisions::difference))
+        .routes(routes!(templates::revisions::revert))
+        .routes(routes!(templates::revisions::retire))
+        .routes(routes!(variables::list))
+        .routes(routes!(variables::set, variables::delete))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::delete))
+        .routes(routes!(groups::add, groups::remove))
         .routes(routes!(spaces::list, spaces::create))
         .routes(routes!(spaces::get, spaces::delete, spaces::edit::edit))
         .routes(routes!(spaces::start))
@@ -118,6 +130,7 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(spaces::edit::transfer))
         .routes(routes!(spaces::rehome::move_to))
         .routes(routes!(spaces::rehome::recover))
+        .routes(routes!(spaces::parameters::set))
         .routes(routes!(exec::exec))
         .routes(routes!(volumes::list, volumes::create))
         .routes(routes!(volumes::edit, volumes::delete))

@@ -20,6 +20,7 @@ mod context;
 mod events;
 mod exec;
 mod failure;
+mod groups;
 mod insight;
 mod listings;
 mod login;
@@ -32,6 +33,8 @@ mod spaces;
 mod templates;
 mod terminal;
 mod time;
+mod update;
+mod variables;
 mod volumes;
 mod wait;
 
@@ -69,6 +72,8 @@ async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Whoami => listings::whoami(&context).await,
         Command::Template(command) => templates::run(&context, command).await,
         Command::Space(command) => return spaces::run(&context, command).await,
+        Command::Variable(command) => variables::run(&context, command).await,
+        Command::Group(command) => groups::run(&context, command).await,
         Command::Volume(command) => volumes::run(&context, command).await,
         Command::Server(_) => listings::servers(&context).await,
         Command::Version => {

@@ -27,7 +27,10 @@ pub use local_path::LocalPath;
 pub use servers::{ServerRow, ServersPage};
 pub use sign_in::SignInPage;
 pub use spaces::{Conflict, ConflictingValue, SpaceRow, SpacesPage, TemplateChoice};
-pub use templates::{SavedTemplate, TemplatePage, TemplateRow, TemplatesPage};
+pub use templates::{
+    FieldRow, HistoryPage, Invalid, RevisionRow, SavedTemplate, TemplatePage, TemplateRow,
+    TemplatesPage,
+};
 pub use terminal::TerminalPage;
 
 /// What surrounds every page: who looks at it, and which server it came from.

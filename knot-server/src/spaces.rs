@@ -5,16 +5,20 @@
 //! acts.
 
 pub mod answers;
+pub(crate) mod current;
 pub mod drivers;
 mod engines;
+pub(crate) mod fill;
 pub mod logs;
 pub mod plan;
 pub mod policy;
+pub(crate) mod render;
 pub mod restart;
 pub mod schedule;
 mod service;
 pub mod trust;
 pub mod usage;
+pub(crate) mod validity;
 mod volumes;
 mod worker;
 

@@ -273,6 +273,59 @@ fn a_restart_is_not_over_while_the_old_generation_runs() {
 }
 
 #[test]
+fn a_templates_outdated_spaces_are_listed_and_updated_in_waves() {
+    let states = || {
+        Script::states(&[
+            space("running", "running", "1.1"),
+            space("running", "running", "1.1"),
+            space("running", "stopping", "1.1"),
+            space("running", "running", "1.2"),
+        ])
+    };
+    let world = World::start(states());
+    let (status, output, _) = run(knot(&world, &["template", "outdated", "rust"]));
+    assert_eq!(status, 0);
+    assert!(output.contains("dev") && output.contains("alpha"), "{output}");
+    let (status, output, errors) = run(knot(&world, &["template", "update", "rust", "--json"]));
+    assert_eq!((status, errors.as_str()), (0, ""));
+    assert_eq!(serde_json::from_str::<Value>(&output).unwrap(), json!({ "updated": ["dev"] }));
+    let asked =
+        world.requests().iter().filter(|one| one.as_str() == "POST /spaces/11/restart").count();
+    assert_eq!(asked, 1);
+
+    let mut failed = space("running", "failed", "1.2");
+    failed["cause"] = json!("no room");
+    let world = World::start(Script::states(&[
+        space("running", "running", "1.1"),
+        space("running", "running", "1.1"),
+        failed,
+    ]));
+    let (status, _, errors) = run(knot(&world, &["template", "update", "rust", "--wave", "5"]));
+    assert_eq!(status, 1);
+    assert!(errors.contains("0 of 1 were updated") && errors.contains("no room"), "{errors}");
+}
+
+#[test]
+fn a_difference_is_shown_line_by_line() {
+    let world = World::start(Script::default());
+    let (status, output, _) = run(knot(&world, &["template", "diff", "rust", "abcdef"]));
+    assert_eq!(status, 0);
+    let wanted = "image:\n  -rust:1\n  +rust:2\nstartup_script:\n  @@ -1,1 +1,1 @@\n  -a\n  +b\n";
+    assert_eq!(output, wanted);
+}
+
+#[test]
+fn a_secret_comes_from_standard_input_and_members_are_told() {
+    let world = World::start(Script::default());
+    let set = knot(&world, &["variable", "set", "key", "--secret", "--zone", "eu"]);
+    let (status, output, errors) = run_with_input(set, "hunter2\n");
+    assert_eq!((status, errors.as_str()), (0, ""));
+    assert_eq!(output, "key for eu is set; the next start of a space takes it\n");
+    let (status, output, _) = run(knot(&world, &["group", "add", "science", "anna"]));
+    assert_eq!((status, output.as_str()), (0, "science has anna\n"));
+}
+
+#[test]
 fn a_wait_goes_on_through_lost_connections() {
     let mut script = Script::states(&[
         space("stopped", "stopped", "1.2"),

@@ -12,9 +12,9 @@ use axum::routing::get;
 use knot_server::{
     api::types::{Desired, Observed, ServerState},
     pages::{
-        self, Chrome, Conflict, ConflictingValue, ErrorPage, LocalPath, SavedTemplate, ServerRow,
-        ServersPage, SignInPage, SpaceRow, SpacesPage, TemplateChoice, TemplatePage, TemplateRow,
-        TemplatesPage, TerminalPage,
+        self, Chrome, Conflict, ConflictingValue, ErrorPage, FieldRow, HistoryPage, Invalid,
+        LocalPath, RevisionRow, SavedTemplate, ServerRow, ServersPage, SignInPage, SpaceRow,
+        SpacesPage, TemplateChoice, TemplatePage, TemplateRow, TemplatesPage, TerminalPage,
     },
 };
 
@@ -72,6 +72,9 @@ fn saved(running: usize) -> SavedTemplate {
         name: HOSTILE.to_owned(),
         revision: "b1946ac92492".to_owned(),
         running,
+        outdated: running,
+        retired: true,
+        invalid: Some(Invalid { problems: vec![HOSTILE.to_owned()], used: "0123".to_owned() }),
         conflicts: vec![conflict()],
     }
 }
@@ -97,7 +100,28 @@ fn every_page() -> Vec<String> {
             image: HOSTILE.to_owned(),
             spaces: 2,
             conflicts: 1,
+            retired: true,
+            invalid: true,
+            groups: vec![HOSTILE.to_owned()],
         }],
+    };
+    let history = HistoryPage {
+        chrome: chrome(),
+        id: HOSTILE.to_owned(),
+        name: HOSTILE.to_owned(),
+        revisions: vec![RevisionRow {
+            id: HOSTILE.to_owned(),
+            short: "0123456789ab".to_owned(),
+            author: HOSTILE.to_owned(),
+            time: "2026-11-22T08:12:00Z".to_owned(),
+            fields: vec![FieldRow {
+                field: HOSTILE.to_owned(),
+                lines: vec![format!("-{HOSTILE}"), format!("+{HOSTILE}")],
+            }],
+            used: true,
+        }],
+        next: HOSTILE.to_owned(),
+        may_edit: true,
     };
     let servers = ServersPage {
         chrome: chrome(),
@@ -121,6 +145,7 @@ fn every_page() -> Vec<String> {
         spaces(vec![failed]),
         sign_in.render().expect("the page renders"),
         templates.render().expect("the page renders"),
+        history.render().expect("the page renders"),
         template_page(Some(saved(3)), true),
         template_page(None, true),
         servers.render().expect("the page renders"),

@@ -87,6 +87,21 @@ impl History {
         Ok(nodes.take(limit).map(Change::of).collect())
     }
 
+    /// All changes that count, the highest (layer, operation count, hash) first: an order that is the
+    /// same on every server that holds the same, in which a change comes before those it depends on.
+    pub fn ranked(&self) -> Vec<ChangeHash> {
+        let mut ranks: Vec<_> = self
+            .document
+            .layers
+            .iter()
+            .flat_map(|(number, layer)| layer.nodes().iter().map(move |node| (number, node)))
+            .filter(|(_, node)| node.applied)
+            .map(|(number, node)| (*number, node.change.max_op(), node.hash))
+            .collect();
+        ranks.sort_unstable_by(|a, b| b.cmp(a));
+        ranks.into_iter().map(|(_, _, hash)| hash).collect()
+    }
+
     /// What was read of the document when its heads were these.
     ///
     /// # Errors

@@ -153,6 +153,9 @@ crate::entity! {
         /// The heads of the template that the taker of the last start or restart held, in
         /// hexadecimal: the home waits for them before it starts.
         template_heads: Field<Vec<String>>,
+        /// What that taker had seen of the variables that the template names, as the text of a
+        /// [`Token`](crate::replica::Token): the home waits for it too.
+        variables_seen: Field<String>,
         /// When it was created, by the clock of the server that took the request.
         created: Field<Millis>,
     }

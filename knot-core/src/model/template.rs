@@ -1,10 +1,16 @@
 //! What spaces are made from.
 
+mod parameters;
 mod parts;
+mod rules;
 
 use sha2::{Digest, Sha256};
 
-pub use self::parts::{Hours, ParsePartError, Port, Protocol};
+pub use self::{
+    parameters::{Parameter, ParameterKind},
+    parts::{Hours, ParsePartError, Port, Protocol},
+    rules::Broken,
+};
 use crate::secrets::Sealed;
 
 crate::entity! {
@@ -121,6 +127,13 @@ impl Template {
         published.for_each(|(name, port)| hash.put(name, &format!("port {port}")));
         self.capabilities.iter().for_each(|one| hash.put("capabilities", one));
         self.devices.iter().for_each(|one| hash.put("devices", one));
+        // A value that a space was given is the space's own affair; a default is the template's.
+        for (name, parameter) in self.declared() {
+            if let Some(default) = parameter.default {
+                hash.put("parameter", &name);
+                hash.put("=", &default);
+            }
+        }
         for (name, limit) in [("memory", self.memory), ("millicpus", self.millicpus)] {
             if let Some(limit) = limit {
                 hash.put(name, &limit.to_string());

@@ -32,9 +32,10 @@ crate::entity! {
 }
 
 impl Group {
-    /// The id of the group of this name.
-    pub fn id_of(name: &str) -> Id<Self> {
-        Id::of_key(&[name.as_bytes()])
+    /// The id of the group of this name. `life` counts those of this name that were deleted before
+    /// it, since a dead id stays dead.
+    pub fn id_of(name: &str, life: u32) -> Id<Self> {
+        Id::of_key(&[name.as_bytes(), &life.to_be_bytes()])
     }
 }
 

@@ -1,7 +1,10 @@
 //! Who makes a request, checked in one place before a handler runs: the credential, that no other
 //! site made a browser send it, and that this server holds what the caller has seen.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts, Path},
@@ -34,6 +37,8 @@ pub(crate) struct Caller {
     pub(crate) name: String,
     /// May act on what belongs to others.
     pub(crate) admin: bool,
+    /// The living groups that they are in.
+    pub(crate) groups: BTreeSet<String>,
     pub(super) credential: Credential,
     pub(super) seen: Token,
     https: bool,
@@ -81,6 +86,7 @@ impl Caller {
                     user: user.id(),
                     name: user.name.clone(),
                     admin: user.admin,
+                    groups: groups(app, &user),
                     credential,
                     seen: Token::new(),
                     https: app.https,
@@ -95,6 +101,16 @@ impl Caller {
                 )
             })
     }
+}
+
+/// The groups of a user that live.
+pub(super) fn groups(app: &App, user: &model::User) -> BTreeSet<String> {
+    if user.groups.is_empty() {
+        return BTreeSet::new();
+    }
+    let living = app.replica.list::<model::Group>();
+    let living = living.into_iter().map(|group| group.name.clone());
+    living.filter(|name| user.groups.contains(name)).collect()
 }
 
 impl Caller {

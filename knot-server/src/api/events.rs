@@ -126,7 +126,9 @@ impl Follower {
             let scope = changed.map_or(Scope::All, |changed| self.scope(changed));
             self.looked = Instant::now();
             // An admin may have become a user like any other.
-            self.caller.admin = self.app.replica.get(self.caller.user)?.admin;
+            let user = self.app.replica.get(self.caller.user)?;
+            self.caller.admin = user.admin;
+            self.caller.groups = super::caller::groups(&self.app, &user);
             self.look(&scope);
         }
     }
@@ -184,7 +186,7 @@ impl Follower {
             }
         }
         if matches!(scope, Scope::All) {
-            for template in templates::all(&app) {
+            for template in templates::all(&app, &self.caller) {
                 let id = template.id.parse::<Id<Template>>().unwrap_or_default();
                 let subject = Subject::Template(id.uuid());
                 there.insert(subject);

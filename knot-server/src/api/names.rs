@@ -2,15 +2,13 @@
 
 use knot_core::{
     clock::Millis,
-    names::{Life, Named, Names, Unclear},
+    names::{LONGEST, Life, Named, Names, Unclear, is_name},
     replica::{Doc, Replica},
     schema::Entity,
 };
 
 use super::problem::{Code, Problem};
 
-/// The longest name, in characters.
-const LONGEST: usize = 63;
 /// How long it is remembered that a dead thing had a name, in milliseconds: longer than any client
 /// goes on trying a request again.
 pub(super) const RECENTLY: i64 = 10 * 60 * 1_000;
@@ -28,15 +26,6 @@ pub(super) fn check(name: &str) -> Result<(), Problem> {
              letter and not ending with a dash"
         ),
     ))
-}
-
-/// Whether a name keeps the rules.
-pub(super) fn is_name(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    name.len() <= LONGEST
-        && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && !name.ends_with('-')
-        && name.bytes().all(allowed)
 }
 
 /// What the things of one kind are called: `living` are all that live, `of` says within which scope a

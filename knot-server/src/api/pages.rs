@@ -20,12 +20,13 @@ use super::{
     servers,
     spaces::insight,
     templates, types,
-    world::{World, find_template, server_names, template_names},
+    world::{World, find_template_of, server_names, template_names},
 };
 use crate::pages::{
-    Chart, Chrome, Conflict, ConflictingValue, ErrorPage, LocalPath, SavedTemplate, ServerRow,
-    ServersPage, SignInPage, SpacePage, SpaceRow, SpacesPage, TemplateChoice, TemplatePage,
-    TemplateRow, TemplatesPage, TerminalPage, html, security_headers, static_router,
+    Chart, Chrome, Conflict, ConflictingValue, ErrorPage, FieldRow, HistoryPage, Invalid,
+    LocalPath, RevisionRow, SavedTemplate, ServerRow, ServersPage, SignInPage, SpacePage, SpaceRow,
+    SpacesPage, TemplateChoice, TemplatePage, TemplateRow, TemplatesPage, TerminalPage, html,
+    security_headers, static_router,
 };
 
 /// What a new template's page begins with.
@@ -46,6 +47,7 @@ pub(super) fn router() -> Router<App> {
         .route("/templates", get(templates_page))
         .route("/templates/new", get(new_template))
         .route("/templates/{template}", get(template))
+        .route("/templates/{template}/history", get(history))
         .route("/servers", get(servers_page))
         .merge(static_router())
         .fallback(nothing)
@@ -137,8 +139,9 @@ async fn spaces(State(app): State<App>, visitor: Visitor) -> Response {
     let mut shown: Vec<_> =
         world.spaces_of(&caller).iter().map(|space| world.show(space)).collect();
     shown.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    let mut choices: Vec<_> = templates::all(&app)
+    let mut choices: Vec<_> = templates::all(&app, &caller)
         .into_iter()
+        .filter(|template| !template.retired)
         .map(|template| TemplateChoice { id: template.id, name: template.name })
         .collect();
     choices.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
@@ -207,11 +210,14 @@ async fn terminal(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Re
 async fn templates_page(State(app): State<App>, visitor: Visitor) -> Response {
     let all = World::new(&app).all_spaces();
     let uses = |id: &str| all.iter().filter(|space| space.template.to_string() == id).count();
-    let mut rows: Vec<_> = templates::all(&app)
+    let mut rows: Vec<_> = templates::all(&app, &visitor.caller)
         .into_iter()
         .map(|template| TemplateRow {
             spaces: uses(&template.id),
             conflicts: template.conflicts.len(),
+            retired: template.retired,
+            invalid: template.invalid.is_some(),
+            groups: template.groups,
             id: template.id,
             name: template.name,
             description: template.description,
@@ -235,30 +241,90 @@ async fn new_template(visitor: Visitor) -> Response {
 }
 
 async fn template(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Response {
-    let found = find_template(&app, &key, For::Reading)
+    let found = find_template_of(&app, &visitor.caller, &key, For::Reading)
         .and_then(|template| Ok((templates::source(&app, &template)?, template)));
     let (source, template) = match found {
         Ok(found) => found,
         Err(problem) => return visitor.refuse(problem),
     };
     let world = World::new(&app);
-    let running = world
-        .all_spaces()
+    let all = world.all_spaces();
+    let running = all
         .iter()
         .filter(|space| space.template == template.id())
-        .filter(|space| world.show(space).observed == types::Observed::Running)
-        .count();
+        .map(|space| world.show(space))
+        .filter(|space| space.observed == types::Observed::Running);
+    let (mut count, mut outdated) = (0, 0);
+    for space in running {
+        count += 1;
+        outdated += usize::from(space.update_available);
+    }
     let shown = templates::show(&app, &template, &template_names(&app).1);
     let saved = SavedTemplate {
         id: shown.id,
         name: shown.name,
         revision: shown.revision,
-        running,
+        running: count,
+        outdated,
+        retired: shown.retired,
+        invalid: shown.invalid.map(|invalid| Invalid {
+            problems: invalid
+                .problems
+                .into_iter()
+                .map(|one| format!("{}: {}", one.field, one.why))
+                .collect(),
+            used: invalid.used.map(|used| used.chars().take(12).collect()).unwrap_or_default(),
+        }),
         conflicts: shown.conflicts.into_iter().map(conflict).collect(),
     };
     let may_edit = permit::may_write_templates(&visitor.caller);
     let page = html(&TemplatePage { chrome: visitor.chrome, saved: Some(saved), source, may_edit });
     visitor.caller.answer(page, &of_read(&template)).into_response()
+}
+
+#[derive(Deserialize)]
+struct After {
+    after: Option<String>,
+}
+
+async fn history(
+    State(app): State<App>,
+    visitor: Visitor,
+    Key(key): Key,
+    Query(After { after }): Query<After>,
+) -> Response {
+    let read = templates::revisions::pages(&app, &visitor.caller, &key, after).await;
+    let (template, revisions, next) = match read {
+        Ok(read) => read,
+        Err(problem) => return visitor.refuse(problem),
+    };
+    let row =
+        |(revision, fields): (types::TemplateRevision, Vec<types::FieldDifference>)| RevisionRow {
+            short: revision.id.chars().take(12).collect(),
+            id: revision.id,
+            author: revision.author,
+            time: revision.time,
+            fields: fields.into_iter().map(field).collect(),
+            used: revision.used_for_invalid,
+        };
+    let page = html(&HistoryPage {
+        chrome: visitor.chrome,
+        id: template.id().to_string(),
+        name: template_names(&app).1.of(template.id().uuid()).unwrap_or_default().to_owned(),
+        revisions: revisions.into_iter().map(row).collect(),
+        next: next.unwrap_or_default(),
+        may_edit: permit::may_write_templates(&visitor.caller),
+    });
+    visitor.caller.answer(page, &of_read(&template)).into_response()
+}
+
+fn field(one: types::FieldDifference) -> FieldRow {
+    let side = |sign: &str, value: Option<String>| value.map(|value| format!("{sign}{value}"));
+    let lines = match one.text {
+        Some(text) => text.lines().map(str::to_owned).collect(),
+        None => [side("-", one.from), side("+", one.to)].into_iter().flatten().collect(),
+    };
+    FieldRow { field: one.field, lines }
 }
 
 async fn servers_page(State(app): State<App>, visitor: Visitor) -> Response {

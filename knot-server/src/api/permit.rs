@@ -2,7 +2,7 @@
 //!
 //! A refusal of what the caller may not even know of is the same as that nothing is there.
 
-use knot_core::model::Space;
+use knot_core::model::{Space, Template};
 
 use super::{
     caller::Caller,
@@ -16,6 +16,8 @@ pub(super) enum Action {
     DeleteTemplate,
     DeleteServer,
     InviteServer,
+    Variables,
+    Groups,
 }
 
 impl Action {
@@ -25,6 +27,8 @@ impl Action {
             Self::DeleteTemplate => "delete templates",
             Self::DeleteServer => "remove servers",
             Self::InviteServer => "invite servers",
+            Self::Variables => "see or change variables",
+            Self::Groups => "change groups",
         }
     }
 }
@@ -101,6 +105,12 @@ pub(super) fn check_space(
         )),
         (None, _) => Err(Problem::not_found("space", name)),
     }
+}
+
+/// Whether a caller may see a template and make spaces from it: everybody, or the members of its
+/// groups and an admin.
+pub(super) fn template(caller: &Caller, template: &Template) -> bool {
+    caller.admin || template.groups.is_empty() || !template.groups.is_disjoint(&caller.groups)
 }
 
 /// Whether a caller may change templates.

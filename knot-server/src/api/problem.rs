@@ -66,6 +66,10 @@ codes! {
     TemplateInUse = "template_in_use", CONFLICT, "The template is in use";
     /// The template of the space was deleted.
     TemplateDeleted = "template_deleted", CONFLICT, "The template was deleted";
+    /// No new spaces are made from the template.
+    TemplateRetired = "template_retired", CONFLICT, "The template is retired";
+    /// Templates are kept to the group.
+    GroupInUse = "group_in_use", CONFLICT, "The group is in use";
     /// No server that can be reached has the engine.
     NoEngine = "no_engine", CONFLICT, "No engine for it";
     /// The server that would do it cannot be reached.
@@ -94,6 +98,8 @@ codes! {
     InvalidValue = "invalid_value", UNPROCESSABLE_ENTITY, "A value breaks the rules";
     /// A template file is wrong.
     InvalidTemplate = "invalid_template", UNPROCESSABLE_ENTITY, "The template file is wrong";
+    /// A parameter's value is missing or wrong.
+    InvalidParameter = "invalid_parameter", UNPROCESSABLE_ENTITY, "A parameter's value is wrong";
     /// The path is for a WebSocket.
     WebSocketOnly = "websocket_only", UPGRADE_REQUIRED, "A WebSocket is wanted";
     /// Too many sign-ins failed.

@@ -4,6 +4,7 @@
 pub(super) mod edit;
 pub(super) mod index;
 pub(crate) mod insight;
+pub(crate) mod parameters;
 mod place;
 pub(super) mod rehome;
 pub(crate) mod show;
@@ -30,8 +31,9 @@ use super::{
     permit::{self, Use},
     problem::{Code, Problem},
     types::{CreateSpace, IDEMPOTENCY_KEY, Space, Spaces},
-    world::{World, find_template, template_deleted},
+    world::{World, find_template_of, template_deleted},
 };
+use crate::spaces::fill;
 use uuid::Uuid;
 
 type One = Answer<(StatusCode, Json<Space>)>;
@@ -64,14 +66,18 @@ pub(super) async fn create(
     Body(wanted): Body<CreateSpace>,
 ) -> Shown {
     names::check(&wanted.name)?;
-    let id = keyed(&caller, &headers)?;
+    let key = keyed(&caller, &headers)?;
     let _turn = app.names.lock().await;
-    if let Some(id) = id
+    if let Some(id) = key
         && let Some(made) = made_before(&app, &caller, id)?
     {
         return Ok(made);
     }
-    let template = find_template(&app, &wanted.template, For::Using)?;
+    let template = find_template_of(&app, &caller, &wanted.template, For::Using)?;
+    parameters::may_be_made(&app, &template)?;
+    let id = key.unwrap_or_else(|| Id::from_uuid(Uuid::now_v7()));
+    let given = parameters::given(&app, id, &template, wanted.parameters)?;
+    let seen = fill::seen(&app.replica, &template);
     let server = {
         let world = World::new(&app);
         if world.is_taken(caller.user, &wanted.name, None) {
@@ -80,14 +86,13 @@ pub(super) async fn create(
                 format!("you have a space named {} already: choose another name", wanted.name),
             ));
         }
-        match (&wanted.server, id) {
-            (Some(server), _) => place::chosen(&app, server, &template.platform)?,
-            (None, Some(id)) => place::home_of(&app, id, &template.platform)?,
-            (None, None) => place::home(&app, &world, &template.platform)?,
+        match (&wanted.server, key) {
+            (Some(server), _) => place::chosen(&app, server, &template)?,
+            (None, Some(id)) => place::home_of(&app, id, &template)?,
+            (None, None) => place::home(&app, &world, &template)?,
         }
     };
     let (owner, template_id, heads) = (caller.user, template.id(), hex(template.heads()));
-    let id = id.unwrap_or_else(|| Id::from_uuid(Uuid::now_v7()));
     let committed = app
         .replica
         .put::<model::Space, _>(id, caller.author(), move |edit| {
@@ -96,12 +101,13 @@ pub(super) async fn create(
             edit.set(model::Space::template, template_id);
             edit.set(model::Space::placement, Placement { term: 1, server });
             edit.set(model::Space::created, Millis::now());
-            for (name, value) in wanted.parameters {
+            for (name, value) in given {
                 edit.put(model::Space::parameters, &name, value);
             }
             if wanted.start {
                 edit.set(model::Space::desired, Desired::Running);
                 edit.set(model::Space::template_heads, heads);
+                edit.set(model::Space::variables_seen, seen);
             } else {
                 edit.set(model::Space::desired, Desired::Stopped);
             }
@@ -235,11 +241,13 @@ async fn run(
         app.replica.get(space.template).ok_or_else(|| template_deleted(&space.name))?;
     edit::dependencies_run(app, caller, space)?;
     let heads = hex(template.heads());
+    let seen = fill::seen(&app.replica, &template);
     let committed = app
         .replica
         .edit(space.id(), caller.author(), move |edit| {
             edit.set(model::Space::desired, Desired::Running);
             edit.set(model::Space::template_heads, heads);
+            edit.set(model::Space::variables_seen, seen);
             if let Some(ended) = ended {
                 let newest = ended.generation.max(edit.restart);
                 edit.set(model::Space::restart, newest);

@@ -1,6 +1,11 @@
 //! Templates: what spaces are made from, written and read as files.
 
 pub(crate) mod file;
+pub(crate) mod judged;
+mod lines;
+pub(crate) mod revisions;
+
+use std::collections::BTreeSet;
 
 use axum::{
     Json,
@@ -9,12 +14,16 @@ use axum::{
     response::IntoResponse,
 };
 use knot_core::{
-    model::{self, Space},
+    id::Id,
+    model::{self, Broken, Group, Space, Variable},
     names::{For, Names, Unclear},
     replica::{Committed, Doc, Token},
-    schema::Edit,
+    schema::{Edit, Set},
+    secrets::{Place, Sealed},
 };
+use uuid::Uuid;
 
+use self::file::Password;
 use super::{
     app::App,
     body::Yaml,
@@ -23,9 +32,13 @@ use super::{
     names::unclear,
     permit::{self, Action},
     problem::{Code, Problem},
-    types::{AppliedTemplate, ApplyOutcome, Template, Templates},
-    world::{conflicts, find_template, template_names},
+    types::{
+        AppliedTemplate, ApplyOutcome, InvalidField, InvalidMerge, Template, TemplateParameter,
+        Templates,
+    },
+    world::{conflicts, find_template_of, template_names},
 };
+use crate::spaces::render;
 
 /// The most spaces that a refusal names.
 const NAMED: usize = 5;
@@ -35,7 +48,7 @@ const NAMED: usize = 5;
     get, path = "/templates", tag = "templates", responses((status = 200, body = Templates))
 )]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Templates>> {
-    let mut templates = all(&app);
+    let mut templates = all(&app, &caller);
     templates.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let token = recent::<model::Template>(&app.replica, |_| true);
     caller.answer(Json(Templates { templates }), &token)
@@ -53,7 +66,11 @@ pub(super) async fn apply(
     Yaml(text): Yaml,
 ) -> Result<Answer<Json<AppliedTemplate>>, Problem> {
     permit::check(&caller, Action::WriteTemplate)?;
-    let wanted = file::parse(&text)?;
+    let file::Read { template: mut wanted, password, .. } = {
+        let read = file::parse(&text)?;
+        check_here(&app, &read).await?;
+        read
+    };
     let _turn = app.names.lock().await;
     let (templates, names) = template_names(&app);
     let before = match names.find(&(), &wanted.name, For::Writing) {
@@ -61,6 +78,9 @@ pub(super) async fn apply(
         Err(Unclear::Nobody(_)) => None,
         Err(several) => return Err(unclear("template", &several)),
     };
+    let id = before.map_or_else(|| Id::from_uuid(Uuid::now_v7()), Doc::id);
+    let stored = before.and_then(|before| before.registry_password.clone());
+    wanted.registry_password = sealed(&app, id, password, stored)?;
     let author = caller.author();
     let write = move |edit: &mut Edit<'_, model::Template>| {
         put(edit, wanted);
@@ -68,7 +88,7 @@ pub(super) async fn apply(
     };
     let committed: Committed<model::Template> = match before {
         Some(before) => app.replica.edit(before.id(), author, write).await?,
-        None => app.replica.create(author, write).await?,
+        None => app.replica.put(id, author, write).await?,
     };
     let outcome = match before {
         None => ApplyOutcome::Created,
@@ -76,11 +96,17 @@ pub(super) async fn apply(
         Some(_) => ApplyOutcome::Changed,
     };
     tracing::info!(template = %committed.id, ?outcome, user = %caller.user, "template applied");
-    let id = committed.id.to_string();
-    let template = find_template(&app, &id, For::Reading)?;
-    let token: Token = of_read(&template);
-    let template = show(&app, &template, &template_names(&app).1);
-    Ok(caller.answer(Json(AppliedTemplate { template, outcome }), &token))
+    applied(&app, &caller, &committed, outcome)
+}
+
+/// The published schema of the template file, for editors.
+#[utoipa::path(
+    get, path = "/templates/schema.json", tag = "templates", security(()),
+    responses((status = 200, content_type = "application/schema+json", body = Object))
+)]
+pub(super) async fn schema() -> impl IntoResponse {
+    let text = serde_json::to_string_pretty(&file::schema()).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/schema+json")], text + "\n")
 }
 
 /// Shows one template.
@@ -93,7 +119,7 @@ pub(super) async fn get(
     caller: Caller,
     Key(key): Key,
 ) -> Result<Answer<Json<Template>>, Problem> {
-    let template = find_template(&app, &key, For::Reading)?;
+    let template = find_template_of(&app, &caller, &key, For::Reading)?;
     let shown = show(&app, &template, &template_names(&app).1);
     Ok(caller.answer(Json(shown), &of_read(&template)))
 }
@@ -109,7 +135,7 @@ pub(super) async fn file(
     caller: Caller,
     Key(key): Key,
 ) -> Result<Answer<impl IntoResponse>, Problem> {
-    let template = find_template(&app, &key, For::Reading)?;
+    let template = find_template_of(&app, &caller, &key, For::Reading)?;
     let text = source(&app, &template)?;
     let kind = [(header::CONTENT_TYPE, "text/yaml; charset=utf-8")];
     Ok(caller.answer((kind, text), &of_read(&template)))
@@ -128,7 +154,7 @@ pub(super) async fn delete(
     permit::check(&caller, Action::DeleteTemplate)?;
     // A space that is made here at the same time takes the same turn.
     let _turn = app.names.lock().await;
-    let template = find_template(&app, &key, For::Writing)?;
+    let template = find_template_of(&app, &caller, &key, For::Writing)?;
     let mut users = app.replica.list::<Space>();
     users.retain(|space| space.template == template.id());
     if !users.is_empty() {
@@ -145,10 +171,87 @@ pub(super) async fn delete(
     Ok(caller.answer(StatusCode::NO_CONTENT, &of_dead(template.id().into())))
 }
 
-/// All templates as the API shows them.
-pub(super) fn all(app: &App) -> Vec<Template> {
+/// The templates that a caller may see, as the API shows them.
+pub(super) fn all(app: &App, caller: &Caller) -> Vec<Template> {
     let (templates, names) = template_names(app);
-    templates.iter().map(|template| show(app, template, &names)).collect()
+    let seen = templates.iter().filter(|template| permit::template(caller, template));
+    seen.map(|template| show(app, template, &names)).collect()
+}
+
+/// The answer to a write: the template as it is now.
+fn applied(
+    app: &App,
+    caller: &Caller,
+    committed: &Committed<model::Template>,
+    outcome: ApplyOutcome,
+) -> Result<Answer<Json<AppliedTemplate>>, Problem> {
+    let template = find_template_of(app, caller, &committed.id.to_string(), For::Reading)?;
+    let token: Token = of_read(&template);
+    let template = show(app, &template, &template_names(app).1);
+    Ok(caller.answer(Json(AppliedTemplate { template, outcome }), &token))
+}
+
+/// What only this server can say of a file: variables, groups and, for a job, the engine.
+async fn check_here(app: &App, read: &file::Read) -> Result<(), Problem> {
+    let template = &read.template;
+    let known: BTreeSet<_> =
+        app.replica.list::<Variable>().iter().map(|variable| variable.name.clone()).collect();
+    let unknown = render::variables(template).into_iter().filter(|(name, _)| !known.contains(name));
+    let mut broken: Vec<_> = unknown
+        .map(|(name, field)| {
+            let why = format!(
+                "`.var.{name}` names a variable that there is not: make it first with `knot variable set {name}`"
+            );
+            Broken { field, why }
+        })
+        .collect();
+    let groups = app.replica.list::<Group>();
+    for name in template.groups.iter().filter(|name| !groups.iter().any(|one| one.name == **name)) {
+        let why =
+            format!("there is no group {name}: make it first with `knot group create {name}`");
+        broken.push(Broken { field: format!("groups/{name}"), why });
+    }
+    read.refuse(broken)?;
+    if !template.job.is_empty()
+        && let Err(why) = app.cluster.check_job(&template.job).await
+    {
+        read.refuse(vec![Broken { field: "job".to_owned(), why }])?;
+    }
+    Ok(())
+}
+
+/// The password to store: one that is stored already stays, sealed as it is.
+fn sealed(
+    app: &App,
+    id: Id<model::Template>,
+    password: Option<Password>,
+    stored: Option<Sealed>,
+) -> Result<Option<Sealed>, Problem> {
+    let keyring = app.keys.keyring();
+    let place = Place { doc: id.into(), field: "registry_password" };
+    match (password, stored) {
+        (None, _) => Ok(None),
+        (Some(Password::Unchanged), Some(stored)) => Ok(Some(stored)),
+        (Some(Password::Unchanged), None) => Err(Problem::new(
+            Code::InvalidTemplate,
+            "in `registry`: no password is stored that `sealed` could stand for: write the password",
+        )),
+        (Some(Password::Plain(plain)), stored) => {
+            let opened = stored.as_ref().and_then(|stored| keyring.open(place, stored).ok());
+            if opened.is_some_and(|opened| opened.expose() == plain.as_bytes()) {
+                return Ok(stored);
+            }
+            seal(app, place, &plain).map(Some)
+        }
+    }
+}
+
+/// Seals a secret for its place.
+pub(super) fn seal(app: &App, place: Place<'_>, secret: &str) -> Result<Sealed, Problem> {
+    app.keys.keyring().seal(place, secret.as_bytes()).map_err(|error| {
+        let retry_after = Some(1);
+        Problem { retry_after, ..Problem::new(Code::Busy, error.to_string()) }
+    })
 }
 
 /// The file of a template, under the name that it is shown with.
@@ -164,10 +267,31 @@ pub(crate) fn source(app: &App, template: &Doc<model::Template>) -> Result<Strin
 /// A template as the API shows it.
 pub(super) fn show(app: &App, doc: &Doc<model::Template>, names: &Names<()>) -> Template {
     let filled = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let judgement = app.judged.of(doc);
+    let invalid = (!judgement.broken.is_empty()).then(|| InvalidMerge {
+        problems: judgement
+            .broken
+            .iter()
+            .map(|one| InvalidField { field: one.field.clone(), why: one.why.clone() })
+            .collect(),
+        used: judgement.used.map(|hash| hash.to_string()),
+    });
+    let parameter = |(name, one): (String, model::Parameter)| TemplateParameter {
+        name,
+        kind: one.kind.to_string(),
+        description: one.description,
+        default: one.default,
+        choices: one.choices,
+        pattern: Some(one.pattern).filter(|pattern| !pattern.is_empty()),
+        least: one.least,
+        most: one.most,
+        required: one.required,
+    };
     Template {
         id: doc.id().to_string(),
         name: names.of(doc.id().uuid()).unwrap_or_default().to_owned(),
         description: doc.description.clone(),
+        retired: doc.retired,
         platform: doc.platform.clone(),
         image: doc.image.clone(),
         command: doc.command.clone(),
@@ -176,7 +300,12 @@ pub(super) fn show(app: &App, doc: &Doc<model::Template>, names: &Names<()>) -> 
         network: filled(&doc.network),
         memory: doc.memory,
         cpus: doc.millicpus.map(file::cpus),
-        revision: doc.revision(),
+        parameters: doc.declared().into_iter().map(parameter).collect(),
+        groups: doc.groups.iter().cloned().collect(),
+        zones: doc.zones.iter().cloned().collect(),
+        file: file::json(doc),
+        revision: judgement.revision.clone().unwrap_or_default(),
+        invalid,
         conflicts: conflicts(app, doc),
     }
 }
@@ -186,13 +315,55 @@ fn put(edit: &mut Edit<'_, model::Template>, wanted: model::Template) {
     use model::Template as T;
     let current: T = (**edit).clone();
     edit.replace(T::environment, &current.environment, &wanted.environment);
+    edit.replace(T::ports, &current.ports, &wanted.ports);
+    edit.replace(T::mounts, &current.mounts, &wanted.mounts);
     edit.replace(T::volumes, &current.volumes, &wanted.volumes);
+    edit.replace(T::volume_sizes, &current.volume_sizes, &wanted.volume_sizes);
+    edit.replace(T::volume_kinds, &current.volume_kinds, &wanted.volume_kinds);
+    edit.replace(T::parameters, &current.parameters, &wanted.parameters);
+    edit.replace(T::schedule, &current.schedule, &wanted.schedule);
+    replace(edit, T::volume_keeps, &current.volume_keeps, &wanted.volume_keeps);
+    replace(edit, T::capabilities, &current.capabilities, &wanted.capabilities);
+    replace(edit, T::devices, &current.devices, &wanted.devices);
+    replace(edit, T::groups, &current.groups, &wanted.groups);
+    replace(edit, T::zones, &current.zones, &wanted.zones);
+    replace(edit, T::without, &current.without, &wanted.without);
     edit.set(T::name, wanted.name);
     edit.set(T::description, wanted.description);
+    edit.set(T::retired, wanted.retired);
     edit.set(T::platform, wanted.platform);
     edit.set(T::image, wanted.image);
+    edit.set(T::registry_user, wanted.registry_user);
+    edit.set(T::registry_password, wanted.registry_password);
     edit.set(T::command, wanted.command);
     edit.set(T::network, wanted.network);
     edit.set(T::memory, wanted.memory);
     edit.set(T::millicpus, wanted.millicpus);
+    edit.set(T::job, wanted.job);
+    edit.set(T::startup_script, wanted.startup_script);
+    edit.set(T::shutdown_script, wanted.shutdown_script);
+    edit.set(T::health, wanted.health);
+    edit.set(T::health_interval, wanted.health_interval);
+    edit.set(T::health_timeout, wanted.health_timeout);
+    edit.set(T::health_failures, wanted.health_failures);
+    edit.set(T::health_restarts, wanted.health_restarts);
+    edit.set(T::idle_stop, wanted.idle_stop);
+    edit.set(T::schedule_starts, wanted.schedule_starts);
+    edit.set(T::max_uptime, wanted.max_uptime);
+    edit.set(T::start_on_connect, wanted.start_on_connect);
+}
+
+/// Makes a set equal to `wanted` by single elements.
+fn replace(
+    edit: &mut Edit<'_, model::Template>,
+    set: Set<model::Template, String>,
+    current: &BTreeSet<String>,
+    wanted: &BTreeSet<String>,
+) {
+    for gone in current.difference(wanted) {
+        edit.remove(set, gone);
+    }
+    for one in wanted {
+        edit.insert(set, one);
+    }
 }

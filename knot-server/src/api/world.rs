@@ -160,6 +160,9 @@ impl<'a> World<'a> {
             }),
             shares: space.shares.iter().map(|user| user_name(self.app, *user)).collect(),
             moving: space.moving_to().map(|wanted| server_name(self.app, wanted.placement.server)),
+            revision: template
+                .as_ref()
+                .and_then(|template| self.app.judged.of(template).revision.clone()),
             home: home.as_ref().map(|home| home.name.as_str()),
             reachability: self.app.reachability(space.placement.server),
             status: status.as_ref(),
@@ -215,7 +218,7 @@ pub(super) fn template_names(app: &App) -> (Vec<Doc<Template>>, Names<()>) {
 }
 
 /// The template that a name or an id means.
-pub(super) fn find_template(app: &App, key: &str, purpose: For) -> Result<Doc<Template>, Problem> {
+fn find_template(app: &App, key: &str, purpose: For) -> Result<Doc<Template>, Problem> {
     let id = match Uuid::parse_str(key) {
         Ok(id) => id,
         Err(_) => {
@@ -224,6 +227,20 @@ pub(super) fn find_template(app: &App, key: &str, purpose: For) -> Result<Doc<Te
         }
     };
     app.replica.get(Id::from_uuid(id)).ok_or_else(|| Problem::not_found("template", key))
+}
+
+/// As [`find_template`], of those that the caller may see.
+pub(super) fn find_template_of(
+    app: &App,
+    caller: &Caller,
+    key: &str,
+    purpose: For,
+) -> Result<Doc<Template>, Problem> {
+    let found = find_template(app, key, purpose)?;
+    match permit::template(caller, &found) {
+        true => Ok(found),
+        false => Err(Problem::not_found("template", key)),
+    }
 }
 
 /// What servers and invitations are called.
@@ -267,7 +284,7 @@ pub(super) fn conflicts<E: Entity>(app: &App, doc: &Doc<E>) -> Vec<types::Confli
 }
 
 /// An author as people know them.
-fn author(app: &App, author: Option<Author>) -> String {
+pub(super) fn author(app: &App, author: Option<Author>) -> String {
     match author {
         Some(Author::User(id)) => app
             .replica

@@ -66,6 +66,12 @@ pub(crate) enum Command {
     /// Work with volumes
     #[command(subcommand, visible_alias = "volumes")]
     Volume(Volume),
+    /// Work with variables: values that templates name
+    #[command(subcommand, visible_alias = "variables")]
+    Variable(super::variables::Command),
+    /// Work with groups, which templates can be kept to
+    #[command(subcommand, visible_alias = "groups")]
+    Group(super::groups::Command),
     /// Work with servers
     #[command(subcommand, visible_alias = "servers")]
     Server(List),
@@ -111,11 +117,59 @@ pub(crate) enum Template {
         #[arg(long, conflicts_with = "json")]
         yaml: bool,
     },
-    /// Delete a template; its spaces stay
+    /// Delete a template that no space is made from
     #[command(visible_alias = "rm")]
     Delete {
         /// The template's name or id
         name: String,
+    },
+    /// List what was changed in a template, by whom and when
+    History {
+        /// The template's name or id
+        name: String,
+        /// How many revisions to list
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+    },
+    /// Show what differs between two revisions of a template
+    Diff {
+        /// The template's name or id
+        name: String,
+        /// The earlier revision; what the later was made on if left out
+        from: Option<String>,
+        /// The later revision; how it is now if left out
+        to: Option<String>,
+    },
+    /// Make a template what it was in an earlier revision
+    Revert {
+        /// The template's name or id
+        name: String,
+        /// The revision, or its first digits
+        revision: String,
+    },
+    /// Retire a template: its spaces go on, and no new ones are made
+    Retire {
+        /// The template's name or id
+        name: String,
+        /// Take it into use again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// List the running spaces that a restart brings a newer revision to
+    Outdated {
+        /// The template's name or id
+        name: String,
+    },
+    /// Restart the outdated running spaces of a template, some at a time
+    Update {
+        /// The template's name or id
+        name: String,
+        /// How many to restart at a time
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+        wave: u16,
+        /// How long each may take, such as 30s, 5m or 1h30m
+        #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse_duration)]
+        timeout: Duration,
     },
 }
 
@@ -137,8 +191,22 @@ pub(crate) enum Space {
         /// A key that makes the command safe to repeat, through any server: one space is made
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
+        /// Give a parameter of the template a value (repeatable)
+        #[arg(long = "param", short, value_name = "NAME=VALUE", value_parser = parse_variable)]
+        parameters: Vec<(String, String)>,
         #[command(flatten)]
         wait: Wait,
+    },
+    /// Show or set a space's values for its template's parameters
+    Parameters {
+        /// The space's name or id
+        name: String,
+        /// Give a parameter a value (repeatable)
+        #[arg(long = "param", short, value_name = "NAME=VALUE", value_parser = parse_variable)]
+        set: Vec<(String, String)>,
+        /// Take a parameter's value away (repeatable)
+        #[arg(long, value_name = "NAME")]
+        unset: Vec<String>,
     },
     /// List spaces
     #[command(visible_alias = "list")]
@@ -157,7 +225,7 @@ pub(crate) enum Space {
     /// Delete a space and its volumes
     #[command(visible_alias = "rm")]
     Delete(Change),
-    /// Change what is said of a space: its names, description, note, dependencies, parameters
+    /// Change what is said of a space: its names, description, note, dependencies
     Edit(EditSpace),
     /// Let another user see a space, open terminals in it, start and stop it
     Share(Share),
@@ -240,12 +308,6 @@ pub(crate) struct EditSpace {
     /// It depends on no space
     #[arg(long, conflicts_with = "depends_on")]
     pub(crate) no_dependencies: bool,
-    /// Give a parameter of its template a value (repeatable)
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
-    pub(crate) set: Vec<(String, String)>,
-    /// Take a parameter's value away (repeatable)
-    #[arg(long, value_name = "NAME")]
-    pub(crate) unset: Vec<String>,
 }
 
 #[derive(Debug, Args)]

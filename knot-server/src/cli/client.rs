@@ -107,6 +107,16 @@ impl Client {
         self.send(Method::GET, path, EMPTY).await
     }
 
+    /// Reads a resource that a query says more about.
+    pub(crate) async fn query<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Answer<T>, Failure> {
+        let request = self.request(Method::GET, path)?.query(query).timeout(ANSWER_LIMIT);
+        self.read(request).await
+    }
+
     /// Sends a request whose answer is JSON.
     pub(crate) async fn send<T: DeserializeOwned, B: Serialize>(
         &self,

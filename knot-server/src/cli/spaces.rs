@@ -18,16 +18,17 @@ use super::terminal;
 use super::time::{age, format_duration};
 use super::wait::{Aim, Goal, outcome};
 use crate::api::types::exec::Open;
-use crate::api::types::{Conflict, CreateSpace, Observed, Space, Spaces};
+use crate::api::types::{Conflict, CreateSpace, Observed, SetParameters, Space, Spaces};
 
 /// Runs one command; its status is not 0 only where a command in a space ended with another.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failure> {
     let done = match command {
-        Command::Create { name, template, start, server, key, wait } => {
-            let parameters = std::collections::BTreeMap::new();
+        Command::Create { name, template, start, server, key, parameters, wait } => {
+            let parameters = parameters.into_iter().collect();
             create(context, CreateSpace { name, template, start, server, parameters }, key, &wait)
                 .await
         }
+        Command::Parameters { name, set, unset } => parameters(context, &name, set, unset).await,
         Command::Edit(edit) => change::edit(context, edit).await,
         Command::Share(share) => change::share(context, "shares", share).await,
         Command::Unshare(share) => change::share(context, "unshare", share).await,
@@ -153,6 +154,35 @@ async fn delete(context: &Context, change: &Change) -> Result<(), Failure> {
     context.reader.show(&result("gone"), |_| format!("{name} is deleted (after {elapsed})\n"))
 }
 
+async fn parameters(
+    context: &Context,
+    name: &str,
+    set: Vec<(String, String)>,
+    unset: Vec<String>,
+) -> Result<(), Failure> {
+    let client = context.client()?;
+    let changes = !set.is_empty() || !unset.is_empty();
+    let set = set.into_iter().map(|(name, value)| (name, Some(value)));
+    let wanted = SetParameters {
+        parameters: set.chain(unset.into_iter().map(|name| (name, None))).collect(),
+    };
+    let answer: Answer<Space> = match changes {
+        true => {
+            client.send(Method::PUT, &["spaces", name, "parameters"], Body::Json(&wanted)).await?
+        }
+        false => client.get(&["spaces", name]).await?,
+    };
+    context.reader.show(&answer.raw, |colour| {
+        if answer.value.parameters.is_empty() {
+            return "No parameter has a value of its own: those of the template hold\n".to_owned();
+        }
+        let rows =
+            answer.value.parameters.into_iter().map(|(name, value)| [name.into(), value.into()]);
+        let note = if changes { "The next start takes them\n" } else { "" };
+        table(["PARAMETER", "VALUE"], rows.collect(), colour) + note
+    })
+}
+
 async fn post<B: Serialize>(
     client: &Client,
     path: &[&str],
@@ -219,6 +249,12 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
             ("Created", ago(&space.created).into()),
             ("Id", space.id.clone().into()),
         ];
+        pairs.extend(
+            space
+                .parameters
+                .iter()
+                .map(|(name, value)| ("Parameter", format!("{name}={value}").into())),
+        );
         pairs.extend(conflicts(&space.conflicts));
         details(pairs, colour)
     })

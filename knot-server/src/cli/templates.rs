@@ -10,9 +10,14 @@ use super::arguments::Template as Command;
 use super::client::{Answer, Body};
 use super::context::Context;
 use super::failure::Failure;
-use super::output::{Cell, clean, details, print, table};
+use super::output::{Cell, Colour, clean, details, print, table};
 use super::spaces::conflicts;
-use crate::api::types::{AppliedTemplate, ApplyOutcome, Template, Templates};
+use super::time::age;
+use super::update;
+use crate::api::types::{
+    AppliedTemplate, ApplyOutcome, FieldDifference, RetireTemplate, RevertTemplate, Template,
+    TemplateDifference, TemplateRevisions, Templates,
+};
 
 /// The longest template file.
 const FILE_LIMIT: u64 = 1024 * 1024;
@@ -28,7 +33,93 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         }
         Command::Show { name, yaml: false } => show(context, &name).await,
         Command::Delete { name } => delete(context, &name).await,
+        Command::History { name, limit } => history(context, &name, limit).await,
+        Command::Diff { name, from, to } => diff(context, &name, from, to).await,
+        Command::Revert { name, revision } => revert(context, &name, revision).await,
+        Command::Retire { name, undo } => retire(context, &name, !undo).await,
+        Command::Outdated { name } => update::outdated(context, &name).await,
+        Command::Update { name, wave, timeout } => {
+            update::run(context, &name, usize::from(wave), timeout).await
+        }
     }
+}
+
+async fn history(context: &Context, name: &str, limit: usize) -> Result<(), Failure> {
+    let limit = limit.to_string();
+    let query = [("limit", limit.as_str())];
+    let answer: Answer<TemplateRevisions> =
+        context.client()?.query(&["templates", name, "revisions"], &query).await?;
+    context.reader.show(&answer.raw, |colour| {
+        let rows = answer.value.revisions.into_iter().map(|revision| {
+            let used = revision.used_for_invalid.then_some("used until the merge is settled");
+            [
+                revision.id.chars().take(12).collect::<String>().into(),
+                age(&revision.time, answer.now).into(),
+                revision.author.into(),
+                used.map_or_else(|| revision.fields.join(", "), str::to_owned).into(),
+            ]
+        });
+        table(["REVISION", "AGE", "BY", "FIELDS"], rows.collect(), colour)
+    })
+}
+
+async fn diff(
+    context: &Context,
+    name: &str,
+    from: Option<String>,
+    to: Option<String>,
+) -> Result<(), Failure> {
+    let query = [("from", from), ("to", to)];
+    let query: Vec<(&str, &str)> =
+        query.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+    let answer: Answer<TemplateDifference> =
+        context.client()?.query(&["templates", name, "difference"], &query).await?;
+    context.reader.show(&answer.raw, |_| {
+        if answer.value.fields.is_empty() {
+            return "Nothing differs\n".to_owned();
+        }
+        answer.value.fields.iter().map(difference).collect()
+    })
+}
+
+/// One field that differs, as a few lines.
+fn difference(one: &FieldDifference) -> String {
+    let mut text = format!("{}:\n", clean(&one.field));
+    let lines: Vec<String> = match &one.text {
+        Some(text) => text.lines().map(str::to_owned).collect(),
+        None => {
+            let side = |sign: &str, value: &Option<String>| {
+                value.as_ref().map(|value| format!("{sign}{value}"))
+            };
+            [side("-", &one.from), side("+", &one.to)].into_iter().flatten().collect()
+        }
+    };
+    for line in lines {
+        text.push_str(&format!("  {}\n", clean(&line)));
+    }
+    text
+}
+
+async fn revert(context: &Context, name: &str, revision: String) -> Result<(), Failure> {
+    let wanted = RevertTemplate { revision };
+    let path = ["templates", name, "revert"];
+    let answer: Answer<AppliedTemplate> =
+        context.client()?.send(Method::POST, &path, Body::Json(&wanted)).await?;
+    tell(context, &answer)
+}
+
+async fn retire(context: &Context, name: &str, retired: bool) -> Result<(), Failure> {
+    let wanted = RetireTemplate { retired };
+    let path = ["templates", name, "retired"];
+    let answer: Answer<AppliedTemplate> =
+        context.client()?.send(Method::PUT, &path, Body::Json(&wanted)).await?;
+    context.reader.show(&answer.raw, |_| {
+        let name = clean(&answer.value.template.name);
+        match retired {
+            true => format!("{name} is retired: its spaces go on, and no new ones are made\n"),
+            false => format!("{name} is in use again\n"),
+        }
+    })
 }
 
 async fn apply(context: &Context, file: &Path) -> Result<(), Failure> {
@@ -36,6 +127,11 @@ async fn apply(context: &Context, file: &Path) -> Result<(), Failure> {
     let text = read(file)?;
     let answer: Answer<AppliedTemplate> =
         client.send(Method::PUT, &["templates"], Body::<()>::Yaml(text)).await?;
+    tell(context, &answer)
+}
+
+/// Says what a write came to.
+fn tell(context: &Context, answer: &Answer<AppliedTemplate>) -> Result<(), Failure> {
     context.reader.show(&answer.raw, |_| {
         let template = &answer.value.template;
         let (name, revision) = (clean(&template.name), clean(&template.revision));
@@ -85,15 +181,25 @@ async fn list(context: &Context) -> Result<(), Failure> {
         }
         let rows = answer.value.templates.into_iter().map(|template| {
             let revision: String = template.revision.chars().take(12).collect();
+            let note = match (&template.invalid, template.retired) {
+                (Some(_), _) => Cell::coloured("conflicting edits are invalid", Some(Colour::Bad)),
+                (None, true) => "retired".into(),
+                (None, false) => "".into(),
+            };
             [
                 template.name.into(),
                 template.platform.into(),
                 template.image.into(),
                 revision.into(),
+                note,
                 template.description.into(),
             ]
         });
-        table(["NAME", "PLATFORM", "IMAGE", "REVISION", "DESCRIPTION"], rows.collect(), colour)
+        table(
+            ["NAME", "PLATFORM", "IMAGE", "REVISION", "NOTE", "DESCRIPTION"],
+            rows.collect(),
+            colour,
+        )
     })
 }
 
@@ -129,6 +235,39 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
             ("Revision", template.revision.into()),
             ("Id", template.id.into()),
         ]);
+        let retired = if template.retired { "yes: no new spaces are made" } else { "" };
+        pairs.extend([
+            ("Retired", retired.into()),
+            ("Groups", template.groups.join(", ").into()),
+            ("Zones", template.zones.join(", ").into()),
+        ]);
+        pairs.extend(template.parameters.into_iter().map(|one| {
+            let default = one.default.map(|value| format!(", {value} if left out"));
+            let required = if one.required && default.is_none() { ", required" } else { "" };
+            let what = if one.description.is_empty() { "" } else { ": " };
+            let text = format!(
+                "{} ({}{}{required}){what}{}",
+                one.name,
+                one.kind,
+                default.unwrap_or_default(),
+                one.description
+            );
+            ("Parameter", text.into())
+        }));
+        if let Some(invalid) = template.invalid {
+            let used = match invalid.used {
+                Some(used) => format!(
+                    "starts use revision {} until a file is applied",
+                    used.chars().take(12).collect::<String>()
+                ),
+                None => "nothing can be started from it until a file is applied".to_owned(),
+            };
+            let problems =
+                invalid.problems.into_iter().map(|one| format!("{}: {}", one.field, one.why));
+            let invalid =
+                problems.chain([used]).map(|line| Cell::coloured(line, Some(Colour::Bad)));
+            pairs.extend(invalid.map(|line| ("Invalid", line)));
+        }
         pairs.extend(conflicts(&template.conflicts));
         details(pairs, colour)
     })

@@ -292,6 +292,7 @@ mod tests {
             home_id: text("4"),
             home_reachable: true,
             update_available: false,
+            parameters: Default::default(),
             conflicts: Vec::new(),
             description: String::new(),
             note: String::new(),

@@ -24,6 +24,7 @@ macro_rules! own {
 
 const OWN: &[(&str, &[u8])] = own![
     "api.js",
+    "history.js",
     "knot.css",
     "knot.svg",
     "live.js",

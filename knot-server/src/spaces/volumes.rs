@@ -45,7 +45,7 @@ pub(crate) fn engine_id(id: Id<Volume>, volume: &Volume, space: Option<&Space>) 
 pub(super) async fn mounts(
     home: &Home,
     space: &Doc<Space>,
-    template: &Doc<Template>,
+    template: &Template,
     driver: &dyn Driver,
 ) -> Result<Vec<Mount>, Failure> {
     let mut mounts = Vec::new();

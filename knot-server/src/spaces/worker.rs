@@ -10,8 +10,7 @@ use knot_core::{
     id::{Author, ChangeHash, Id, ServerId},
     model::{Desired, Move, Observed, Placement, Space, SpaceHealth, SpaceStatus, Template},
     net::{KeyPair, Net, server_addresses},
-    replica::{Doc, EditError, Replica},
-    secrets::Place,
+    replica::{Doc, EditError, Replica, Token},
 };
 use tokio::{
     sync::{Notify, Semaphore},
@@ -21,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Options,
-    drivers::{
-        Driver, Folder, Instance, MilliCpus, Platform, Progress, RegistryAuth, Run, StartError,
-    },
+    current::{Current, Invalid, current},
+    drivers::{Driver, Folder, Instance, MilliCpus, Platform, Progress, Run, StartError},
     engines::Engines,
+    fill::{Chosen, fill},
     logs::{Kind, Logs},
     plan::{self, Cause, Step, World},
     policy::{self, Act},
@@ -350,7 +349,7 @@ impl Worker {
     }
 
     /// The template with the edit in it that the taker of the start had seen.
-    async fn template(&self, space: &Doc<Space>) -> Result<Doc<Template>, Failure> {
+    async fn template(&self, space: &Doc<Space>) -> Result<Chosen, Failure> {
         let heads: Vec<_> =
             space.template_heads.iter().filter_map(|head| parse_head(head)).collect();
         let mut changes = self.home.replica.watch(&[<Template as knot_core::schema::Entity>::KIND]);
@@ -366,17 +365,30 @@ impl Worker {
                     .to_owned(),
             )
         })?;
-        self.home
-            .replica
-            .get(space.template)
-            .ok_or_else(|| Failure("its template was deleted: choose another template".to_owned()))
+        let seen = Token::from_text(&space.variables_seen).unwrap_or_default();
+        self.home.replica.wait_for(&seen, TEMPLATE_DEADLINE).await.map_err(|_| {
+            Failure(
+                "a variable that was set before this start has not reached the space's home: start it \
+                 again once the servers can reach each other"
+                    .to_owned(),
+            )
+        })?;
+        let template = self.home.replica.get(space.template).ok_or_else(|| {
+            Failure("its template was deleted: choose another template".to_owned())
+        })?;
+        let Current { template: used, invalid } = current(&self.home.replica, &template).await?;
+        if let Some(Invalid { broken, used }) = invalid {
+            let why = broken.first().map(ToString::to_string);
+            tracing::warn!(space = %self.space, %used, why, "a start uses an older revision");
+        }
+        Ok(Chosen::new(template.id(), used))
     }
 
     /// `None` where the start was no longer wanted before it was done.
     async fn provision_in_time(
         &self,
         space: &Doc<Space>,
-        template: &Doc<Template>,
+        template: &Chosen,
         generation: Generation,
         key: &KeyPair,
     ) -> Result<Option<(Platform, Instance)>, Failure> {
@@ -397,10 +409,12 @@ impl Worker {
     async fn provision(
         &self,
         space: &Doc<Space>,
-        template: &Doc<Template>,
+        chosen: &Chosen,
         generation: Generation,
         key: &KeyPair,
     ) -> Result<(Platform, Instance), Failure> {
+        let chosen = &fill(self.home.net.keyring(), space, chosen, generation)?;
+        let template = &chosen.template;
         let driver = self.driver(&template.platform)?;
         let scripts = [&template.startup_script, &template.shutdown_script];
         if scripts.iter().any(|script| script.len() > MAX_SCRIPT) {
@@ -439,7 +453,7 @@ impl Worker {
                 .collect(),
             capabilities: template.capabilities.iter().cloned().collect(),
             devices: template.devices.iter().cloned().collect(),
-            registry: self.registry(template)?,
+            registry: chosen.registry.clone(),
             job: Some(template.job.clone()).filter(|job| !job.is_empty()),
             serves: space.heads().to_vec(),
             user: Some(space.owner.uuid()),
@@ -476,15 +490,6 @@ impl Worker {
                 started => return started,
             }
         }
-    }
-
-    /// Who the image's registry is asked as, where the template says.
-    fn registry(&self, template: &Doc<Template>) -> Result<Option<RegistryAuth>, Failure> {
-        let Some(sealed) = &template.registry_password else { return Ok(None) };
-        let place = Place { doc: template.id().into(), field: "registry_password" };
-        let password = self.home.net.keyring().open(place, sealed)?;
-        let password = password.expose_text().unwrap_or_default().to_owned();
-        Ok(Some(RegistryAuth { user: template.registry_user.clone(), password }))
     }
 
     fn driver(&self, platform_word: &str) -> Result<&Arc<dyn Driver>, Failure> {

@@ -20,3 +20,25 @@ async fn the_committed_description_is_that_of_the_handlers() {
     let served = world().await.stranger().get("/openapi.json").await;
     assert_eq!(served.text + "\n", described);
 }
+
+#[tokio::test]
+async fn the_committed_schema_of_template_files_is_that_which_is_read() {
+    let served = world().await.stranger().get("/templates/schema.json").await.text;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/template.schema.json");
+    if env::var_os("KNOT_UPDATE_OPENAPI").is_some() {
+        fs::write(&path, &served).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == served,
+        "docs/src/template.schema.json is not what is read: run this test with KNOT_UPDATE_OPENAPI=1"
+    );
+    let schema: serde_json::Value = serde_json::from_str(&served).unwrap();
+    let mut parts = vec![&schema];
+    parts.extend(schema["$defs"].as_object().unwrap().values());
+    for part in parts {
+        for (name, field) in part["properties"].as_object().into_iter().flatten() {
+            assert!(field["description"].is_string(), "{name} has no description: {field}");
+        }
+    }
+}

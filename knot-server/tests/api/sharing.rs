@@ -106,11 +106,10 @@ async fn what_is_said_of_a_space_is_changed_field_by_field() {
     let path = format!("/spaces/{id}");
     let edit = json!({
         "description": "the site", "note": "mind the cron job",
-        "alt_names": {"api": 8080, "docs": 8000}, "parameters": {"size": "large"}
+        "alt_names": {"api": 8080, "docs": 8000}
     });
     let shown = patch(&anna, &path, edit).await.ok();
     assert_eq!(shown["alt_names"], json!({"api": 8080, "docs": 8000}));
-    assert_eq!(shown["parameters"], json!({"size": "large"}));
     let shown =
         patch(&anna, &path, json!({"alt_names": {"docs": null}, "name": "site"})).await.ok();
     assert_eq!(

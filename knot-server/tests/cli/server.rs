@@ -115,6 +115,9 @@ fn routes(told: Shared) -> Router {
         .route("/spaces/{name}/{action}", post(act))
         .route("/spaces/{name}/exec", get(super::exec::serve))
         .route("/volumes", get(async || Json(volumes())))
+        .route("/templates/{name}/difference", get(async || Json(difference())))
+        .route("/variables/{name}", put(set_variable))
+        .route("/groups/{group}/members/{user}", put(async || Json(group())))
         .route("/servers", get(async || Json(servers())))
         .route("/events", get(events))
         .layer(middleware::from_fn_with_state(told.clone(), signed_in));
@@ -176,6 +179,26 @@ fn template() -> Value {
         "command": ["/bin/sh", "-c", "sleep 1"], "environment": {"A": "b c"}, "volumes": {"home": "/home"},
         "network": null, "memory": 1_610_612_736, "cpus": 1.5, "revision": "abc123", "conflicts": [],
     })
+}
+
+fn difference() -> Value {
+    json!({ "from": ["ab"], "to": ["cd"], "fields": [
+        { "field": "image", "from": "rust:1", "to": "rust:2", "text": null },
+        { "field": "startup_script", "from": "a\n", "to": "b\n", "text": "@@ -1,1 +1,1 @@\n-a\n+b\n" },
+    ] })
+}
+
+/// Takes a secret of one value only.
+async fn set_variable(Json(body): Json<Value>) -> Response {
+    assert_eq!(body, json!({ "value": "hunter2", "secret": true, "zones": ["eu"] }));
+    Json(json!({
+        "id": "66", "name": "key", "description": "", "zones": ["eu"], "secret": true, "value": null, "conflicts": [],
+    }))
+    .into_response()
+}
+
+fn group() -> Value {
+    json!({ "name": "science", "description": "", "members": ["anna"] })
 }
 
 fn volumes() -> Value {

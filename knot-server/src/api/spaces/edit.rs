@@ -26,7 +26,7 @@ use super::{
 
 /// The longest description, note or parameter, in bytes.
 const TEXT: usize = 8 << 10;
-/// How many other names, parameters and dependencies a space has at most.
+/// How many other names and dependencies a space has at most.
 const ENTRIES: usize = 64;
 
 /// Changes what is said of a space; what is left out stays. Running generations keep what they have.
@@ -65,12 +65,6 @@ pub(in crate::api) async fn edit(
                     None => edit.take(model::Space::alt_names, &name),
                 }
             }
-            for (name, value) in wanted.parameters.unwrap_or_default() {
-                match value {
-                    Some(value) => edit.put(model::Space::parameters, &name, value),
-                    None => edit.take(model::Space::parameters, &name),
-                }
-            }
             if let Some(depends_on) = depends_on {
                 let before = edit.depends_on.clone();
                 for id in before.difference(&depends_on) {
@@ -102,15 +96,12 @@ fn check(app: &App, space: &Doc<model::Space>, wanted: &EditSpace) -> Result<(),
     if wanted.alt_names.iter().flatten().any(|(_, port)| *port == Some(0)) {
         return Err(invalid("a port is a number from 1 to 65535"));
     }
-    let values = wanted.parameters.iter().flatten();
-    let texts = wanted.description.iter().chain(&wanted.note);
-    let texts = texts.chain(values.clone().filter_map(|(_, value)| value.as_ref()));
-    if texts.chain(values.map(|(name, _)| name)).any(|text| text.len() > TEXT) {
+    let mut texts = wanted.description.iter().chain(&wanted.note);
+    if texts.any(|text| text.len() > TEXT) {
         return Err(invalid(&format!("a text has at most {TEXT} bytes: say less")));
     }
     let counts = [
         wanted.alt_names.as_ref().map_or(0, |names| names.len()) + space.alt_names.len(),
-        wanted.parameters.as_ref().map_or(0, |values| values.len()) + space.parameters.len(),
         wanted.depends_on.as_ref().map_or(0, Vec::len),
     ];
     if counts.into_iter().any(|count| count > 2 * ENTRIES) {

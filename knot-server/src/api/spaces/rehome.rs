@@ -120,7 +120,7 @@ fn judge(
 ) -> Result<(ServerId, bool), Problem> {
     let template: Doc<Template> =
         app.replica.get(space.template).ok_or_else(|| template_deleted(&space.name))?;
-    let to = place::chosen(app, server, &template.platform)?;
+    let to = place::chosen(app, server, &template)?;
     let from = space.placement.server;
     let name = World::new(app).space_name(space);
     if to == from && space.moving_to().is_none() {

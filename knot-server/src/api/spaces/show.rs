@@ -4,6 +4,7 @@ use knot_core::{
     generation::Generation,
     id::{Id, ServerId},
     model::{self, SpaceStatus, Template},
+    secrets::Sealed,
 };
 
 use crate::api::{
@@ -22,6 +23,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) owner: Option<&'a str>,
     /// The template and its name, where it lives.
     pub(crate) template: Option<(&'a Template, &'a str)>,
+    /// The template's current revision, where it is known.
+    pub(crate) revision: Option<String>,
     /// The home's name, where the home belongs to the cluster.
     pub(crate) home: Option<&'a str>,
     /// Whether this server hears the home.
@@ -37,8 +40,19 @@ pub(crate) struct Facts<'a> {
 
 /// The space as the API shows it.
 pub(crate) fn show(facts: Facts<'_>) -> Space {
-    let Facts { id, space, name, owner, template, home, reachability, status, conflicts, .. } =
-        facts;
+    let Facts {
+        id,
+        space,
+        name,
+        owner,
+        template,
+        revision,
+        home,
+        reachability,
+        status,
+        conflicts,
+        ..
+    } = facts;
     let ServerId(home_id) = space.placement.server;
     let home = home.map_or_else(|| home_id.to_string(), str::to_owned);
     let (observed, since, cause) = match (reachability, status) {
@@ -82,12 +96,12 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         home,
         home_id: home_id.to_string(),
         home_reachable: reachability == Reachability::Linked,
-        update_available: update_available(begun, template.map(|(template, _)| template)),
+        update_available: update_available(begun, revision.as_deref()),
+        parameters: space.parameters.iter().map(parameter).collect(),
         conflicts,
         description: space.description.clone(),
         note: space.note.clone(),
         shares: facts.shares,
-        parameters: space.parameters.clone(),
         alt_names: space.alt_names.clone(),
         depends_on: space.depends_on.iter().map(ToString::to_string).collect(),
         term: space.placement.term,
@@ -97,8 +111,8 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
 }
 
 /// Whether a generation runs that was started from another revision than the template has now.
-fn update_available(status: Option<&SpaceStatus>, template: Option<&Template>) -> bool {
-    let (Some(status), Some(template)) = (status, template) else { return false };
+fn update_available(status: Option<&SpaceStatus>, revision: Option<&str>) -> bool {
+    let (Some(status), Some(revision)) = (status, revision) else { return false };
     let running = matches!(
         status.state,
         model::Observed::Provisioning
@@ -106,7 +120,16 @@ fn update_available(status: Option<&SpaceStatus>, template: Option<&Template>) -
             | model::Observed::Running
             | model::Observed::Stopping
     );
-    running && status.revision != template.revision()
+    running && status.revision != revision
+}
+
+/// A parameter's value as people see it.
+fn parameter((name, value): (&String, &String)) -> (String, String) {
+    let value = match value.parse::<Sealed>() {
+        Ok(_) => "sealed",
+        Err(_) => value,
+    };
+    (name.clone(), value.to_owned())
 }
 
 fn observed(state: model::Observed) -> Observed {
@@ -161,6 +184,7 @@ mod tests {
             name: "web",
             owner: Some("anna"),
             template: Some((&world.template, "rust")),
+            revision: Some(world.template.revision()),
             home: Some("alpha"),
             shares: Vec::new(),
             moving: None,

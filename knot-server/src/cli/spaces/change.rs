@@ -17,9 +17,6 @@ pub(super) async fn edit(context: &Context, wanted: Edit) -> Result<(), Failure>
     let mut alt_names: BTreeMap<String, Option<u16>> =
         wanted.alt.into_iter().map(|(name, port)| (name, Some(port))).collect();
     alt_names.extend(wanted.no_alt.into_iter().map(|name| (name, None)));
-    let mut parameters: BTreeMap<String, Option<String>> =
-        wanted.set.into_iter().map(|(name, value)| (name, Some(value))).collect();
-    parameters.extend(wanted.unset.into_iter().map(|name| (name, None)));
     let depends_on = if wanted.no_dependencies { Some(Vec::new()) } else { None };
     let depends_on = depends_on.or(Some(wanted.depends_on).filter(|names| !names.is_empty()));
     let body = EditSpace {
@@ -28,7 +25,6 @@ pub(super) async fn edit(context: &Context, wanted: Edit) -> Result<(), Failure>
         note: wanted.note,
         alt_names: Some(alt_names).filter(|names| !names.is_empty()),
         depends_on,
-        parameters: Some(parameters).filter(|values| !values.is_empty()),
     };
     let path = ["spaces", wanted.name.as_str()];
     let space: Answer<Space> = client.send(Method::PATCH, &path, Body::Json(&body)).await?;
