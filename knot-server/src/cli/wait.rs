@@ -297,7 +297,6 @@ mod tests {
             description: String::new(),
             note: String::new(),
             shares: Vec::new(),
-            parameters: Default::default(),
             alt_names: Default::default(),
             depends_on: Vec::new(),
             term: 1,

@@ -23,7 +23,7 @@ use super::{
     current::{Current, Invalid, current},
     drivers::{Driver, Folder, Instance, MilliCpus, Platform, Progress, Run, StartError},
     engines::Engines,
-    fill::{Chosen, fill},
+    fill::{Chosen, fill, seen},
     logs::{Kind, Logs},
     plan::{self, Cause, Step, World},
     policy::{self, Act},
@@ -202,16 +202,19 @@ impl Worker {
         };
         tracing::info!(space = %self.space, why, "the home acts");
         let template = self.home.replica.get(self.space).map(|space| space.template);
-        let heads = template.and_then(|template| self.home.replica.get(template));
-        let heads: Option<Vec<_>> =
-            heads.map(|template| template.heads().iter().map(ChangeHash::to_string).collect());
+        let template = template.and_then(|template| self.home.replica.get(template));
+        let seen = template.map(|template| {
+            let heads: Vec<_> = template.heads().iter().map(ChangeHash::to_string).collect();
+            (heads, seen(&self.home.replica, &template))
+        });
         let again = (status.state == Observed::Failed).then_some(status.generation);
         let by = Author::Server(self.home.me);
         let edit = self.home.replica.edit(self.space, by, move |space| {
             space.set(Space::desired, desired);
             if desired == Desired::Running {
-                if let Some(heads) = heads {
+                if let Some((heads, variables)) = seen {
                     space.set(Space::template_heads, heads);
+                    space.set(Space::variables_seen, variables);
                 }
                 if let Some(generation) = again {
                     space.set(Space::restart, generation.max(space.restart));
@@ -232,7 +235,9 @@ impl Worker {
             let status: Option<SpaceStatus> =
                 self.home.replica.observed(other.id(), other.placement.server);
             let runs = status.is_some_and(|status| status.state == Observed::Running);
-            (!runs).then(|| other.name.clone())
+            // Edits in two parts of the cluster can make a circle: nobody waits in one.
+            let in_turn = other.depends_on.contains(&self.space);
+            (!runs && !in_turn).then(|| other.name.clone())
         });
         missing.collect()
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::{extract::State, http::StatusCode};
 use knot_core::{
     id::Id,
-    model::{self, Observed, SpaceStatus, Volume},
+    model::{self, Volume},
     names::For,
     replica::Doc,
 };
@@ -141,8 +141,9 @@ fn dependencies(
     Ok(wanted)
 }
 
-/// Refuses to start a space before those that it depends on run. One that is deleted is no hindrance,
-/// nor one that, by edits in two parts of the cluster, depends on this one in turn.
+/// Refuses to start a space before those that it depends on are started; its home then waits until they
+/// run. One that is deleted is no hindrance, nor one that, by edits in two parts of the cluster,
+/// depends on this one in turn.
 pub(super) fn dependencies_run(
     app: &App,
     caller: &Caller,
@@ -151,15 +152,14 @@ pub(super) fn dependencies_run(
     let world = World::new(app);
     for id in &space.depends_on {
         let Some(other) = app.replica.get(*id) else { continue };
-        let status: Option<SpaceStatus> = app.replica.observed(other.id(), other.placement.server);
-        let runs = status.is_some_and(|status| status.state == Observed::Running);
-        if !runs && !other.depends_on.contains(&space.id()) {
+        let stopped = other.desired == model::Desired::Stopped;
+        if stopped && !other.depends_on.contains(&space.id()) {
             // Whoever may start a space may know the names of those that it needs.
-            tracing::debug!(user = %caller.user, dependency = %id, "a dependency does not run");
+            tracing::debug!(user = %caller.user, dependency = %id, "a dependency is stopped");
             return Err(Problem::new(
                 Code::DependencyStopped,
                 format!(
-                    "{} depends on {}, which does not run: start that one first",
+                    "{} depends on {}, which is stopped: start that one first",
                     world.space_name(space),
                     world.space_name(&other)
                 ),

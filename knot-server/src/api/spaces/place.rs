@@ -77,7 +77,7 @@ fn able(app: &App, template: &Template) -> Vec<ServerId> {
     let able = servers.iter().filter_map(|server| {
         let id = ServerId(server.id().uuid());
         let status: ServerStatus = app.replica.observed(server.id(), id)?;
-        let has = status.platforms.iter().any(|has| *has == template.platform);
+        let has = status.platforms.contains(&template.platform);
         (has && template.allows_zone(&server.zone)).then_some(id)
     });
     able.collect()

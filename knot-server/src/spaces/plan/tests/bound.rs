@@ -120,7 +120,8 @@ impl Model {
             || matches!(step, Step::WaitFor(_));
         self.waiting = if waits { self.waiting.or(Some(self.now)) } else { None };
         match step {
-            Step::Rest => return true,
+            // Nothing moves here, and nothing was here before.
+            Step::Rest | Step::Place(_) | Step::SetAside => return true,
             Step::RestFor(most) | Step::WaitFor(most) => self.now = self.now.plus(most),
             Step::Become(state) => {
                 self.become_state(state);
