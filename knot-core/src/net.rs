@@ -17,6 +17,7 @@ pub mod join;
 pub mod keys;
 #[cfg(all(feature = "net", feature = "replica"))]
 mod linking;
+#[cfg(all(feature = "net", feature = "replica"))]
 mod links;
 #[cfg(all(feature = "net", feature = "replica"))]
 mod own;
