@@ -79,7 +79,7 @@ codes! {
     /// What a space keeps cannot follow it, and nobody said to go on without.
     VolumesStay = "volumes_stay", CONFLICT, "Its volumes cannot follow";
     /// A space that this one depends on does not run.
-    DependencyStopped = "dependency_stopped", CONFLICT, "A space that it depends on does not run";
+    DependencyStopped = "dependency_stopped", CONFLICT, "A space that it depends on is stopped";
     /// A volume cannot be used so.
     VolumeInUse = "volume_in_use", CONFLICT, "The volume is in use";
     /// The engine does not do this.

@@ -353,8 +353,8 @@ impl Judge<'_> {
         for (field, seconds) in
             [("idle_stop", template.idle_stop), ("max_uptime", template.max_uptime)]
         {
-            if seconds.is_some_and(|seconds| !(60..=366 * DAY).contains(&seconds)) {
-                self.say(field, "it is from a minute to a year");
+            if seconds.is_some_and(|seconds| !(1..=366 * DAY).contains(&seconds)) {
+                self.say(field, "it is from a second to a year");
             }
         }
         for day in template.schedule.keys() {

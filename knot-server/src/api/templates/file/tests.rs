@@ -255,7 +255,7 @@ fn a_mistake_has_line_column_and_field() {
         (format!("{base}parameters:\n  size: {{pattern: '('}}\n"), 5, "parameters", "expression"),
         (format!("{base}capabilities:\n  - NET_ADMIN\n  - low\n"), 6, "capabilities", "low"),
         (format!("{base}idle_stop: soon\n"), 4, "idle_stop", "soon"),
-        (format!("{base}idle_stop: 5s\n"), 4, "idle_stop", "minute"),
+        (format!("{base}idle_stop: 0s\n"), 4, "idle_stop", "second"),
         (format!("{base}health:\n  check: ping\n"), 5, "health", "ping"),
         (format!("{base}schedule:\n  mon: 8-9\n"), 5, "schedule", "from"),
         (format!("{base}features: {{flying: true}}\n"), 4, "features", "flying"),
