@@ -125,6 +125,7 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(spaces::restart))
         .routes(routes!(spaces::insight::logs))
         .routes(routes!(spaces::insight::usage))
+        .routes(routes!(spaces::insight::launch))
         .routes(routes!(spaces::edit::share))
         .routes(routes!(spaces::edit::unshare))
         .routes(routes!(spaces::edit::transfer))

@@ -125,7 +125,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
         trusted.clone(),
         replica.clone(),
         net.clone(),
-        engines,
+        engines.clone(),
     );
     let keys = auth::Keys::new(SessionKeys::new(net.keyring().clone()));
     let node = Node {
@@ -143,7 +143,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
         name: config.name.clone(),
         https: config.http_url.starts_with("https://"),
         reach: Arc::new(bridge::Agents { node: node.clone(), answers: spaces.answers() }),
-        cluster: Arc::new(bridge::Cluster::new(node.clone())),
+        cluster: Arc::new(bridge::Cluster::new(node.clone(), engines)),
         drain: drain.clone(),
     });
     let router = bridge::refuse_writes_once_removed(api::router(app.clone()), &net);

@@ -271,6 +271,11 @@ pub(crate) enum Space {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Show the line for a shell that starts the agent of a space of platform manual
+    Launch {
+        /// The space's name or id
+        name: String,
+    },
     /// Show what a space takes up now, and did over the last day
     Usage {
         /// The space's name or id

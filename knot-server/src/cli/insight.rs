@@ -15,6 +15,21 @@ const COLUMNS: usize = 48;
 /// What a column is drawn with, from nothing to the most.
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
+/// Shows the line that starts an agent by hand.
+pub(crate) async fn launch(context: &Context, name: &str) -> Result<(), Failure> {
+    let client = context.client()?;
+    let mut stream = client.stream(&["spaces", name, "launch"], &[]).await?;
+    let mut line = Vec::new();
+    while let Some(chunk) = stream.chunk().await.map_err(|error| client.no_answer(&error))? {
+        line.extend_from_slice(&chunk);
+    }
+    let line = String::from_utf8_lossy(&line);
+    match context.reader {
+        Reader::Program => print(&format!("{:#}\n", json!({ "line": line }))),
+        Reader::Person { .. } => print(&format!("{line}\n")),
+    }
+}
+
 /// Writes a log as it comes. For a program it is one JSON text, unless it is followed.
 pub(crate) async fn logs(
     context: &Context,

@@ -52,6 +52,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
             query.extend(follow.then_some(("follow", "true")));
             insight::logs(context, &name, &query).await
         }
+        Command::Launch { name } => insight::launch(context, &name).await,
         Command::Usage { name } => insight::usage(context, &name).await,
         Command::Terminal { name } => return terminal::run(context, &name).await,
     };

@@ -28,11 +28,16 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Node;
-use crate::api::{
-    AgentReader, AgentWriter, ClusterControl, Code, JoinTokenError, Problem, Reach, ReachError,
-    Reachability,
+use crate::{
+    api::{
+        AgentReader, AgentWriter, ClusterControl, Code, JoinTokenError, Problem, Reach, ReachError,
+        Reachability,
+    },
+    spaces::{
+        Engines,
+        answers::{Answers, Question},
+    },
 };
-use crate::spaces::answers::{Answers, Question};
 
 /// Sessions with agents and questions to homes, over the network.
 pub(super) struct Agents {
@@ -132,12 +137,13 @@ impl Agents {
 /// The cluster's membership, as the API sees it.
 pub(super) struct Cluster {
     node: Node,
+    engines: Engines,
     changes: watch::Receiver<u64>,
 }
 
 impl Cluster {
     /// Must be called within a tokio runtime. Counts changes of the links for as long as it lives.
-    pub(super) fn new(node: Node) -> Self {
+    pub(super) fn new(node: Node, engines: Engines) -> Self {
         let (count, changes) = watch::channel(0);
         let mut links = node.net.reach().watch();
         tokio::spawn(async move {
@@ -148,7 +154,7 @@ impl Cluster {
                 count.send_modify(|count: &mut u64| *count = count.wrapping_add(1));
             }
         });
-        Self { node, changes }
+        Self { node, engines, changes }
     }
 }
 
@@ -164,6 +170,10 @@ impl ClusterControl for Cluster {
     fn skew(&self, server: ServerId) -> Option<i64> {
         let reach = self.node.net.reach().watch().borrow().get(&server).copied()?;
         reach.is_skewed().then_some(reach.ahead / 1_000)
+    }
+
+    fn check_job<'a>(&'a self, job: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(self.engines.check_job(job))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

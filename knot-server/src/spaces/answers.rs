@@ -51,6 +51,9 @@ pub enum Question {
     },
     /// What a space takes up, as [`Answer::Usage`].
     Usage(Uuid),
+    /// The line for a shell that starts the agent of a space which a person has to start, as
+    /// [`Answer::Text`] and what follows it.
+    Launch(Uuid),
 }
 
 /// The first frame of an answer.
@@ -117,10 +120,27 @@ impl Answers {
                 let answer = Answer::Usage(now, self.0.usages.day(*space, Millis::now()));
                 self.frame(to, &answer).await
             }
+            Question::Launch(space) => self.launch(*space, to).await,
             Question::Logs { space, generation, kind, follow } => {
                 self.logs(*space, *generation, *kind, *follow, to).await
             }
         }
+    }
+
+    async fn launch(&self, space: Uuid, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let status = self.status(space);
+        let driver = status.driver.parse().ok().and_then(|on| self.0.engines.driver(on));
+        let line = match driver {
+            Some(driver) => driver.launch_line(space).await.map_err(io::Error::other)?,
+            None => None,
+        };
+        let Some(line) = line else {
+            let why =
+                "nobody has to start its agent: its platform is not `manual`, or it is stopped";
+            return self.frame(to, &Answer::Missing(why.to_owned())).await;
+        };
+        self.frame(to, &Answer::Text(status.generation)).await?;
+        to.write_all(line.as_bytes()).await
     }
 
     async fn logs(

@@ -173,6 +173,14 @@ pub trait Driver: Send + Sync {
     fn launch_line(&self, _space: Uuid) -> BoxFuture<'_, Result<Option<String>, Error>> {
         Box::pin(async { Ok(None) })
     }
+
+    /// Asks the engine whether it can read a job. Engines that run none say yes.
+    ///
+    /// # Errors
+    /// [`StartError::Job`] with what the engine says of it.
+    fn check_job<'a>(&'a self, _job: &'a str) -> BoxFuture<'a, Result<(), StartError>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// Says whether this server holds changes of a space's document: what a shared engine runs for

@@ -10,7 +10,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::drivers::{Driver, Instance, Platform};
+use super::drivers::{Driver, Instance, Platform, StartError};
 
 /// How often each engine is asked for what is on it.
 const POLL: Duration = Duration::from_secs(2);
@@ -52,6 +52,19 @@ impl Engines {
 
     pub(super) fn driver(&self, platform: Platform) -> Option<&Arc<dyn Driver>> {
         self.drivers.get(&platform)
+    }
+
+    /// Asks the engine that runs jobs whether it can read one. An engine that does not answer, or that
+    /// is not here, has nothing against it: the start asks again.
+    ///
+    /// # Errors
+    /// What the engine says of the job.
+    pub async fn check_job(&self, job: &str) -> Result<(), String> {
+        let Some(driver) = self.driver(Platform::Nomad) else { return Ok(()) };
+        match driver.check_job(job).await {
+            Err(error @ StartError::Job { .. }) => Err(error.to_string()),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     pub(super) fn drivers(&self) -> impl Iterator<Item = (&Platform, &Arc<dyn Driver>)> {

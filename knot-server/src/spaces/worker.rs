@@ -340,7 +340,9 @@ impl Worker {
         match started {
             Ok(Some((platform, instance))) => {
                 self.home.engines.note(platform, &instance, true);
-                self.write(SpaceStatus { state: Observed::Starting, ..status }).await
+                let by_hand = "waits for its agent: `knot space launch` says how to start it";
+                let note = (platform == Platform::Manual).then(|| by_hand.to_owned());
+                self.write(SpaceStatus { state: Observed::Starting, note, ..status }).await
             }
             // Not wanted any more; what it left is found on the engine.
             Ok(None) => Ok(()),

@@ -29,6 +29,7 @@ use crate::{
     api::{
         app::{AgentReader, App, ReachError},
         caller::{Caller, Key},
+        permit::Use,
         problem::{Code, Problem},
         types::{SpaceUsage, UsageSample},
         world::World,
@@ -102,6 +103,29 @@ pub(crate) async fn logs(
         (GENERATION, generation.to_string()),
     ];
     Ok((headers, Body::from_stream(text)).into_response())
+}
+
+/// Sends the line for a shell that starts the agent of a space which a person has to start: platform
+/// `manual`. It is secret: the agent's key is in it.
+#[utoipa::path(
+    get, path = "/spaces/{space}/launch", tag = "spaces",
+    responses((status = 200, body = String, content_type = "text/plain")),
+    params(("space" = String, Path, description = "Its name or id."))
+)]
+pub(crate) async fn launch(
+    State(app): State<App>,
+    caller: Caller,
+    Key(key): Key,
+) -> Result<Response, Problem> {
+    let space = World::new(&app).find_to(&caller, &key, Use::Edit)?;
+    let (answer, reader) = ask(&app, &space, Question::Launch(space.id().uuid())).await?;
+    let Answer::Text(generation) = answer else { return Err(Problem::internal()) };
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+        (GENERATION, generation.to_string()),
+    ];
+    Ok((headers, Body::from_stream(ReaderStream::new(reader))).into_response())
 }
 
 /// Shows what a space takes up now, and did over the last day, minute by minute.

@@ -289,15 +289,17 @@ impl Nomad {
         Ok(())
     }
 
+    async fn parse(&self, namespace: &str, hcl: &str) -> Result<Value, StartError> {
+        self.api.parse(namespace, hcl).await.map_err(|failure| match failure {
+            Failure::Said(cause) => StartError::Job { cause },
+            failure => failure.on("parse the job").into(),
+        })
+    }
+
     async fn job(&self, run: &Run, namespace: &str) -> Result<Value, StartError> {
         let parsed = match &run.job {
             None => None,
-            Some(hcl) => {
-                Some(self.api.parse(namespace, hcl).await.map_err(|failure| match failure {
-                    Failure::Said(cause) => StartError::Job { cause },
-                    failure => failure.on("parse the job").into(),
-                })?)
-            }
+            Some(hcl) => Some(self.parse(namespace, hcl).await?),
         };
         job::make(run, self.owner, namespace, &self.settings, &self.agent, parsed)
     }
@@ -540,6 +542,10 @@ impl Driver for Nomad {
             let version = self.api.version().await.map_err(|f| f.on("say who it is"))?;
             Ok(Engine { name: "Nomad".to_owned(), version })
         })
+    }
+
+    fn check_job<'a>(&'a self, job: &'a str) -> BoxFuture<'a, Result<(), StartError>> {
+        Box::pin(async { self.parse("default", job).await.map(drop) })
     }
 
     fn start<'a>(
