@@ -245,7 +245,7 @@ impl Cluster {
             run(self.knot(n)?.args(create))?;
             run(self.knot(n + 1)?.args(["space", "exec", &space, "--", "/bin/busybox", "true"]))?;
             times.add(began);
-            run(self.knot(n)?.args(["space", "delete", &space, "--yes"]))?;
+            run(self.knot(n)?.args(["space", "delete", &space]))?;
         }
         Ok(times)
     }

@@ -7,7 +7,7 @@ use knot_core::{
     clock::Millis,
     generation::Generation,
     id::Id,
-    model::{Observed, Space, SpaceStatus},
+    model::{Observed, Server, Space, SpaceStatus},
     net::Asked,
     schema::Entity as _,
     wire::{self, MAX_PEER_FRAME, MAX_STRANGER_FRAME},
@@ -21,6 +21,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
+    drivers::Archive,
     logs::Kind,
     usage::{Sample, usage_now},
     worker::Home,
@@ -51,8 +52,8 @@ pub enum Question {
     },
     /// What a space takes up, as [`Answer::Usage`].
     Usage(Uuid),
-    /// The line for a shell that starts the agent of a space which a person has to start, as
-    /// [`Answer::Text`] and what follows it.
+    /// The line for a shell that fetches and starts the agent of a space which a person has to start,
+    /// as [`Answer::Text`] and what follows it.
     Launch(Uuid),
 }
 
@@ -139,7 +140,18 @@ impl Answers {
                 "nobody has to start its agent: its platform is not `manual`, or it is stopped";
             return self.frame(to, &Answer::Missing(why.to_owned())).await;
         };
+        // Packing the agent, the first time, takes a while.
+        let agent = tokio::task::spawn_blocking(Archive::own).await.ok().flatten();
+        let own = self.0.replica.get(Id::<Server>::from_uuid(self.0.me.0));
+        let fetch = agent.zip(own).map(|(agent, own)| {
+            format!(
+                "curl -fsS {}{} | tar -xzO agent > knot-agent && chmod +x knot-agent && ",
+                own.http,
+                agent.path()
+            )
+        });
         self.frame(to, &Answer::Text(status.generation)).await?;
+        to.write_all(fetch.unwrap_or_default().as_bytes()).await?;
         to.write_all(line.as_bytes()).await
     }
 

@@ -62,6 +62,8 @@ pub(super) async fn mounts(
         driver.ensure_volume(&spec).await?;
         let (volume, owner, of, me) = (name.clone(), space.owner, space.id(), home.me);
         let (on, size) = (template.platform.clone(), spec.size);
+        // Later on it is its user's to say.
+        let keep = known.is_none() && template.volume_keeps.contains(name);
         let put = home.replica.put(id, Author::Server(me), move |edit| {
             edit.set(Volume::name, volume);
             edit.set(Volume::space, of);
@@ -70,6 +72,9 @@ pub(super) async fn mounts(
             edit.set(Volume::server, Id::from_uuid(me.0));
             if edit.size != size {
                 edit.set(Volume::size, size);
+            }
+            if keep {
+                edit.set(Volume::keep, true);
             }
             Ok(())
         });

@@ -539,7 +539,7 @@ impl Worker {
         let status = SpaceStatus { state, cause: None, ..status };
         let status = match state {
             Observed::Stopped => SpaceStatus { health: None, retry: None, restarts: 0, ..status },
-            Observed::Running => SpaceStatus { retry: None, ..status },
+            Observed::Running => SpaceStatus { retry: None, note: None, ..status },
             _ => status,
         };
         self.write(status).await
