@@ -104,7 +104,7 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
     let api = OpenApiRouter::new()
         .routes(routes!(sign_in::sign_in))
         .routes(routes!(sign_in::sign_out))
-        .routes(routes!(sign_in::me))
+        .routes(routes!(sign_in::me, sign_in::edit_me))
         .routes(routes!(templates::list, templates::apply))
         .routes(routes!(templates::get, templates::delete))
         .routes(routes!(templates::file))

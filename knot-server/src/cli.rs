@@ -70,6 +70,7 @@ async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Login(login) => login::sign_in(&context, login).await,
         Command::Logout => login::sign_out(&context),
         Command::Whoami => listings::whoami(&context).await,
+        Command::TimeZone { zone } => listings::time_zone(&context, zone).await,
         Command::Template(command) => templates::run(&context, command).await,
         Command::Space(command) => return spaces::run(&context, command).await,
         Command::Variable(command) => variables::run(&context, command).await,

@@ -24,7 +24,7 @@ use super::{
     causality::{Answer, forget_seen, of_read},
     pages,
     problem::{Code, Problem},
-    types::{SignIn, SignedIn, User},
+    types::{EditMe, SignIn, SignedIn, User},
 };
 
 /// The longest name of a token, in characters.
@@ -134,7 +134,11 @@ fn with_session(app: &App, user: &Doc<model::User>, shown: &Token) -> Result<Res
 }
 
 fn shown_user(user: &Doc<model::User>) -> User {
-    User { id: user.id().to_string(), name: user.name.clone(), admin: user.admin }
+    let time_zone = match user.time_zone.as_str() {
+        "" => "UTC".to_owned(),
+        zone => zone.to_owned(),
+    };
+    User { id: user.id().to_string(), name: user.name.clone(), admin: user.admin, time_zone }
 }
 
 /// Ends the browser's session.
@@ -160,9 +164,43 @@ pub(super) async fn sign_out(
 
 /// Says who the caller is.
 #[utoipa::path(get, path = "/me", tag = "sessions", responses((status = 200, body = User)))]
-pub(super) async fn me(caller: Caller) -> Answer<Json<User>> {
-    let user = User { id: caller.user.to_string(), name: caller.name.clone(), admin: caller.admin };
-    caller.answer(Json(user), &Token::new())
+pub(super) async fn me(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Answer<Json<User>>, Problem> {
+    let user = own(&app, &caller)?;
+    Ok(caller.answer(Json(shown_user(&user)), &of_read(&user)))
+}
+
+/// Changes what the caller's account says of them.
+#[utoipa::path(
+    patch, path = "/me", tag = "sessions", request_body = EditMe, responses((status = 200, body = User))
+)]
+pub(super) async fn edit_me(
+    State(app): State<App>,
+    caller: Caller,
+    Body(wanted): Body<EditMe>,
+) -> Result<Answer<Json<User>>, Problem> {
+    if let Some(zone) = wanted.time_zone {
+        if !zone.is_empty() && jiff::tz::TimeZone::get(&zone).is_err() {
+            return Err(Problem::new(
+                Code::InvalidValue,
+                format!("`{zone}` is no time zone: Europe/Athens and UTC are"),
+            ));
+        }
+        let edit = app.replica.edit(caller.user, caller.author(), move |edit| {
+            edit.set(model::User::time_zone, zone);
+            Ok(())
+        });
+        edit.await?;
+    }
+    let user = own(&app, &caller)?;
+    Ok(caller.answer(Json(shown_user(&user)), &of_read(&user)))
+}
+
+fn own(app: &App, caller: &Caller) -> Result<Doc<model::User>, Problem> {
+    let gone = || Problem::new(Code::NotSignedIn, "this account was deleted: ask an admin");
+    app.replica.get(caller.user).ok_or_else(gone)
 }
 
 #[derive(Deserialize)]

@@ -64,6 +64,16 @@ pub struct User {
     pub name: String,
     /// Whether the user may change what belongs to others.
     pub admin: bool,
+    /// The time zone that schedules of the user's spaces go by, as the IANA names it.
+    pub time_zone: String,
+}
+
+/// What users change of themselves; what is left out stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EditMe {
+    /// The time zone that schedules of the user's spaces go by, as the IANA names it; empty for UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
 }
 
 /// A field that was changed at several servers at once: one value holds, the others are kept until someone settles it.

@@ -57,6 +57,11 @@ pub(crate) enum Command {
     Logout,
     /// Show who is signed in, and where
     Whoami,
+    /// Set the time zone that schedules of your spaces go by
+    TimeZone {
+        /// As the IANA names it, such as Europe/Athens
+        zone: String,
+    },
     /// Work with templates: what spaces are made from
     #[command(subcommand, visible_alias = "templates")]
     Template(Template),

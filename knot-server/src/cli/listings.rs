@@ -1,10 +1,12 @@
 //! What is only looked at: servers, and oneself.
 
-use super::client::Answer;
+use reqwest::Method;
+
+use super::client::{Answer, Body};
 use super::context::Context;
 use super::failure::Failure;
 use super::output::{Cell, Colour, clean, table};
-use crate::api::types::{ServerState, Servers, User};
+use crate::api::types::{EditMe, ServerState, Servers, User};
 
 /// `knot whoami`.
 pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
@@ -13,6 +15,16 @@ pub(crate) async fn whoami(context: &Context) -> Result<(), Failure> {
     context.reader.show(&answer.raw, |_| {
         let role = if answer.value.admin { " (admin)" } else { "" };
         format!("{}{role} at {}\n", clean(&answer.value.name), client.address())
+    })
+}
+
+/// `knot time-zone`.
+pub(crate) async fn time_zone(context: &Context, zone: String) -> Result<(), Failure> {
+    let body = EditMe { time_zone: Some(zone) };
+    let client = context.client()?;
+    let answer: Answer<User> = client.send(Method::PATCH, &["me"], Body::Json(&body)).await?;
+    context.reader.show(&answer.raw, |_| {
+        format!("schedules of your spaces go by {}\n", clean(&answer.value.time_zone))
     })
 }
 

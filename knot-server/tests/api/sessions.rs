@@ -42,6 +42,11 @@ async fn a_password_gives_a_session_or_a_token() {
     let root = server.root().await;
     assert!(root.token.as_ref().unwrap().starts_with("knot_"));
     assert_eq!(root.get("/me").await.ok(), me);
+    assert_eq!(me["time_zone"], "UTC");
+    let zone = |zone| root.request(Method::PATCH, "/me").json(&json!({"time_zone": zone}));
+    assert_eq!(answer(zone("Europe/Athens")).await.ok()["time_zone"], "Europe/Athens");
+    answer(zone("Europe/Nowhere")).await.problem("invalid_value");
+    assert_eq!(root.get("/me").await.ok()["time_zone"], "Europe/Athens");
 }
 
 #[tokio::test]
