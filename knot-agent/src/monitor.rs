@@ -63,7 +63,9 @@ impl Monitor {
         loop {
             let now = Instant::now();
             let watching = self.watching.borrow_and_update().clone();
-            state.checks.set(watching.health.clone(), now);
+            // Whether a space is well is not asked before it has been set up.
+            let set_up = *self.startup.borrow() == Startup::Done;
+            state.checks.set(watching.health.clone().filter(|_| set_up), now);
             if let Some(question) = state.checks.ask(now) {
                 let shell = self.shell.clone();
                 asked.spawn(async move {

@@ -58,7 +58,7 @@ fn each_broken_rule_is_told_with_its_key() {
         (Template { volumes: [(text("a"), text("rel"))].into(), ..plain() }, "volumes/a"),
         (Template { mounts: [(text("/a"), text("rel"))].into(), ..plain() }, "mounts//a"),
         (Template { without: [text("flying")].into(), ..plain() }, "without/flying"),
-        (Template { idle_stop: Some(1), ..plain() }, "idle_stop"),
+        (Template { idle_stop: Some(0), ..plain() }, "idle_stop"),
         (parameter("default", "x"), "parameters/size/default"),
         (parameter("choices", "x\n"), "parameters/size/choices"),
         (parameter("colour", "x"), "parameters/size/colour"),
