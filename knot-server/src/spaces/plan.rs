@@ -350,7 +350,7 @@ fn watch(world: &World<'_>) -> Step {
 }
 
 /// How long the agent of a generation may take to link.
-fn link_deadline(status: &SpaceStatus) -> Duration {
+pub(super) fn link_deadline(status: &SpaceStatus) -> Duration {
     let by_hand = status.driver == Platform::Manual.word();
     if by_hand { BY_HAND } else { LINK_DEADLINE }
 }

@@ -416,12 +416,11 @@ impl Worker {
     async fn provision(
         &self,
         space: &Doc<Space>,
-        chosen: &Chosen,
+        template: &Chosen,
         generation: Generation,
         key: &KeyPair,
     ) -> Result<(Platform, Instance), Failure> {
-        let chosen = &fill(self.home.net.keyring(), space, chosen, generation)?;
-        let template = &chosen.template;
+        let template = &fill(self.home.net.keyring(), space, template, generation)?;
         let driver = self.driver(&template.platform)?;
         let scripts = [&template.startup_script, &template.shutdown_script];
         if scripts.iter().any(|script| script.len() > MAX_SCRIPT) {
@@ -460,7 +459,7 @@ impl Worker {
                 .collect(),
             capabilities: template.capabilities.iter().cloned().collect(),
             devices: template.devices.iter().cloned().collect(),
-            registry: chosen.registry.clone(),
+            registry: template.registry.clone(),
             job: Some(template.job.clone()).filter(|job| !job.is_empty()),
             serves: space.heads().to_vec(),
             user: Some(space.owner.uuid()),
@@ -691,7 +690,7 @@ fn describe(cause: &Cause, status: &SpaceStatus) -> String {
         Cause::NoAgent => format!(
             "its agent did not reach a server within {} s: can the container reach the servers' QUIC \
              addresses?",
-            plan::LINK_DEADLINE.as_secs()
+            plan::link_deadline(status).as_secs()
         ),
         Cause::Unwell(words) => format!("its health check fails: {words}"),
         Cause::Startup(how) => format!("its startup script failed: {how}"),

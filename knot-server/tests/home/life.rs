@@ -137,3 +137,19 @@ async fn what_a_space_takes_up_can_be_asked() {
     }
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_filled_in_makes_no_other_revision() {
+    let name = "NAME".to_owned();
+    let world = world(move |template| {
+        template.put(Template::environment, &name, "${{ .space.name }}".to_owned());
+    })
+    .await;
+    let revision = world.replica.get(world.template).unwrap().revision();
+    let space = world.space("web", Desired::Running, &[]).await;
+    let status = world.becomes(space, Observed::Running).await;
+    let found = world.engine.list().await.unwrap();
+    let on_engine: Vec<_> = found.iter().map(|one| one.labels.revision.as_str()).collect();
+    assert_eq!((status.revision.as_str(), on_engine), (revision.as_str(), vec![&*revision]));
+    world.stop().await;
+}

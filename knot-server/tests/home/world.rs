@@ -30,6 +30,7 @@ pub(crate) struct World {
     pub(crate) author: Author,
     pub(crate) data: PathBuf,
     pub(crate) template: Id<Template>,
+    pub(crate) engine: Arc<dyn Driver>,
     spaces: Service,
     _net: net::Service,
     _replica_service: replica::Service,
@@ -67,7 +68,7 @@ pub(crate) async fn world(
     let net = net::Service::start(Arc::clone(&identity), replica.clone(), socket).unwrap();
     let local: Arc<dyn Driver> = Arc::new(Local::new(owner, data.clone(), agent_binary::bytes()));
     let options = Options { stop_on_exit: true, ..Options::default() };
-    let engines = Engines::new([local]);
+    let engines = Engines::new([Arc::clone(&local)]);
     let spaces =
         Service::start(options, &data, Trusted::new(&data), replica.clone(), net.net(), engines);
     World {
@@ -75,6 +76,7 @@ pub(crate) async fn world(
         author,
         data,
         template,
+        engine: local,
         spaces,
         _net: net,
         _replica_service: replica_service,
