@@ -48,8 +48,8 @@ pub(super) fn load(flags: &Flags, file: File, http_url: &str) -> Result<Option<N
     let address = match Url::parse(&format!("{}/", address.trim_end_matches('/'))) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
         _ => {
-            value("nomad.address", format!("{address} is no http:// or https:// URL"))?;
-            return Ok(None);
+            let why = format!("{address} is no http:// or https:// URL");
+            return Err(Error::Value { key: "nomad.address", why });
         }
     };
     let mut token = flags.nomad_token.clone();

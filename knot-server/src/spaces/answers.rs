@@ -144,11 +144,8 @@ impl Answers {
         let agent = tokio::task::spawn_blocking(Archive::own).await.ok().flatten();
         let own = self.0.replica.get(Id::<Server>::from_uuid(self.0.me.0));
         let fetch = agent.zip(own).map(|(agent, own)| {
-            format!(
-                "curl -fsS {}{} | tar -xzO agent > knot-agent && chmod +x knot-agent && ",
-                own.http,
-                agent.path()
-            )
+            let url = agent.url(&own.http);
+            format!("curl -fsS {url} | tar -xzO agent > knot-agent && chmod +x knot-agent && ")
         });
         self.frame(to, &Answer::Text(status.generation)).await?;
         to.write_all(fetch.unwrap_or_default().as_bytes()).await?;

@@ -10,7 +10,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::drivers::{Driver, Instance, Platform, StartError};
+use super::drivers::{Driver, Error, Instance, Platform, StartError};
 
 /// How often each engine is asked for what is on it.
 const POLL: Duration = Duration::from_secs(2);
@@ -130,8 +130,11 @@ impl Engines {
             let Some(answer) = stop.run_until_cancelled(driver.list()).await else { return };
             match answer {
                 Ok(instances) => {
-                    self.identify(platform, &**driver).await;
-                    self.saw(platform, asked, instances);
+                    // One that answers and does not say who it is is asked for that again.
+                    match self.identify(platform, &**driver).await {
+                        Ok(()) => self.saw(platform, asked, instances),
+                        Err(error) => self.is_silent(platform, &error),
+                    }
                 }
                 Err(error) => self.is_silent(platform, &error),
             }
@@ -139,11 +142,11 @@ impl Engines {
     }
 
     /// Asks an engine that did not answer until now who it is.
-    async fn identify(&self, platform: Platform, driver: &dyn Driver) {
+    async fn identify(&self, platform: Platform, driver: &dyn Driver) -> Result<(), Error> {
         if self.sight.borrow().answering.contains(&platform) {
-            return;
+            return Ok(());
         }
-        let identity = driver.identity().await.ok().flatten();
+        let identity = driver.identity().await?;
         self.sight.send_if_modified(|sight| {
             let before = match &identity {
                 Some(identity) => sight.identities.insert(platform, identity.clone()),
@@ -151,6 +154,7 @@ impl Engines {
             };
             before != identity
         });
+        Ok(())
     }
 
     fn saw(&self, platform: Platform, asked: Instant, instances: Vec<Instance>) {
@@ -180,7 +184,7 @@ impl Engines {
         });
     }
 
-    fn is_silent(&self, platform: Platform, error: &super::drivers::Error) {
+    fn is_silent(&self, platform: Platform, error: &Error) {
         self.sight.send_if_modified(|sight| {
             let news = sight.answering.remove(&platform);
             if news {

@@ -8,8 +8,7 @@ use std::{
 };
 
 use knot_core::{
-    clock::Millis,
-    id::{Id, ServerId},
+    id::Id,
     model::{Observed, Server, ServerStatus, Space, SpaceStatus},
     net::Net,
     replica::{Changed, Replica},
@@ -27,10 +26,10 @@ use super::{
     answers::Answers,
     engines::{Engines, Sight},
     logs::Logs,
-    trust::Trusted,
+    trust::{Trust, Trusted},
     usage::{self, Usages},
     volumes,
-    worker::{Home, Worker},
+    worker::{Failure, Home, Worker},
 };
 
 /// How many spaces are provisioned at a time.
@@ -168,14 +167,16 @@ fn wake(
 /// Placed here; or with something left of it on an engine here; or dead, and not yet forgotten.
 fn is_ours(home: &Home, space: Uuid) -> bool {
     let id = Id::<Space>::from_uuid(space);
+    let status = home.replica.observed::<SpaceStatus>(id, home.me);
+    let has_run = |status: SpaceStatus| status.generation.n > 0;
     let has_instances = home.engines.see(space, None).is_some_and(|found| !found.is_empty());
     if let Some(space) = home.replica.get(id) {
-        return space.placement.server == home.me || has_instances;
+        // What ran here once may have left something that is to be set aside.
+        return space.placement.server == home.me || has_instances || status.is_some_and(has_run);
     }
     if home.replica.grave(id).is_none() {
         return false;
     }
-    let status = home.replica.observed::<SpaceStatus>(id, home.me);
     has_instances || status.is_some_and(|status| status.state != Observed::Gone)
 }
 
@@ -207,21 +208,23 @@ async fn publish_platforms(home: Arc<Home>) {
 
 /// Stops everything that carries this server's labels. What is wanted of the spaces stays as it is.
 async fn stop_all(home: &Arc<Home>) {
+    if home.trusted.now() == Trust::Restored {
+        return;
+    }
     let sight = home.engines.watch().borrow().clone();
     let mut stops = JoinSet::new();
     for (platform, instance) in sight.instances.into_values().flatten() {
         let home = Arc::clone(home);
         stops.spawn(async move {
-            let Some(driver) = home.engines.driver(platform) else { return };
-            let space = Id::<Space>::from_uuid(instance.labels.space);
-            if let Err(error) = driver.stop(&instance, home.options.stop_grace).await {
-                tracing::error!(%space, %error, "a space could not be stopped");
+            let space = Id::from_uuid(instance.labels.space);
+            let worker = Worker::new(home, space, Arc::default());
+            let status = worker.status();
+            let found = [(platform, instance.clone())];
+            if let Err(Failure(why)) = worker.end(&instance, &status, &found).await.outcome {
+                tracing::error!(%space, why, "a space could not be stopped");
                 return;
             }
-            let status = home.replica.observed::<SpaceStatus>(space, ServerId(home.me.0));
-            let state = Observed::Stopped;
-            let stopped = SpaceStatus { state, since: Millis::now(), ..status.unwrap_or_default() };
-            home.replica.observe(space, &stopped).await.ok();
+            worker.become_state(Observed::Stopped, status).await.ok();
         });
     }
     while stops.join_next().await.is_some() {}

@@ -113,6 +113,10 @@ async fn a_start_waits_for_what_it_depends_on() {
     let web = world.space("web", Desired::Running, &[db]).await;
     let waits = world.until(web, "a word about it", |status| status.note.is_some()).await;
     assert_eq!((waits.state, waits.note.as_deref()), (Observed::Created, Some("waits for db")));
+    // Nobody wants it any more: it waits for nothing.
+    world.want(web, Desired::Stopped).await;
+    world.until(web, "no word about it", |status| status.note.is_none()).await;
+    world.want(web, Desired::Running).await;
     world.want(db, Desired::Running).await;
     let (db, web) =
         (world.becomes(db, Observed::Running).await, world.becomes(web, Observed::Running).await);

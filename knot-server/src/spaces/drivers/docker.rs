@@ -266,7 +266,9 @@ impl Docker {
     async fn read_log(&self, instance: &Instance, bytes: usize) -> Asked<Vec<u8>> {
         let bytes = bytes.min(MAX_LOG);
         let client = self.client().await?;
-        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
+        // The last so many bytes are within the last so many lines.
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true);
+        let options = options.tail(&bytes.to_string()).build();
         let mut output = Box::pin(client.api.logs(&instance.id.0, Some(options)));
         let mut last = VecDeque::new();
         while let Some(piece) = ask(ANSWER, async { output.next().await.transpose() })

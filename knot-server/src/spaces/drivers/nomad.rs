@@ -545,7 +545,7 @@ impl Driver for Nomad {
     }
 
     fn check_job<'a>(&'a self, job: &'a str) -> BoxFuture<'a, Result<(), StartError>> {
-        Box::pin(async { self.parse("default", job).await.map(drop) })
+        Box::pin(async { self.parse(&self.settings.namespace, job).await.map(drop) })
     }
 
     fn start<'a>(

@@ -49,7 +49,9 @@ impl Archive {
         self.bytes.clone()
     }
 
-    pub(super) fn url(&self, server: &str) -> String {
+    /// Where a server of this URL serves it.
+    #[must_use]
+    pub fn url(&self, server: &str) -> String {
         format!("{}{}", server.trim_end_matches('/'), self.path())
     }
 

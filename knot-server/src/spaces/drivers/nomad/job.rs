@@ -54,7 +54,7 @@ impl Meta {
         Some(Self {
             labels: Labels::from_map(&map.iter().map(dotted).collect())?,
             task: map.get(TASK_KEY)?.clone(),
-            serves: list(SERVES_KEY).map(read_hash).collect::<Option<_>>()?,
+            serves: list(SERVES_KEY).map(|hash| hash.parse().ok()).collect::<Option<_>>()?,
             volumes: list(VOLUMES_KEY).map(|id| Uuid::try_parse(id).ok()).collect::<Option<_>>()?,
         })
     }
@@ -74,7 +74,7 @@ impl Meta {
             .into_iter()
             .map(|(key, value)| (key.replacen('.', "_", 1), json!(value)))
             .collect();
-        let serves: Vec<_> = self.serves.iter().map(|ChangeHash(hash)| hex(hash)).collect();
+        let serves: Vec<_> = self.serves.iter().map(ChangeHash::to_string).collect();
         let volumes: Vec<_> = self.volumes.iter().map(Uuid::to_string).collect();
         map.insert(TASK_KEY.to_owned(), json!(self.task));
         map.insert(SERVES_KEY.to_owned(), json!(serves.join(",")));
@@ -310,7 +310,7 @@ impl Maker<'_> {
             other => {
                 return Err(refused(&format!(
                     "its task uses driver `{other}`: the agent can be put into tasks of docker, \
-                     podman, exec and raw_exec"
+                     podman, exec, exec2 and raw_exec"
                 )));
             }
         }
@@ -362,17 +362,4 @@ fn list<'a>(map: &'a mut Map<String, Value>, key: &str) -> Result<&'a mut Vec<Va
 
 fn refused(cause: &str) -> StartError {
     StartError::Job { cause: cause.to_owned() }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn read_hash(text: &str) -> Option<ChangeHash> {
-    let mut hash = [0; 32];
-    let pairs = (text.len() == 64).then(|| text.as_bytes().chunks_exact(2))?;
-    for (byte, pair) in hash.iter_mut().zip(pairs) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(ChangeHash(hash))
 }
