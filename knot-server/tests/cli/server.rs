@@ -170,7 +170,7 @@ async fn sign_in(Json(body): Json<Value>) -> Response {
 }
 
 fn user() -> Value {
-    json!({ "id": "22", "name": "anna", "admin": false })
+    json!({ "id": "22", "name": "anna", "admin": false, "time_zone": "" })
 }
 
 fn template() -> Value {
