@@ -8,11 +8,7 @@ use std::{
 };
 
 use knot_core::agent::{REPORT_PERIOD, Report, Startup, Watching};
-use tokio::{
-    sync::watch,
-    task::{JoinSet, spawn_blocking},
-    time::sleep_until,
-};
+use tokio::{sync::watch, task::JoinSet, time::sleep_until};
 
 use crate::{
     activity::Activity,
@@ -25,7 +21,7 @@ use crate::{
 
 /// How often processor and memory are looked at.
 const SAMPLE: Duration = Duration::from_secs(5);
-/// How often files are counted.
+/// From the end of one count of files to the next.
 const COUNT: Duration = Duration::from_secs(10 * 60);
 /// A space whose processes take more than this, in thousandths of a processor, is used.
 const BUSY: u64 = 100;
@@ -77,12 +73,10 @@ impl Monitor {
                 state.sample_due = now + SAMPLE;
                 self.sample(&mut state, now);
             }
-            if state.count_due <= now && counted.is_empty() {
-                state.count_due = now + COUNT;
+            if state.count_due.is_some_and(|due| due <= now) {
+                state.count_due = None;
                 let home = self.home.clone();
-                counted.spawn(async move {
-                    spawn_blocking(move || usage::disk(&home)).await.unwrap_or_default()
-                });
+                counted.spawn_blocking(move || usage::disk(&home));
             }
             if state.news(&self, &watching, now) {
                 self.publish(&mut state);
@@ -95,7 +89,10 @@ impl Monitor {
                 Some(Ok((question, answer))) = asked.join_next() => {
                     state.checks.answer(&question, answer, Instant::now());
                 }
-                Some(Ok(bytes)) = counted.join_next() => state.report.usage.disk = bytes,
+                Some(bytes) = counted.join_next() => {
+                    state.report.usage.disk = bytes.ok().flatten();
+                    state.count_due = Some(Instant::now() + COUNT);
+                }
             }
         }
     }
@@ -130,7 +127,8 @@ struct State {
     report: Report,
     sample: Option<Sample>,
     sample_due: Instant,
-    count_due: Instant,
+    /// When files are counted next; `None` while they are.
+    count_due: Option<Instant>,
     /// When it has last reported.
     sent: Instant,
 }
@@ -138,7 +136,7 @@ struct State {
 impl State {
     fn new(now: Instant) -> Self {
         let (checks, report, sample) = Default::default();
-        Self { checks, report, sample, sample_due: now, count_due: now, sent: now }
+        Self { checks, report, sample, sample_due: now, count_due: Some(now), sent: now }
     }
 
     /// Whether a report is wanted now.
@@ -160,8 +158,40 @@ impl State {
     /// When to look again.
     fn due(&self, monitor: &Monitor, watching: &Watching, now: Instant) -> Instant {
         let report = self.sent + REPORT_PERIOD;
-        let others = [self.checks.deadline(), self.idle_due(monitor, watching, now)];
-        let all = others.into_iter().flatten().chain([report, self.sample_due, self.count_due]);
+        let idle = self.idle_due(monitor, watching, now);
+        let others = [self.checks.deadline(), idle, self.count_due];
+        let all = others.into_iter().flatten().chain([report, self.sample_due]);
         all.min().unwrap_or(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{children::Children, program::Surroundings};
+
+    /// A monitor, and where its reports come out.
+    fn world() -> (Monitor, watch::Receiver<Report>) {
+        let (reports, reported) = watch::channel(Report::default());
+        let surroundings = Surroundings::new("calm-otter".to_owned(), Environment::default());
+        let monitor = Monitor {
+            activity: Activity::new(Instant::now()),
+            watching: watch::channel(Watching::default()).1,
+            startup: watch::channel(Startup::Done).1,
+            reports,
+            shell: Shell { surroundings, children: Children::default() },
+            home: PathBuf::from("/nowhere"),
+        };
+        (monitor, reported)
+    }
+
+    #[test]
+    fn while_files_are_counted_no_count_is_due_however_long_it_takes() {
+        let ((monitor, _reports), start) = (world(), Instant::now());
+        let mut state = State::new(start);
+        state.count_due = None;
+        let now = start + 2 * COUNT;
+        (state.sent, state.sample_due) = (now, now + SAMPLE);
+        assert_eq!(state.due(&monitor, &Watching::default(), now), now + SAMPLE);
     }
 }
