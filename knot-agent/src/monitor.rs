@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     ffi::OsStr,
+    io,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -54,7 +55,12 @@ impl Monitor {
         let mut state = State::new(Instant::now());
         let mut asked: JoinSet<(Question, Result<String, String>)> = JoinSet::new();
         let mut counted: JoinSet<Option<u64>> = JoinSet::new();
-        // Nothing is sent before there is something to say.
+        let mut sampled: JoinSet<io::Result<Sample>> = JoinSet::new();
+        // What is said first may stand until the next report.
+        sampled.spawn_blocking(Sample::take);
+        if let Some(Ok(sample)) = sampled.join_next().await {
+            self.sampled(&mut state, sample, Instant::now());
+        }
         self.publish(&mut state);
         loop {
             let now = Instant::now();
@@ -69,9 +75,9 @@ impl Monitor {
                     (question, answer)
                 });
             }
-            if state.sample_due <= now {
-                state.sample_due = now + SAMPLE;
-                self.sample(&mut state, now);
+            if state.sample_due.is_some_and(|due| due <= now) {
+                state.sample_due = None;
+                sampled.spawn_blocking(Sample::take);
             }
             if state.count_due.is_some_and(|due| due <= now) {
                 state.count_due = None;
@@ -89,6 +95,13 @@ impl Monitor {
                 Some(Ok((question, answer))) = asked.join_next() => {
                     state.checks.answer(&question, answer, Instant::now());
                 }
+                Some(sample) = sampled.join_next() => {
+                    let now = Instant::now();
+                    state.sample_due = Some(now + SAMPLE);
+                    if let Ok(sample) = sample {
+                        self.sampled(&mut state, sample, now);
+                    }
+                }
                 Some(bytes) = counted.join_next() => {
                     state.report.usage.disk = bytes.ok().flatten();
                     state.count_due = Some(Instant::now() + COUNT);
@@ -97,8 +110,8 @@ impl Monitor {
         }
     }
 
-    fn sample(&self, state: &mut State, now: Instant) {
-        let sample = match Sample::take() {
+    fn sampled(&self, state: &mut State, sample: io::Result<Sample>, now: Instant) {
+        let sample = match sample {
             Ok(sample) => sample,
             Err(error) => return tracing::debug!(%error, "the space's use cannot be seen"),
         };
@@ -126,7 +139,8 @@ struct State {
     checks: Checks,
     report: Report,
     sample: Option<Sample>,
-    sample_due: Instant,
+    /// When a sample is taken next; `None` while one is.
+    sample_due: Option<Instant>,
     /// When files are counted next; `None` while they are.
     count_due: Option<Instant>,
     /// When it has last reported.
@@ -136,7 +150,14 @@ struct State {
 impl State {
     fn new(now: Instant) -> Self {
         let (checks, report, sample) = Default::default();
-        Self { checks, report, sample, sample_due: now, count_due: Some(now), sent: now }
+        Self {
+            checks,
+            report,
+            sample,
+            sample_due: Some(now + SAMPLE),
+            count_due: Some(now),
+            sent: now,
+        }
     }
 
     /// Whether a report is wanted now.
@@ -159,9 +180,8 @@ impl State {
     fn due(&self, monitor: &Monitor, watching: &Watching, now: Instant) -> Instant {
         let report = self.sent + REPORT_PERIOD;
         let idle = self.idle_due(monitor, watching, now);
-        let others = [self.checks.deadline(), idle, self.count_due];
-        let all = others.into_iter().flatten().chain([report, self.sample_due]);
-        all.min().unwrap_or(report)
+        let others = [self.checks.deadline(), idle, self.sample_due, self.count_due];
+        others.into_iter().flatten().fold(report, Instant::min)
     }
 }
 
@@ -185,13 +205,23 @@ mod tests {
         (monitor, reported)
     }
 
+    #[tokio::test]
+    async fn the_first_report_says_what_the_space_takes_up() {
+        let (monitor, mut reports) = world();
+        tokio::select! {
+            never = monitor.run() => match never {},
+            changed = reports.changed() => changed.unwrap(),
+        }
+        assert!(reports.borrow().usage.memory > 0);
+    }
+
     #[test]
     fn while_files_are_counted_no_count_is_due_however_long_it_takes() {
         let ((monitor, _reports), start) = (world(), Instant::now());
         let mut state = State::new(start);
         state.count_due = None;
         let now = start + 2 * COUNT;
-        (state.sent, state.sample_due) = (now, now + SAMPLE);
+        (state.sent, state.sample_due) = (now, Some(now + SAMPLE));
         assert_eq!(state.due(&monitor, &Watching::default(), now), now + SAMPLE);
     }
 }
