@@ -11,7 +11,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use self::values::{capability, device, folder, health, image, kind, path, script, variable, word};
+use self::values::{
+    capability, device, folder, health, image, job, kind, path, script, variable, word,
+};
 use super::{Parameter, ParameterKind, Template};
 use crate::names::is_name;
 
@@ -171,7 +173,7 @@ impl Judge<'_> {
             if !nomad {
                 self.say("job", format!("platform {platform} has no jobs: leave it out"));
             }
-            self.text("job", &template.job, script);
+            self.text("job", &template.job, job);
         }
         if !template.network.is_empty() {
             self.text("network", &template.network, |name| word("network", name));

@@ -69,6 +69,22 @@ fn each_broken_rule_is_told_with_its_key() {
 }
 
 #[test]
+fn a_script_is_as_long_as_the_agent_takes_it() {
+    let longest = text(&"x".repeat(32 << 10));
+    let fits =
+        Template { startup_script: longest.clone(), shutdown_script: longest.clone(), ..plain() };
+    assert_eq!(fits.broken(), []);
+    let longer = longest + "x";
+    let startup = Template { startup_script: longer.clone(), ..plain() };
+    let shutdown = Template { shutdown_script: longer, ..plain() };
+    for (template, field) in [(startup, "startup_script"), (shutdown, "shutdown_script")] {
+        let [broken] = template.broken().try_into().unwrap();
+        assert_eq!(broken.field, field);
+        assert!(broken.why.contains("more than 32768 bytes"), "{broken}");
+    }
+}
+
+#[test]
 fn what_two_sound_edits_merge_to_may_be_broken() {
     let merged =
         Template { volumes: [(text("a"), text("/x")), (text("b"), text("/x"))].into(), ..plain() };

@@ -1,7 +1,9 @@
 //! Rules for single values.
 
-/// The longest script or job, in bytes.
-const LONGEST_SCRIPT: usize = 256 << 10;
+use crate::agent::MAX_SCRIPT;
+
+/// The longest job, in bytes.
+const LONGEST_JOB: usize = 256 << 10;
 
 /// A name of something outside of knot.
 pub(super) fn word(what: &str, word: &str) -> Result<(), String> {
@@ -162,11 +164,26 @@ pub(super) fn device(text: &str) -> Result<(), String> {
     Err(format!("`{text}` is no device: write it like /dev/kvm, or /dev/a:/dev/b:rw"))
 }
 
-/// A text that a program reads.
+/// A script that the agent runs.
 pub(super) fn script(text: &str) -> Result<(), String> {
-    if text.len() > LONGEST_SCRIPT {
-        return Err(format!("it has more than {LONGEST_SCRIPT} bytes"));
+    if text.len() > MAX_SCRIPT {
+        return Err(format!(
+            "it has more than {MAX_SCRIPT} bytes: put the rest into the image, or fetch it from a short one"
+        ));
     }
+    whole(text)
+}
+
+/// A job of Nomad.
+pub(super) fn job(text: &str) -> Result<(), String> {
+    if text.len() > LONGEST_JOB {
+        return Err(format!("it has more than {LONGEST_JOB} bytes"));
+    }
+    whole(text)
+}
+
+/// A text that a program reads.
+fn whole(text: &str) -> Result<(), String> {
     if text.contains('\0') {
         return Err("it has a zero byte".to_owned());
     }
