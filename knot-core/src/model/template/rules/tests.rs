@@ -59,12 +59,28 @@ fn each_broken_rule_is_told_with_its_key() {
         (Template { mounts: [(text("/a"), text("rel"))].into(), ..plain() }, "mounts//a"),
         (Template { without: [text("flying")].into(), ..plain() }, "without/flying"),
         (Template { idle_stop: Some(0), ..plain() }, "idle_stop"),
+        (Template { health: text("http://"), ..plain() }, "health"),
+        (Template { health_interval: Some(3_601), ..plain() }, "health_interval"),
+        (Template { health_timeout: Some(301), ..plain() }, "health_timeout"),
+        (Template { health_failures: Some(101), ..plain() }, "health_failures"),
         (parameter("default", "x"), "parameters/size/default"),
         (parameter("choices", "x\n"), "parameters/size/choices"),
         (parameter("colour", "x"), "parameters/size/colour"),
     ] {
         let broken = template.broken();
         assert_eq!(broken.iter().map(|one| one.field.as_str()).collect::<Vec<_>>(), [field]);
+    }
+}
+
+#[test]
+fn a_check_is_one_that_the_agent_can_ask() {
+    let of = |check: &str| Template { health: text(check), ..plain() }.broken();
+    for check in ["tcp:80", "http://localhost:80/", "https://localhost/x", "exec:true"] {
+        assert_eq!(of(check), [], "{check}");
+    }
+    for check in ["tcp:", "tcp:0", "http://", "exec: ", "ftp://x", "http://a b", "http://far/"] {
+        let [broken] = of(check).try_into().unwrap();
+        assert!(broken.why.contains(check) && broken.why.contains("tcp:PORT"), "{broken}");
     }
 }
 

@@ -190,32 +190,6 @@ fn whole(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What is asked to see whether a space is well.
-pub(super) fn health(check: &str) -> Result<(), String> {
-    let wrong = || {
-        format!(
-            "`{check}` is no check: write tcp:PORT, http://localhost:PORT/path, https://…, or exec: and a shell command"
-        )
-    };
-    if check.contains('\0') {
-        return Err(wrong());
-    }
-    if let Some(port) = check.strip_prefix("tcp:") {
-        return match port.parse::<u16>() {
-            Ok(0) | Err(_) => Err(wrong()),
-            Ok(_) => Ok(()),
-        };
-    }
-    if let Some(command) = check.strip_prefix("exec:") {
-        return if command.trim().is_empty() { Err(wrong()) } else { Ok(()) };
-    }
-    let rest = check.strip_prefix("http://").or_else(|| check.strip_prefix("https://"));
-    match rest {
-        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => Ok(()),
-        _ => Err(wrong()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,13 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_and_devices_have_their_forms() {
-        for check in ["tcp:80", "http://localhost:80/", "https://localhost/x", "exec:true"] {
-            assert_eq!(health(check), Ok(()), "{check}");
-        }
-        for check in ["", "tcp:", "tcp:0", "http://", "exec: ", "ftp://x", "http://a b"] {
-            assert!(health(check).is_err(), "{check}");
-        }
+    fn devices_have_their_forms() {
         for one in ["/dev/kvm", "/dev/a:/dev/b", "/dev/a:/dev/b:rw"] {
             assert_eq!(device(one), Ok(()), "{one}");
         }
