@@ -28,7 +28,7 @@ use crate::{
     monitor::{self, Monitor},
     process,
     program::Surroundings,
-    script::Shell,
+    script::{self, Shell},
     session::Sessions,
 };
 
@@ -95,11 +95,9 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     // The first ends a startup script that still runs, the second all the rest.
     let (told, stop) = (CancellationToken::new(), CancellationToken::new());
     let work = async {
-        let done = start_up(&shell, &launch.startup_script, &startup, &told).await;
-        if done {
+        if start_up(&shell, &launch.startup_script, &startup, &told).await {
             main_command(&command, &shell, &stop).await;
         }
-        done
     };
     let ending = async {
         tokio::select! {
@@ -209,6 +207,8 @@ async fn start_up(
         tracing::info!("startup script started");
         match shell.run(script, STARTUP_LIMIT, true, told).await {
             Ok(_) => Startup::Done,
+            // The agent is ending: the script has neither ended nor failed.
+            Err(script::Error::Cancelled) => return false,
             Err(error) => {
                 tracing::error!(%error, "startup script failed");
                 Startup::Failed(error.to_string())

@@ -1,6 +1,6 @@
 //! The agent's program: arguments, logging and the runtime, wired to the library.
 
-use std::{env, io, process::ExitCode};
+use std::{env, io, process::ExitCode, time::Duration};
 
 use knot_agent::{agent, launch::Settings, leader};
 use tracing_subscriber::{
@@ -14,6 +14,10 @@ const LOG_VARIABLE: &str = "KNOT_LOG";
 
 /// The exit status for a wrong invocation: starting again would not help.
 const WRONG_USE: u8 = 2;
+
+/// How long what still blocks a thread is waited for at the end: a look through many files, or a log
+/// that nobody reads.
+const REST: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let mut arguments = env::args_os().skip(1);
@@ -39,7 +43,11 @@ fn main() -> ExitCode {
     start_log();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(agent::run(settings)),
+        Ok(runtime) => {
+            let ended = runtime.block_on(agent::run(settings));
+            runtime.shutdown_timeout(REST);
+            ended
+        }
         Err(error) => Err(agent::Error::Runtime(error)),
     };
     match ended {

@@ -3,16 +3,13 @@
 use std::{
     convert::Infallible,
     ffi::OsStr,
+    io,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use knot_core::agent::{REPORT_PERIOD, Report, Startup, Watching};
-use tokio::{
-    sync::watch,
-    task::{JoinSet, spawn_blocking},
-    time::sleep_until,
-};
+use tokio::{sync::watch, task::JoinSet, time::sleep_until};
 
 use crate::{
     activity::Activity,
@@ -25,7 +22,7 @@ use crate::{
 
 /// How often processor and memory are looked at.
 const SAMPLE: Duration = Duration::from_secs(5);
-/// How often files are counted.
+/// From the end of one count of files to the next.
 const COUNT: Duration = Duration::from_secs(10 * 60);
 /// A space whose processes take more than this, in thousandths of a processor, is used.
 const BUSY: u64 = 100;
@@ -58,7 +55,12 @@ impl Monitor {
         let mut state = State::new(Instant::now());
         let mut asked: JoinSet<(Question, Result<String, String>)> = JoinSet::new();
         let mut counted: JoinSet<Option<u64>> = JoinSet::new();
-        // Nothing is sent before there is something to say.
+        let mut sampled: JoinSet<io::Result<Sample>> = JoinSet::new();
+        // What is said first may stand until the next report.
+        sampled.spawn_blocking(Sample::take);
+        if let Some(Ok(sample)) = sampled.join_next().await {
+            self.sampled(&mut state, sample, Instant::now());
+        }
         self.publish(&mut state);
         loop {
             let now = Instant::now();
@@ -73,16 +75,14 @@ impl Monitor {
                     (question, answer)
                 });
             }
-            if state.sample_due <= now {
-                state.sample_due = now + SAMPLE;
-                self.sample(&mut state, now);
+            if state.sample_due.is_some_and(|due| due <= now) {
+                state.sample_due = None;
+                sampled.spawn_blocking(Sample::take);
             }
-            if state.count_due <= now && counted.is_empty() {
-                state.count_due = now + COUNT;
+            if state.count_due.is_some_and(|due| due <= now) {
+                state.count_due = None;
                 let home = self.home.clone();
-                counted.spawn(async move {
-                    spawn_blocking(move || usage::disk(&home)).await.unwrap_or_default()
-                });
+                counted.spawn_blocking(move || usage::disk(&home));
             }
             if state.news(&self, &watching, now) {
                 self.publish(&mut state);
@@ -95,13 +95,23 @@ impl Monitor {
                 Some(Ok((question, answer))) = asked.join_next() => {
                     state.checks.answer(&question, answer, Instant::now());
                 }
-                Some(Ok(bytes)) = counted.join_next() => state.report.usage.disk = bytes,
+                Some(sample) = sampled.join_next() => {
+                    let now = Instant::now();
+                    state.sample_due = Some(now + SAMPLE);
+                    if let Ok(sample) = sample {
+                        self.sampled(&mut state, sample, now);
+                    }
+                }
+                Some(bytes) = counted.join_next() => {
+                    state.report.usage.disk = bytes.ok().flatten();
+                    state.count_due = Some(Instant::now() + COUNT);
+                }
             }
         }
     }
 
-    fn sample(&self, state: &mut State, now: Instant) {
-        let sample = match Sample::take() {
+    fn sampled(&self, state: &mut State, sample: io::Result<Sample>, now: Instant) {
+        let sample = match sample {
             Ok(sample) => sample,
             Err(error) => return tracing::debug!(%error, "the space's use cannot be seen"),
         };
@@ -129,8 +139,10 @@ struct State {
     checks: Checks,
     report: Report,
     sample: Option<Sample>,
-    sample_due: Instant,
-    count_due: Instant,
+    /// When a sample is taken next; `None` while one is.
+    sample_due: Option<Instant>,
+    /// When files are counted next; `None` while they are.
+    count_due: Option<Instant>,
     /// When it has last reported.
     sent: Instant,
 }
@@ -138,7 +150,14 @@ struct State {
 impl State {
     fn new(now: Instant) -> Self {
         let (checks, report, sample) = Default::default();
-        Self { checks, report, sample, sample_due: now, count_due: now, sent: now }
+        Self {
+            checks,
+            report,
+            sample,
+            sample_due: Some(now + SAMPLE),
+            count_due: Some(now),
+            sent: now,
+        }
     }
 
     /// Whether a report is wanted now.
@@ -160,8 +179,49 @@ impl State {
     /// When to look again.
     fn due(&self, monitor: &Monitor, watching: &Watching, now: Instant) -> Instant {
         let report = self.sent + REPORT_PERIOD;
-        let others = [self.checks.deadline(), self.idle_due(monitor, watching, now)];
-        let all = others.into_iter().flatten().chain([report, self.sample_due, self.count_due]);
-        all.min().unwrap_or(report)
+        let idle = self.idle_due(monitor, watching, now);
+        let others = [self.checks.deadline(), idle, self.sample_due, self.count_due];
+        others.into_iter().flatten().fold(report, Instant::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{children::Children, program::Surroundings};
+
+    /// A monitor, and where its reports come out.
+    fn world() -> (Monitor, watch::Receiver<Report>) {
+        let (reports, reported) = watch::channel(Report::default());
+        let surroundings = Surroundings::new("calm-otter".to_owned(), Environment::default());
+        let monitor = Monitor {
+            activity: Activity::new(Instant::now()),
+            watching: watch::channel(Watching::default()).1,
+            startup: watch::channel(Startup::Done).1,
+            reports,
+            shell: Shell { surroundings, children: Children::default() },
+            home: PathBuf::from("/nowhere"),
+        };
+        (monitor, reported)
+    }
+
+    #[tokio::test]
+    async fn the_first_report_says_what_the_space_takes_up() {
+        let (monitor, mut reports) = world();
+        tokio::select! {
+            never = monitor.run() => match never {},
+            changed = reports.changed() => changed.unwrap(),
+        }
+        assert!(reports.borrow().usage.memory > 0);
+    }
+
+    #[test]
+    fn while_files_are_counted_no_count_is_due_however_long_it_takes() {
+        let ((monitor, _reports), start) = (world(), Instant::now());
+        let mut state = State::new(start);
+        state.count_due = None;
+        let now = start + 2 * COUNT;
+        (state.sent, state.sample_due) = (now, Some(now + SAMPLE));
+        assert_eq!(state.due(&monitor, &Watching::default(), now), now + SAMPLE);
     }
 }

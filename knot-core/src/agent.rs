@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::{
-    health::{HealthCheck, ParseProbeError, Probe},
+    health::{FAILURES, HealthCheck, INTERVALS, ParseProbeError, Probe, TIMEOUTS},
     report::{Health, MAX_WORDS, Report, Startup, Usage, words},
 };
 use crate::{generation::Generation, net::PublicKey};

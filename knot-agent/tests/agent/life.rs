@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use knot_core::agent::{COMMAND_VARIABLE, Exit, LAUNCH_VARIABLE};
+use knot_core::agent::{COMMAND_VARIABLE, Exit, LAUNCH_VARIABLE, Launch};
 use rustix::process::Signal;
 use tokio::process::Command;
 
@@ -77,4 +77,16 @@ async fn a_main_command_that_goes_on_ends_with_the_agent() {
     let status = within("the agent to end", agent.0.wait()).await.unwrap();
     assert_eq!(status.code(), Some(0));
     until("the main command to end", || !runs(process().unwrap())).await;
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_does_not_hold_up_the_end() {
+    let launch = Launch { startup_script: "exec yes".to_owned(), ..Launch::default() };
+    let (log, write) = std::io::pipe().unwrap();
+    // What it would log itself it would wait for, as any program does.
+    let mut agent = Agent::logging(launch, &[("KNOT_LOG", "off")], write);
+    let full = || rustix::io::ioctl_fionread(&log).unwrap() >= 60 << 10;
+    until("the log to be full", full).await;
+    agent.signal(Signal::TERM);
+    assert!(within("the end", agent.0.wait()).await.unwrap().success());
 }

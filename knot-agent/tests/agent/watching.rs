@@ -170,6 +170,21 @@ async fn a_startup_script_that_still_runs_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
+async fn a_startup_script_cut_short_by_the_end_has_not_failed() {
+    let (_server, mut agent, mut link) = started("sleep 1000", &[]).await;
+    link.report("the first", |report| report.usage.memory > 0).await;
+    let mut stubborn = Session::open(&link.connection, &shell("trap '' HUP; echo on; cat")).await;
+    stubborn.output_up_to("on\n").await;
+    agent.signal(Signal::TERM);
+    let mut said = Vec::new();
+    while within("a report or the end", link.reports.changed()).await.is_ok() {
+        said.push(link.reports.borrow_and_update().startup.clone());
+    }
+    assert!(said.iter().all(|startup| *startup == Startup::Running), "{said:?}");
+    assert!(within("the end", agent.0.wait()).await.unwrap().success());
+}
+
+#[tokio::test]
 async fn https_is_asked_with_any_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let (key, certificate) = (folder.path().join("key"), folder.path().join("certificate"));

@@ -193,6 +193,15 @@ impl Agent {
 
     /// One with these servers and scripts.
     pub(crate) fn launched(launch: Launch, environment: &[(&str, &str)]) -> Self {
+        Self::logging(launch, environment, Stdio::inherit())
+    }
+
+    /// One whose log goes there.
+    pub(crate) fn logging(
+        launch: Launch,
+        environment: &[(&str, &str)],
+        log: impl Into<Stdio>,
+    ) -> Self {
         let launch = Launch {
             space: Uuid::from_u128(99),
             name: "calm-otter".to_owned(),
@@ -204,6 +213,7 @@ impl Agent {
             .env(LAUNCH_VARIABLE, serde_json::to_string(&launch).unwrap())
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
+            .stderr(log)
             .kill_on_drop(true)
             .spawn();
         Self(child.unwrap())

@@ -1,26 +1,29 @@
 //! What an agent asks to see whether its space is well.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Seconds between two checks where the template does not say: and the least and the most.
-const INTERVAL: (u64, u64, u64) = (30, 1, 3_600);
-/// Seconds that a check may take, likewise.
-const TIMEOUT: (u64, u64, u64) = (5, 1, 300);
-/// Failures in a row, likewise.
-const FAILURES: (u64, u64, u64) = (3, 1, 100);
+/// Seconds that there may be between two checks.
+pub const INTERVALS: RangeInclusive<u64> = 1..=3_600;
+/// Seconds that a check may be allowed to take.
+pub const TIMEOUTS: RangeInclusive<u64> = 1..=300;
+/// How many failures in a row may be needed.
+pub const FAILURES: RangeInclusive<u64> = 1..=100;
+/// Seconds between two checks, seconds that one may take, and failures in a row, where a template does
+/// not say.
+const DEFAULTS: (u64, u64, u64) = (30, 5, 3);
 
 /// What is asked, how often, and when its answers count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
     /// What is asked.
     pub probe: Probe,
-    /// Seconds between two checks: 1 to 3,600.
+    /// Seconds between two checks, of [`INTERVALS`].
     pub interval: u64,
-    /// Seconds that one check may take: 1 to 300.
+    /// Seconds that one check may take, of [`TIMEOUTS`].
     pub timeout: u64,
-    /// How many checks in a row fail before the space counts as unwell: 1 to 100.
+    /// How many checks in a row fail before the space counts as unwell, of [`FAILURES`].
     pub failures: u64,
 }
 
@@ -59,14 +62,15 @@ impl HealthCheck {
         timeout: Option<u64>,
         failures: Option<u64>,
     ) -> Self {
-        let bounded = |value: Option<u64>, (default, least, most): (u64, u64, u64)| {
-            value.unwrap_or(default).clamp(least, most)
+        let bounded = |value: Option<u64>, default: u64, allowed: RangeInclusive<u64>| {
+            value.unwrap_or(default).clamp(*allowed.start(), *allowed.end())
         };
+        let (each, limit, tolerated) = DEFAULTS;
         Self {
             probe,
-            interval: bounded(interval, INTERVAL),
-            timeout: bounded(timeout, TIMEOUT),
-            failures: bounded(failures, FAILURES),
+            interval: bounded(interval, each, INTERVALS),
+            timeout: bounded(timeout, limit, TIMEOUTS),
+            failures: bounded(failures, tolerated, FAILURES),
         }
     }
 }

@@ -11,9 +11,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use self::values::{capability, device, folder, health, image, kind, path, script, variable, word};
+use self::values::{capability, device, folder, image, job, kind, path, script, variable, word};
 use super::{Parameter, ParameterKind, Template};
-use crate::names::is_name;
+use crate::{
+    agent::{FAILURES, INTERVALS, Probe, TIMEOUTS},
+    names::is_name,
+};
 
 /// The most entries of a list or map.
 const ENTRIES: usize = 500;
@@ -21,7 +24,7 @@ const ENTRIES: usize = 500;
 const MIN_MEMORY: u64 = 6 << 20;
 /// The least and the most processors, in thousandths.
 const MILLICPUS: std::ops::RangeInclusive<u64> = 10..=1_024_000;
-/// The longest time of a health check or between two, in seconds.
+/// Seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
 /// The days of a schedule.
 pub(super) const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
@@ -171,7 +174,7 @@ impl Judge<'_> {
             if !nomad {
                 self.say("job", format!("platform {platform} has no jobs: leave it out"));
             }
-            self.text("job", &template.job, script);
+            self.text("job", &template.job, job);
         }
         if !template.network.is_empty() {
             self.text("network", &template.network, |name| word("network", name));
@@ -333,19 +336,20 @@ impl Judge<'_> {
                 self.say(format!("without/{feature}"), why);
             }
         }
-        if !template.health.is_empty() {
-            self.ask("health", health(&template.health));
+        if !template.health.is_empty()
+            && let Err(error) = template.health.parse::<Probe>()
+        {
+            self.say("health", format!("`{}` is no check: {error}", template.health));
         }
-        for (field, seconds) in [
-            ("health_interval", template.health_interval),
-            ("health_timeout", template.health_timeout),
+        for (field, value, allowed, unit) in [
+            ("health_interval", template.health_interval, INTERVALS, " seconds"),
+            ("health_timeout", template.health_timeout, TIMEOUTS, " seconds"),
+            ("health_failures", template.health_failures, FAILURES, ""),
         ] {
-            if seconds.is_some_and(|seconds| !(1..=DAY).contains(&seconds)) {
-                self.say(field, "it is from a second to a day");
+            if value.is_some_and(|value| !allowed.contains(&value)) {
+                let (least, most) = (allowed.start(), allowed.end());
+                self.say(field, format!("it is from {least} to {most}{unit}"));
             }
-        }
-        if template.health_failures.is_some_and(|count| !(1..=1_000).contains(&count)) {
-            self.say("health_failures", "it is from 1 to 1000");
         }
         if template.health_restarts.is_some_and(|count| count > 1_000) {
             self.say("health_restarts", "it is from 0 to 1000");

@@ -59,12 +59,44 @@ fn each_broken_rule_is_told_with_its_key() {
         (Template { mounts: [(text("/a"), text("rel"))].into(), ..plain() }, "mounts//a"),
         (Template { without: [text("flying")].into(), ..plain() }, "without/flying"),
         (Template { idle_stop: Some(0), ..plain() }, "idle_stop"),
+        (Template { health: text("http://"), ..plain() }, "health"),
+        (Template { health_interval: Some(3_601), ..plain() }, "health_interval"),
+        (Template { health_timeout: Some(301), ..plain() }, "health_timeout"),
+        (Template { health_failures: Some(101), ..plain() }, "health_failures"),
         (parameter("default", "x"), "parameters/size/default"),
         (parameter("choices", "x\n"), "parameters/size/choices"),
         (parameter("colour", "x"), "parameters/size/colour"),
     ] {
         let broken = template.broken();
         assert_eq!(broken.iter().map(|one| one.field.as_str()).collect::<Vec<_>>(), [field]);
+    }
+}
+
+#[test]
+fn a_check_is_one_that_the_agent_can_ask() {
+    let of = |check: &str| Template { health: text(check), ..plain() }.broken();
+    for check in ["tcp:80", "http://localhost:80/", "https://localhost/x", "exec:true"] {
+        assert_eq!(of(check), [], "{check}");
+    }
+    for check in ["tcp:", "tcp:0", "http://", "exec: ", "ftp://x", "http://a b", "http://far/"] {
+        let [broken] = of(check).try_into().unwrap();
+        assert!(broken.why.contains(check) && broken.why.contains("tcp:PORT"), "{broken}");
+    }
+}
+
+#[test]
+fn a_script_is_as_long_as_the_agent_takes_it() {
+    let longest = text(&"x".repeat(32 << 10));
+    let fits =
+        Template { startup_script: longest.clone(), shutdown_script: longest.clone(), ..plain() };
+    assert_eq!(fits.broken(), []);
+    let longer = longest + "x";
+    let startup = Template { startup_script: longer.clone(), ..plain() };
+    let shutdown = Template { shutdown_script: longer, ..plain() };
+    for (template, field) in [(startup, "startup_script"), (shutdown, "shutdown_script")] {
+        let [broken] = template.broken().try_into().unwrap();
+        assert_eq!(broken.field, field);
+        assert!(broken.why.contains("more than 32768 bytes"), "{broken}");
     }
 }
 

@@ -1,7 +1,9 @@
 //! Rules for single values.
 
-/// The longest script or job, in bytes.
-const LONGEST_SCRIPT: usize = 256 << 10;
+use crate::agent::MAX_SCRIPT;
+
+/// The longest job, in bytes.
+const LONGEST_JOB: usize = 256 << 10;
 
 /// A name of something outside of knot.
 pub(super) fn word(what: &str, word: &str) -> Result<(), String> {
@@ -162,41 +164,30 @@ pub(super) fn device(text: &str) -> Result<(), String> {
     Err(format!("`{text}` is no device: write it like /dev/kvm, or /dev/a:/dev/b:rw"))
 }
 
-/// A text that a program reads.
+/// A script that the agent runs.
 pub(super) fn script(text: &str) -> Result<(), String> {
-    if text.len() > LONGEST_SCRIPT {
-        return Err(format!("it has more than {LONGEST_SCRIPT} bytes"));
+    if text.len() > MAX_SCRIPT {
+        return Err(format!(
+            "it has more than {MAX_SCRIPT} bytes: put the rest into the image, or fetch it from a short one"
+        ));
     }
+    whole(text)
+}
+
+/// A job of Nomad.
+pub(super) fn job(text: &str) -> Result<(), String> {
+    if text.len() > LONGEST_JOB {
+        return Err(format!("it has more than {LONGEST_JOB} bytes"));
+    }
+    whole(text)
+}
+
+/// A text that a program reads.
+fn whole(text: &str) -> Result<(), String> {
     if text.contains('\0') {
         return Err("it has a zero byte".to_owned());
     }
     Ok(())
-}
-
-/// What is asked to see whether a space is well.
-pub(super) fn health(check: &str) -> Result<(), String> {
-    let wrong = || {
-        format!(
-            "`{check}` is no check: write tcp:PORT, http://localhost:PORT/path, https://…, or exec: and a shell command"
-        )
-    };
-    if check.contains('\0') {
-        return Err(wrong());
-    }
-    if let Some(port) = check.strip_prefix("tcp:") {
-        return match port.parse::<u16>() {
-            Ok(0) | Err(_) => Err(wrong()),
-            Ok(_) => Ok(()),
-        };
-    }
-    if let Some(command) = check.strip_prefix("exec:") {
-        return if command.trim().is_empty() { Err(wrong()) } else { Ok(()) };
-    }
-    let rest = check.strip_prefix("http://").or_else(|| check.strip_prefix("https://"));
-    match rest {
-        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => Ok(()),
-        _ => Err(wrong()),
-    }
 }
 
 #[cfg(test)]
@@ -223,13 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_and_devices_have_their_forms() {
-        for check in ["tcp:80", "http://localhost:80/", "https://localhost/x", "exec:true"] {
-            assert_eq!(health(check), Ok(()), "{check}");
-        }
-        for check in ["", "tcp:", "tcp:0", "http://", "exec: ", "ftp://x", "http://a b"] {
-            assert!(health(check).is_err(), "{check}");
-        }
+    fn devices_have_their_forms() {
         for one in ["/dev/kvm", "/dev/a:/dev/b", "/dev/a:/dev/b:rw"] {
             assert_eq!(device(one), Ok(()), "{one}");
         }

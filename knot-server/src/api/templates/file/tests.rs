@@ -166,7 +166,7 @@ prop_compose! {
         ),
         (idle_stop, max_uptime, health_interval) in (
             prop::option::of(60_u64..1_000_000), prop::option::of(60_u64..1_000_000),
-            prop::option::of(1_u64..86_400),
+            prop::option::of(1_u64..=3_600),
         ),
         without in prop::collection::btree_set(prop::sample::select(vec!["ssh", "exec"]), 0..3),
         (from, to, starts) in (0_u16..1440, 0_u16..=1440, any::<bool>()),
