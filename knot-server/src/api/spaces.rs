@@ -142,6 +142,12 @@ fn made_before(app: &App, caller: &Caller, id: Id<model::Space>) -> Result<Optio
     }
     let world = World::new(app);
     let Some(space) = world.space(id) else { return Ok(None) };
+    if !permit::space(caller, &space) {
+        return Err(Problem::new(
+            Code::NotFound,
+            "the space that was made with this idempotency key is another's now: use a new key",
+        ));
+    }
     let shown = (StatusCode::OK, Json(world.show(&space)));
     Ok(Some(caller.answer(shown, &of_read(&space))))
 }
