@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use axum::{
@@ -16,17 +17,21 @@ use knot_core::{
     id::{Author, Id},
     model,
     replica::Token,
+    schema::Entity as _,
 };
 
 use super::{
     app::App,
     auth::{self, Credential},
     causality::{self, Answer},
+    permit,
     problem::{Code, Problem},
 };
 
 /// The cookie that a session is in.
 pub(super) const SESSION_COOKIE: &str = "knot_session";
+/// How often a stream asks whether its caller's credential still holds: some end by the clock alone.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// The user that a request acts for. As an argument of a handler it refuses all others.
 #[derive(Clone, Debug)]
@@ -53,6 +58,31 @@ impl Caller {
     /// Whether the credential still holds: streams ask from time to time.
     pub(crate) fn still_holds(&self, app: &App) -> bool {
         self.credential.holds(&app.replica, Millis::now())
+    }
+
+    /// Whether the credential still holds, and the user may still use this space, as an admin only
+    /// where they are one now.
+    pub(crate) fn still_sees(&self, app: &App, space: Id<model::Space>) -> bool {
+        let Some(user) = app.replica.get(self.user).filter(|_| self.still_holds(app)) else {
+            return false;
+        };
+        let now = Self { admin: user.admin, ..self.clone() };
+        // One that was deleted is its users' until its home has taken it down.
+        let space = app.replica.get(space).or_else(|| app.replica.remains(space));
+        space.is_some_and(|space| permit::space(&now, &space))
+    }
+
+    /// Waits until [`Caller::still_sees`] says no.
+    pub(crate) async fn sees_no_more(&self, app: &App, space: Id<model::Space>) {
+        let kinds = [model::Space::KIND, model::User::KIND, model::Token::KIND];
+        let mut changes = app.replica.watch(&kinds);
+        let mut ticks = tokio::time::interval(LOOK);
+        while self.still_sees(app, space) {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = changes.next() => while changes.try_next().is_some() {},
+            }
+        }
     }
 
     /// An answer that shows what `shown` covers.

@@ -21,6 +21,8 @@ use futures_util::{
 };
 use knot_core::{
     agent::{self, Exit, FromAgent, MAX_CHUNK, ToAgent},
+    id::Id,
+    model,
     names::For,
     wire::{self, MAX_AGENT_FRAME},
 };
@@ -43,7 +45,7 @@ use super::{
 const MAX_MESSAGE: usize = 1 << 20;
 /// How long the first message may take, and opening a stream to the agent.
 const OPENING: Duration = Duration::from_secs(10);
-/// How often a client is asked whether it is still there, and its session looked at.
+/// How often a client is asked whether it is still there.
 const PING: Duration = Duration::from_secs(15);
 /// A client that says nothing for so long, not even to a ping, is gone.
 const SILENCE: Duration = Duration::from_secs(50);
@@ -93,13 +95,14 @@ pub(super) async fn exec(
         .max_write_buffer_size(MAX_MESSAGE);
     Ok(upgrade.on_upgrade(move |socket| {
         sessions.track_future(async move {
-            let bridge = Bridge { app, caller };
+            let bridge = Bridge { app, caller, space };
             bridge.run(socket, reader, writer).await;
             tracing::info!(%space, "session ended");
         })
     }))
 }
 
+const OVER: &str = "your session is over, or the space is shared with you no more: sign in again, or ask its owner";
 const DRAINING: &str = "this server is stopping: open it again, through another server";
 
 /// A request for a WebSocket that this server's own pages, or a program with a token, makes.
@@ -127,6 +130,7 @@ impl FromRequestParts<App> for Upgrade {
 struct Bridge {
     app: App,
     caller: Caller,
+    space: Id<model::Space>,
 }
 
 /// Why a bridge ends before the command does.
@@ -154,7 +158,9 @@ impl Bridge {
             let gone = async {
                 tokio::select! {
                     () = self.app.drain.cancelled() => End::Told(DRAINING.to_owned()),
-                    end = self.watch(&heard) => end,
+                    () = self.caller.sees_no_more(&self.app, self.space) =>
+                        End::Told(OVER.to_owned()),
+                    () = silent(&heard) => End::Client,
                 }
             };
             tokio::select! {
@@ -169,20 +175,6 @@ impl Bridge {
             Ok(last) => close(sink, stream, last).await,
             Err(End::Told(why)) => close(sink, stream, ServerMessage::Failed(why)).await,
             Err(End::Client) => {}
-        }
-    }
-
-    /// Ends when the client is silent for too long, or its session is over.
-    async fn watch(&self, heard: &Heard) -> End {
-        let mut ticks = tokio::time::interval(PING);
-        loop {
-            ticks.tick().await;
-            if !self.caller.still_holds(&self.app) {
-                return End::Told("your session is over: sign in again".to_owned());
-            }
-            if heard.silence() > SILENCE {
-                return End::Client;
-            }
         }
     }
 
@@ -213,6 +205,14 @@ impl Bridge {
             let _blocked = heard.excuse();
             sink.send(message).await.map_err(|_| End::Client)?;
         }
+    }
+}
+
+/// Ends when the client is silent for too long.
+async fn silent(heard: &Heard) {
+    let mut ticks = tokio::time::interval(PING);
+    while heard.silence() <= SILENCE {
+        ticks.tick().await;
     }
 }
 

@@ -181,6 +181,21 @@ async fn a_server_that_goes_away_tells_its_sessions() {
 }
 
 #[tokio::test]
+async fn a_session_ends_with_the_right_to_it() {
+    let (server, root) = space().await;
+    let anna = server.user("anna").await;
+    root.post("/spaces/web/shares", json!({"user": "anna"})).await.ok();
+    let (mut hers, mut agent, _) = session(&server, &anna, SHELL()).await;
+    let (mut owners, mut at_owners, _) = session(&server, &root, SHELL()).await;
+    root.post("/spaces/web/unshare", json!({"user": "anna"})).await.ok();
+    let told = last(&mut hers).await;
+    assert!(told["failed"].as_str().unwrap().contains("shared with you no more"), "{told}");
+    assert_eq!(hear(&mut agent).await, None, "the agent's stream ends");
+    say(&mut at_owners, FromAgent::Output(Bytes::from_static(b"on"))).await;
+    assert_eq!(next(&mut owners).await, Message::binary(&b"\x01on"[..]));
+}
+
+#[tokio::test]
 async fn much_data_arrives_whole_and_a_slow_reader_holds_the_writer() {
     let (server, root) = space().await;
     let (mut socket, mut agent, _) = session(&server, &root, SHELL()).await;

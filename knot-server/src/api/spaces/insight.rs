@@ -97,7 +97,13 @@ pub(crate) async fn logs(
         Question::Logs { space: space.id().uuid(), generation, kind, follow: wanted.follow };
     let (answer, reader) = ask(&app, &space, question).await?;
     let Answer::Text(generation) = answer else { return Err(Problem::internal()) };
-    let text = ReaderStream::new(reader).take_until(app.drain.clone().cancelled_owned());
+    let ended = async move {
+        tokio::select! {
+            () = app.drain.cancelled() => {}
+            () = caller.sees_no_more(&app, space.id()) => {}
+        }
+    };
+    let text = ReaderStream::new(reader).take_until(ended);
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
         (GENERATION, generation.to_string()),
