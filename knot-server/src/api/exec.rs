@@ -21,9 +21,9 @@ use futures_util::{
 };
 use knot_core::{
     agent::{self, Exit, FromAgent, MAX_CHUNK, ToAgent},
-    id::Id,
     model,
     names::For,
+    replica::Doc,
     wire::{self, MAX_AGENT_FRAME},
 };
 use tokio::{
@@ -40,6 +40,7 @@ use super::{
     types::exec::{ClientMessage, ERROR_OUTPUT, Ended, OUTPUT, Open, ServerMessage},
     world::World,
 };
+use crate::spaces::current;
 
 /// The largest message that is taken from a client, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -72,7 +73,8 @@ pub(super) async fn exec(
     Key(key): Key,
     Upgrade(upgrade): Upgrade,
 ) -> Result<Response, Problem> {
-    let space = World::new(&app).find(&caller, &key, For::Using)?.id();
+    let found = World::new(&app).find(&caller, &key, For::Using)?;
+    let space = found.id();
     if app.drain.is_cancelled() {
         return Err(Problem::new(Code::Draining, DRAINING));
     }
@@ -95,7 +97,7 @@ pub(super) async fn exec(
         .max_write_buffer_size(MAX_MESSAGE);
     Ok(upgrade.on_upgrade(move |socket| {
         sessions.track_future(async move {
-            let bridge = Bridge { app, caller, space };
+            let bridge = Bridge { app, caller, space: found };
             bridge.run(socket, reader, writer).await;
             tracing::info!(%space, "session ended");
         })
@@ -130,7 +132,7 @@ impl FromRequestParts<App> for Upgrade {
 struct Bridge {
     app: App,
     caller: Caller,
-    space: Id<model::Space>,
+    space: Doc<model::Space>,
 }
 
 /// Why a bridge ends before the command does.
@@ -144,6 +146,10 @@ enum End {
 impl Bridge {
     async fn run(self, mut socket: WebSocket, reader: AgentReader, mut writer: AgentWriter) {
         let open = match first(&mut socket).await {
+            Ok(open) => self.allowed(&open).await.map(|()| open),
+            Err(why) => Err(why),
+        };
+        let open = match open {
             Ok(open) => open,
             Err(why) => {
                 let (sink, stream) = socket.split();
@@ -158,7 +164,7 @@ impl Bridge {
             let gone = async {
                 tokio::select! {
                     () = self.app.drain.cancelled() => End::Told(DRAINING.to_owned()),
-                    () = self.caller.sees_no_more(&self.app, self.space) =>
+                    () = self.caller.sees_no_more(&self.app, self.space.id()) =>
                         End::Told(OVER.to_owned()),
                     () = silent(&heard) => End::Client,
                 }
@@ -175,6 +181,25 @@ impl Bridge {
             Ok(last) => close(sink, stream, last).await,
             Err(End::Told(why)) => close(sink, stream, ServerMessage::Failed(why)).await,
             Err(End::Client) => {}
+        }
+    }
+
+    /// Refuses what the current revision of the space's template turns off.
+    async fn allowed(&self, open: &agent::Open) -> Result<(), String> {
+        let replica = &self.app.replica;
+        let id = self.space.template;
+        // One that was deleted elsewhere while spaces use it says what it said.
+        let Some(template) = replica.get(id).or_else(|| replica.remains(id)) else {
+            return Ok(());
+        };
+        let without = match current::current(replica, &template).await {
+            Ok(current) => current.template.without,
+            Err(_) => template.without.clone(),
+        };
+        let wanted = if open.terminal.is_some() { "terminal" } else { "exec" };
+        match without.contains(wanted) {
+            true => Err(format!("the space's template turns {wanted} off: ask an admin")),
+            false => Ok(()),
         }
     }
 

@@ -376,6 +376,7 @@ fn row(space: types::Space) -> SpaceRow {
         owner: space.owner,
         template: space.template,
         template_id: space.template_id,
+        without_terminal: space.without.iter().any(|one| one == "terminal"),
         desired: space.desired,
         observed: space.observed,
         cause: space.cause,

@@ -78,6 +78,9 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         owner_id: space.owner.to_string(),
         template: template.map_or_else(|| space.template.to_string(), |(_, name)| name.to_owned()),
         template_id: space.template.to_string(),
+        without: template
+            .map(|(template, _)| template.without.iter().cloned().collect())
+            .unwrap_or_default(),
         desired: match space.desired {
             model::Desired::Stopped => Desired::Stopped,
             model::Desired::Running => Desired::Running,
