@@ -198,7 +198,8 @@ async fn a_session_ends_with_the_right_to_it() {
 #[tokio::test]
 async fn what_a_template_turns_off_is_refused() {
     let (server, root) = space().await;
-    let file = |off: &str| format!("name: rust\nplatform: docker\nimage: busybox\nfeatures: {off}\n");
+    let file =
+        |off: &str| format!("name: rust\nplatform: docker\nimage: busybox\nfeatures: {off}\n");
     let on_a_terminal = json!({
         "command": [], "environment": {}, "directory": null,
         "terminal": {"columns": 80, "rows": 24},
