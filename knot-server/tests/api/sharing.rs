@@ -2,7 +2,8 @@
 
 use knot_core::{
     id::{Author, Id},
-    model::{Space, User},
+    model::{Space, User, Volume},
+    replica::Token,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -89,10 +90,24 @@ async fn a_space_is_given_away_by_its_owner_or_an_admin_only() {
     bert.post(&format!("{path}/transfer"), json!({"user": "bert"})).await.problem("not_found");
     bert.create("web", "rust").await;
     anna.post(&format!("{path}/transfer"), json!({"user": "bert"})).await.problem("name_taken");
-    patch(&anna, &path, json!({"name": "site"})).await.ok();
+    patch(&anna, &path, json!({"name": "site", "alt_names": {"web": 80}})).await.ok();
+    // Another name is a name for its new owner, too.
+    anna.post(&format!("{path}/transfer"), json!({"user": "bert"})).await.problem("name_taken");
+    patch(&anna, &path, json!({"alt_names": {"web": null}})).await.ok();
     anna.post(&format!("{path}/transfer"), json!({"user": "nobody"})).await.problem("not_found");
+    let volume = json!({"name": "cache", "server": "alpha", "platform": "docker"});
+    anna.post("/volumes", volume).await.ok();
+    let attach = json!({"space": "site", "path": "/cache"});
+    let volume = anna.post("/volumes/cache/attach", attach).await.ok();
     let done = anna.post(&format!("{path}/transfer"), json!({"user": "bert"})).await;
     assert_eq!(done.status, StatusCode::NO_CONTENT);
+    let volume: Id<Volume> = volume["id"].as_str().unwrap().parse().unwrap();
+    let kept = server.replica.get(volume).unwrap();
+    let bert_id = server.space(&id).owner;
+    assert_eq!(kept.owner, bert_id, "what is in it goes along");
+    let token = Token::from_text(&done.causality()).unwrap();
+    let covers = token.entries().any(|(doc, heads)| doc == volume.into() && heads == kept.heads());
+    assert!(covers, "who has seen the answer sees the volume's new owner, too");
     assert_eq!(bert.get("/spaces/site").await.ok()["owner"], "bert");
     anna.get(&path).await.problem("not_found");
     root.post(&format!("{path}/transfer"), json!({"user": "anna"})).await.ok();

@@ -242,10 +242,12 @@ pub(in crate::api) async fn transfer(
     let _turn = app.names.lock().await;
     let space = to_change(&app, &caller, &key, Use::Transfer)?;
     let user = find_user(&app, &user)?;
-    if World::new(&app).is_taken(user.id(), &space.name, Some(space.id())) {
+    let world = World::new(&app);
+    let mut names = std::iter::once(&space.name).chain(space.alt_names.keys());
+    if let Some(name) = names.find(|name| world.is_taken(user.id(), name, Some(space.id()))) {
         return Err(Problem::new(
             Code::NameTaken,
-            format!("{} has a space named {} already: rename one first", user.name, space.name),
+            format!("{} has a space named {name} already: rename one first", user.name),
         ));
     }
     let to = user.id();
@@ -257,16 +259,16 @@ pub(in crate::api) async fn transfer(
             Ok(())
         })
         .await?;
+    let mut token = committed.token();
     for volume in app.replica.list::<Volume>() {
         if volume.space == space.id() {
-            app.replica
-                .edit(volume.id(), caller.author(), move |edit| {
-                    edit.set(Volume::owner, to);
-                    Ok(())
-                })
-                .await?;
+            let edit = app.replica.edit(volume.id(), caller.author(), move |edit| {
+                edit.set(Volume::owner, to);
+                Ok(())
+            });
+            token.extend(&edit.await?.token());
         }
     }
     tracing::info!(space = %space.id(), %to, by = %caller.user, "space transferred");
-    Ok(caller.answer(StatusCode::NO_CONTENT, &committed.token()))
+    Ok(caller.answer(StatusCode::NO_CONTENT, &token))
 }
