@@ -12,6 +12,7 @@ use knot_core::{
     names::{For, Names, Unclear},
     replica::Doc,
     schema::{Entity, Scalar},
+    secrets::Sealed,
 };
 use uuid::Uuid;
 
@@ -27,6 +28,9 @@ use super::{
     },
     types,
 };
+
+/// What is shown in a secret's place.
+pub(super) const SEALED: &str = "sealed";
 
 /// What is known of spaces, and what they are called. Made for one answer.
 pub(super) struct World<'a> {
@@ -303,8 +307,14 @@ fn json(value: &Scalar) -> serde_json::Value {
         Scalar::Null => serde_json::Value::Null,
         Scalar::Bool(value) => (*value).into(),
         Scalar::Int(value) => (*value).into(),
+        Scalar::Text(text) if is_sealed(text) => SEALED.into(),
         Scalar::Text(text) => text.as_str().into(),
     }
+}
+
+/// Whether a text is a secret as it is stored: it goes out of no server, and stands as [`SEALED`].
+pub(super) fn is_sealed(text: &str) -> bool {
+    text.parse::<Sealed>().is_ok()
 }
 
 /// A detail for a template that a space can no longer be started from.

@@ -4,12 +4,12 @@ use knot_core::{
     generation::Generation,
     id::{Id, ServerId},
     model::{self, SpaceStatus, Template},
-    secrets::Sealed,
 };
 
 use crate::api::{
     app::Reachability,
     types::{Conflict, Desired, Health, Observed, Space},
+    world::{SEALED, is_sealed},
 };
 
 /// What this server knows of a space.
@@ -128,10 +128,7 @@ fn update_available(status: Option<&SpaceStatus>, revision: Option<&str>) -> boo
 
 /// A parameter's value as people see it.
 fn parameter((name, value): (&String, &String)) -> (String, String) {
-    let value = match value.parse::<Sealed>() {
-        Ok(_) => "sealed",
-        Err(_) => value,
-    };
+    let value = if is_sealed(value) { SEALED } else { value };
     (name.clone(), value.to_owned())
 }
 

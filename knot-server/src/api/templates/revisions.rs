@@ -29,7 +29,7 @@ use crate::{
             AppliedTemplate, ApplyOutcome, FieldDifference, RevertTemplate, TemplateDifference,
             TemplateRevision, TemplateRevisions,
         },
-        world::{author, find_template_of, template_names},
+        world::{SEALED, author, find_template_of, is_sealed, template_names},
     },
     spaces::validity,
 };
@@ -272,11 +272,14 @@ fn compare(key: &str, old: Option<&Scalar>, new: Option<&Scalar>) -> FieldDiffer
         None | Some(Scalar::Null) => None,
         Some(Scalar::Bool(value)) => Some(value.to_string()),
         Some(Scalar::Int(value)) => Some(value.to_string()),
-        Some(Scalar::Text(_)) if key == "registry_password" => Some("sealed".to_owned()),
+        Some(Scalar::Text(text)) if is_sealed(text) => Some(SEALED.to_owned()),
         // An empty text is what a field has that was never written.
         Some(Scalar::Text(text)) => Some(text.clone()).filter(|text| !text.is_empty()),
     };
-    let (from, to) = (text(old), text(new));
+    let (from, mut to) = (text(old), text(new));
+    if from == to && old != new && to.as_deref() == Some(SEALED) {
+        to = Some(format!("{SEALED}, another"));
+    }
     let long = |text: &Option<String>| {
         text.as_ref().is_some_and(|text| text.lines().count() > LONG.0 || text.len() > LONG.1)
     };
