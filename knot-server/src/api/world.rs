@@ -28,6 +28,7 @@ use super::{
     },
     types,
 };
+use crate::users;
 
 /// What is shown in a secret's place.
 pub(super) const SEALED: &str = "sealed";
@@ -194,13 +195,16 @@ impl<'a> World<'a> {
     }
 }
 
-/// The user that a name or an id means.
+/// The user that a name or an id means, to give something to or take it from.
 pub(super) fn find_user(app: &App, key: &str) -> Result<Doc<User>, Problem> {
-    let user = match Uuid::parse_str(key) {
-        Ok(id) => app.replica.get(Id::from_uuid(id)),
-        Err(_) => crate::users::find(&app.replica, key),
+    let id = match Uuid::parse_str(key) {
+        Ok(id) => id,
+        Err(_) => {
+            let found = users::names(&app.replica).find(&(), key, For::Writing);
+            found.map_err(|error| unclear("user", &error))?
+        }
     };
-    user.ok_or_else(|| Problem::not_found("user", key))
+    app.replica.get(Id::from_uuid(id)).ok_or_else(|| Problem::not_found("user", key))
 }
 
 /// A user's name, or the id of one that is not known here.

@@ -116,6 +116,30 @@ async fn a_space_is_given_away_by_its_owner_or_an_admin_only() {
 }
 
 #[tokio::test]
+async fn of_two_users_of_one_name_none_is_guessed() {
+    let (server, root, anna, _bert, id) = three().await;
+    // As two servers that were cut off from each other each make one.
+    server.user("bert").await;
+    root.post("/groups", json!({"name": "science"})).await.ok();
+    let path = format!("/spaces/{id}");
+    let bert = json!({"user": "bert"});
+    for action in ["shares", "unshare", "transfer"] {
+        anna.post(&format!("{path}/{action}"), bert.clone()).await.problem("ambiguous_name");
+    }
+    let member = root.put("/groups/science/members/bert", json!(null)).await;
+    member.problem("ambiguous_name");
+    let mut berts = server.replica.list::<User>();
+    berts.retain(|user| user.name == "bert");
+    let younger = berts.iter().map(|user| user.id()).max().unwrap().to_string();
+    anna.post(&format!("{path}/shares"), json!({"user": younger})).await.ok();
+    assert_eq!(server.space(&id).shares.iter().next().unwrap().to_string(), younger);
+    root.put(&format!("/groups/science/members/{younger}"), json!(null)).await.ok();
+    let derived = format!("bert-{}", &younger.replace('-', "")[28..]);
+    let shown = anna.post(&format!("{path}/unshare"), json!({"user": derived})).await.ok();
+    assert_eq!(shown["shares"], json!([]), "its name and the last digits of its id will do");
+}
+
+#[tokio::test]
 async fn what_is_said_of_a_space_is_changed_field_by_field() {
     let (_server, _root, anna, _bert, id) = three().await;
     let path = format!("/spaces/{id}");
