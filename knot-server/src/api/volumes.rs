@@ -21,7 +21,7 @@ use super::{
     types::{AttachVolume, CreateVolume, DiscardVolume, EditVolume, Orphan, Volume, Volumes},
     world::{World, find_server, server_id, server_name, user_name},
 };
-use crate::spaces::engine_id;
+use crate::spaces::{current, engine_id};
 
 type Shown = Result<Answer<(StatusCode, Json<Volume>)>, Problem>;
 
@@ -162,12 +162,11 @@ pub(super) async fn attach(
             server_name(&app, home)
         )));
     }
-    let parts = path.split('/').skip(1).collect::<Vec<_>>();
-    let plain = |part: &&str| !matches!(*part, "" | "." | "..") && !part.contains('\0');
-    if !path.starts_with('/') || parts.is_empty() || !parts.iter().all(plain) {
+    model::check_path("a volume", &path).map_err(|why| Problem::new(Code::InvalidValue, why))?;
+    if let Some(what) = what_stands_at(&app, &space, &path).await {
         return Err(Problem::new(
             Code::InvalidValue,
-            "the path is to be absolute, and no part of it empty or dots: such as /data",
+            format!("{what} is at {path} of {} already: choose another path", space.name),
         ));
     }
     let of = space.id();
@@ -176,6 +175,26 @@ pub(super) async fn attach(
         edit.set(model::Volume::path, path);
     })
     .await
+}
+
+/// What the template of a space, or somebody who attached it, has put at a path. What an expression
+/// comes to is known at a start only.
+async fn what_stands_at(app: &App, space: &Doc<model::Space>, path: &str) -> Option<String> {
+    if let Some(template) = app.replica.get(space.template) {
+        let template = match current::current(&app.replica, &template).await {
+            Ok(current) => current.template,
+            Err(_) => (*template).clone(),
+        };
+        if let Some((name, _)) = template.volumes.iter().find(|(_, at)| *at == path) {
+            return Some(format!("the template's volume {name}"));
+        }
+        if template.mounts.contains_key(path) {
+            return Some("a folder that the template mounts".to_owned());
+        }
+    }
+    let volumes = app.replica.list::<model::Volume>();
+    let other = volumes.iter().find(|one| one.space == space.id() && one.path == path)?;
+    Some(format!("the volume {}", other.name))
 }
 
 /// Detaches a volume; a space that runs has it until it stops.
