@@ -167,6 +167,35 @@ async fn what_is_said_of_a_space_is_changed_field_by_field() {
 }
 
 #[tokio::test]
+async fn a_space_has_so_many_other_names_and_may_always_lose_some() {
+    let (server, _root, anna, _bert, id) = three().await;
+    let path = format!("/spaces/{id}");
+    let names = |numbers: std::ops::Range<u64>, port: Value| {
+        let names = numbers.map(|number| (format!("n{number}"), port.clone()));
+        json!({"alt_names": names.collect::<serde_json::Map<_, _>>()})
+    };
+    patch(&anna, &path, names(0..65, json!(80))).await.problem("invalid_value");
+    patch(&anna, &path, names(0..64, json!(80))).await.ok();
+    patch(&anna, &path, names(64..65, json!(80))).await.problem("invalid_value");
+    // The same again, one for another, and fewer.
+    patch(&anna, &path, names(0..64, json!(81))).await.ok();
+    patch(&anna, &path, json!({"alt_names": {"n0": null, "n64": 80}})).await.ok();
+    patch(&anna, &path, names(1..65, Value::Null)).await.ok();
+    // Two parts of the cluster may each have given as many.
+    let author = Author::Server(server.replica.me());
+    let edit = server.replica.edit(id.parse::<Id<Space>>().unwrap(), author, |edit| {
+        (0..70).for_each(|number| edit.put(Space::alt_names, &format!("m{number}"), 80_u64));
+        Ok(())
+    });
+    edit.await.unwrap();
+    patch(&anna, &path, json!({"alt_names": {"more": 80}})).await.problem("invalid_value");
+    let fewer = patch(&anna, &path, json!({"alt_names": {"m0": null}})).await.ok();
+    assert_eq!(fewer["alt_names"].as_object().unwrap().len(), 69);
+    let many = json!({"depends_on": vec!["web"; 65]});
+    patch(&anna, &path, many).await.problem("invalid_value");
+}
+
+#[tokio::test]
 async fn spaces_depend_on_others_and_never_on_themselves() {
     let (_server, _root, anna, _bert, id) = three().await;
     let (path, db) = (format!("/spaces/{id}"), anna.create("db", "rust").await);

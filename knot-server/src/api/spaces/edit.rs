@@ -100,14 +100,26 @@ fn check(app: &App, space: &Doc<model::Space>, wanted: &EditSpace) -> Result<(),
     if texts.any(|text| text.len() > TEXT) {
         return Err(invalid(&format!("a text has at most {TEXT} bytes: say less")));
     }
-    let counts = [
-        wanted.alt_names.as_ref().map_or(0, |names| names.len()) + space.alt_names.len(),
-        wanted.depends_on.as_ref().map_or(0, Vec::len),
-    ];
-    if counts.into_iter().any(|count| count > 2 * ENTRIES) {
+    // What has more already, by edits in two parts of the cluster, may still lose some.
+    let depends_on = wanted.depends_on.as_ref().map_or(0, Vec::len);
+    if names_then(space, wanted) > space.alt_names.len().max(ENTRIES)
+        || depends_on > space.depends_on.len().max(ENTRIES)
+    {
         return Err(invalid(&format!("at most {ENTRIES} are kept: leave some out")));
     }
     Ok(())
+}
+
+/// How many other names a space has once it is as wanted.
+fn names_then(space: &model::Space, wanted: &EditSpace) -> usize {
+    let mut names: BTreeSet<_> = space.alt_names.keys().collect();
+    for (name, port) in wanted.alt_names.iter().flatten() {
+        match port {
+            Some(_) => names.insert(name),
+            None => names.remove(name),
+        };
+    }
+    names.len()
 }
 
 fn invalid(why: &str) -> Problem {
