@@ -21,7 +21,7 @@ use super::{
     types::{AttachVolume, CreateVolume, DiscardVolume, EditVolume, Orphan, Volume, Volumes},
     world::{World, find_server, server_id, server_name, user_name},
 };
-use crate::spaces::{current, engine_id};
+use crate::spaces::{current, drivers::Platform, engine_id};
 
 type Shown = Result<Answer<(StatusCode, Json<Volume>)>, Problem>;
 
@@ -336,7 +336,7 @@ fn is_declared(volume: &Doc<model::Volume>) -> bool {
 
 /// Refuses a size where the engine bounds none.
 fn can_resize(platform: &str) -> Result<(), Problem> {
-    if matches!(platform, "local" | "docker" | "podman" | "manual") {
+    if platform.parse().is_ok_and(|platform: Platform| !platform.bounds_volumes()) {
         return Err(Problem::new(
             Code::NotSupported,
             format!(
@@ -382,8 +382,7 @@ fn show(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Volume {
     let cause = status.as_ref().and_then(|status| status.cause.clone());
     let unreachable = app.reachability(server) != Reachability::Linked;
     let (state, on_engine) = match status {
-        Some(VolumeStatus { engine_id: Some(is), .. }) if is == engine => {
-            let lost = cause.as_deref().is_some_and(|cause| cause.contains("any more"));
+        Some(VolumeStatus { engine_id: Some(is), lost, .. }) if is == engine => {
             (if lost { "missing" } else { "present" }, is)
         }
         Some(VolumeStatus { engine_id: None, aside, .. })

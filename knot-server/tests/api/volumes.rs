@@ -36,6 +36,13 @@ async fn a_volume_of_ones_own_is_made_attached_detached_and_deleted() {
     let there = VolumeStatus { engine_id, ..VolumeStatus::default() };
     server.replica.observe(id, &there).await.unwrap();
     assert_eq!(anna.get("/volumes").await.ok()["volumes"][0]["state"], "present");
+    // What is said of it for people does not make it anything.
+    let cause = Some("it cannot be resized any more".to_owned());
+    let said = VolumeStatus { cause, ..there.clone() };
+    server.replica.observe(id, &said).await.unwrap();
+    assert_eq!(anna.get("/volumes").await.ok()["volumes"][0]["state"], "present");
+    server.replica.observe(id, &VolumeStatus { lost: true, ..there }).await.unwrap();
+    assert_eq!(anna.get("/volumes").await.ok()["volumes"][0]["state"], "missing");
     assert_eq!(bert.get("/volumes").await.ok()["volumes"], json!([]));
     anna.post("/volumes", wanted("cache")).await.problem("name_taken");
     let nowhere = json!({"name": "x", "server": "alpha", "platform": "nomad"});
