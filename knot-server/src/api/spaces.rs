@@ -74,7 +74,7 @@ pub(super) async fn create(
         return Ok(made);
     }
     let template = find_template_of(&app, &caller, &wanted.template, For::Using)?;
-    parameters::may_be_made(&app, &template)?;
+    parameters::may_be_made(&app, &template).await?;
     let id = key.unwrap_or_else(|| Id::from_uuid(Uuid::now_v7()));
     let given = parameters::given(&app, id, &template, wanted.parameters)?;
     let seen = fill::seen(&app.replica, &template);

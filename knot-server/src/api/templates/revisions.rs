@@ -140,15 +140,18 @@ pub(crate) async fn revert(
     Body(wanted): Body<RevertTemplate>,
 ) -> Result<Answer<Json<AppliedTemplate>>, Problem> {
     permit::check(&caller, Action::WriteTemplate)?;
+    // A group that is deleted here at the same time takes the same turn.
+    let _turn = app.names.lock().await;
     let template = find_template_of(&app, &caller, &key, For::Writing)?;
     let history = history(&app, &template).await?;
     let hash = find(&history, &wanted.revision)?;
     let name = template.name.clone();
     let then = Template { name, ..Template::read(&state(&history, &[hash])?) };
-    if let Some(broken) = validity::broken(&then).into_iter().next() {
+    let unknown = || super::unknown(&app, &then).into_iter().next();
+    if let Some(broken) = validity::broken(&then).into_iter().next().or_else(unknown) {
         return Err(Problem::new(
             Code::InvalidTemplate,
-            format!("that revision is not valid: {broken}; choose another, or apply a file"),
+            format!("that revision cannot be used: {broken}; choose another, or apply a file"),
         ));
     }
     let before = template.heads().to_vec();
