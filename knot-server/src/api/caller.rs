@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts, Path},
+    extract::{ConnectInfo, FromRequestParts, Path, Query},
     http::{HeaderMap, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -19,6 +19,7 @@ use knot_core::{
     replica::Token,
     schema::Entity as _,
 };
+use serde::de::DeserializeOwned;
 
 use super::{
     app::App,
@@ -177,20 +178,34 @@ pub(super) fn without_seen(code: Code, mut refusal: Response) -> Response {
     refusal
 }
 
-/// The name or id in a path.
-pub(super) struct Key(pub(super) String);
+/// The name or id in a path, or a pair of them.
+pub(super) struct Key<T = String>(pub(super) T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Key {
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Key<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Path::<String>::from_request_parts(parts, state).await {
+        match Path::<T>::from_request_parts(parts, state).await {
             Ok(Path(key)) => Ok(Self(key)),
             Err(_) => Err(Problem::new(
                 Code::MalformedRequest,
                 "the name or id in the path is no UTF-8 text: take it from the list",
             )),
         }
+    }
+}
+
+/// What the query of an address asks for.
+pub(crate) struct Asked<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = Query::<T>::from_request_parts(parts, state).await;
+        read.map(|Query(asked)| Self(asked)).map_err(|error| {
+            Problem::new(Code::MalformedRequest, format!("the query cannot be read: {error}"))
+        })
     }
 }
 

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use knot_core::{
     id::Id,
     model::{self, Template, User},
@@ -121,7 +117,7 @@ pub(super) async fn delete(
 pub(super) async fn add(
     State(app): State<App>,
     caller: Caller,
-    Path((group, user)): Path<(String, String)>,
+    Key((group, user)): Key<(String, String)>,
 ) -> Result<Answer<Json<Group>>, Problem> {
     member(&app, &caller, &group, &user, true).await
 }
@@ -138,7 +134,7 @@ pub(super) async fn add(
 pub(super) async fn remove(
     State(app): State<App>,
     caller: Caller,
-    Path((group, user)): Path<(String, String)>,
+    Key((group, user)): Key<(String, String)>,
 ) -> Result<Answer<Json<Group>>, Problem> {
     member(&app, &caller, &group, &user, false).await
 }

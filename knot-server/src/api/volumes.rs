@@ -230,8 +230,11 @@ pub(super) async fn delete(
 ) -> Result<Answer<StatusCode>, Problem> {
     let volume = find(&app, &caller, &key)?;
     if app.replica.get(volume.space).is_some() {
-        let what = if is_declared(&volume) { "goes with its space" } else { "is attached" };
-        return Err(in_use(format!("{} {what}: detach it, or delete the space", volume.name)));
+        let what = match is_declared(&volume) {
+            true => "goes with its space: delete the space",
+            false => "is attached: detach it, or delete the space",
+        };
+        return Err(in_use(format!("{} {what}", volume.name)));
     }
     app.replica.delete(volume.id(), caller.author()).await?;
     tracing::info!(volume = %volume.id(), user = %caller.user, "volume deleted");

@@ -33,6 +33,7 @@ async fn a_template_of_a_group_is_for_its_members_and_admins() {
     assert_eq!(anna.get("/groups").await.ok()["groups"][0]["name"], "science");
     anna.put("/groups/science/members/ben", json!(null)).await.problem("forbidden");
 
+    root.put("/groups/science/members/%FF", json!(null)).await.problem("malformed_request");
     root.delete("/groups/science/members/anna").await.ok();
     anna.get("/templates/lab").await.problem("not_found");
 }

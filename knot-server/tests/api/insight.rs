@@ -37,6 +37,7 @@ async fn a_log_is_asked_of_the_home_and_comes_as_text() {
     assert_eq!((generation, kind, follow), (Some(SECOND), Kind::Provision, true));
     assert_eq!(asked.0, server.replica.me());
     root.get("/spaces/web/logs?generation=x").await.problem("malformed_request");
+    root.get("/spaces/web/logs?kind=diary").await.problem("malformed_request");
     server.agents.answer(Answer::Missing("it was never started".to_owned()), "");
     root.get("/spaces/web/logs").await.problem("not_found");
 }

@@ -1,11 +1,13 @@
 //! Spaces that are changed, shared and given away: who may, and what is refused.
 
 use knot_core::{
+    generation::Generation,
     id::{Author, Id},
     model::{Space, User, Volume},
     replica::Token,
 };
-use reqwest::{Method, StatusCode};
+use knot_server::spaces::answers;
+use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::world::{Answer, Client, Server, answer, level, link, server, until, world};
@@ -33,6 +35,11 @@ async fn who_shares_a_space_sees_and_runs_it_and_no_more() {
     assert_eq!(shown["shares"], json!(["bert"]));
     assert_eq!(bert.get("/spaces").await.ok()["spaces"][0]["id"], id.as_str());
     assert_eq!(bert.get("/spaces/web").await.ok()["owner"], "anna", "by its name, too");
+    let volume = json!({"name": "cache", "server": "alpha", "platform": "docker"});
+    let volume = anna.post("/volumes", volume).await.ok()["id"].as_str().unwrap().to_owned();
+    let volume = format!("/volumes/{volume}");
+    let attach = json!({"space": id, "path": "/cache"});
+    anna.post(&format!("{volume}/attach"), attach).await.ok();
     for action in ["start", "stop", "restart"] {
         bert.post(&format!("{path}/{action}"), json!(null)).await.ok();
     }
@@ -44,10 +51,19 @@ async fn who_shares_a_space_sees_and_runs_it_and_no_more() {
         bert.post(&format!("{path}/transfer"), json!({"user": "bert"})).await,
         bert.post(&format!("{path}/move"), json!({"server": "alpha"})).await,
         bert.post(&format!("{path}/recover"), json!({"server": "alpha"})).await,
+        bert.put(&format!("{path}/parameters"), json!({"parameters": {}})).await,
+        bert.post(&format!("{volume}/detach"), json!(null)).await,
+        // The agent's key is in it.
+        bert.get(&format!("{path}/launch")).await,
     ];
     for refused in refusals {
         refused.problem("forbidden");
     }
+    let generation = Generation { term: 1, n: 1 };
+    server.agents.answer(answers::Answer::Text(generation), "knot-agent --key x");
+    let launch = anna.get(&format!("{path}/launch")).await;
+    assert_eq!((launch.status, &*launch.text), (StatusCode::OK, "knot-agent --key x"));
+    assert_eq!(launch.headers[header::CACHE_CONTROL], "no-store");
     // His own of the same name comes first.
     let own = bert.create("web", "rust").await;
     assert_eq!(bert.get("/spaces/web").await.ok()["id"], own.as_str());

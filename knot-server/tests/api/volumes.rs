@@ -108,7 +108,9 @@ async fn a_templates_volume_is_kept_or_goes_with_its_space() {
     put.await.unwrap();
     assert_eq!(patch(&anna, "/volumes/web:data", json!({"keep": true})).await.ok()["keep"], true);
     patch(&anna, "/volumes/web:data", json!({"size": 5})).await.problem("not_supported");
-    anna.delete("/volumes/web:data").await.problem("volume_in_use");
+    let refused = anna.delete("/volumes/web:data").await.problem("volume_in_use");
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains("delete the space") && !detail.contains("detach"), "{detail}");
     anna.post("/volumes/web:data/detach", json!(null)).await.problem("volume_in_use");
     // What was set aside is listed by its own name, and discarded by it.
     let aside = ["old".to_owned()].into();

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use axum::{
-    Json,
-    extract::{Query, State, rejection::QueryRejection},
-};
+use axum::{Json, extract::State};
 use knot_core::{
     doc::history::{Change, History},
     id::ChangeHash,
@@ -21,7 +18,7 @@ use crate::{
     api::{
         app::App,
         body::Body,
-        caller::{Caller, Key},
+        caller::{Asked, Caller, Key},
         causality::{Answer, of_read},
         permit::{self, Action},
         problem::{Code, Problem},
@@ -72,9 +69,8 @@ pub(crate) async fn list(
     State(app): State<App>,
     caller: Caller,
     Key(key): Key,
-    query: Result<Query<Page>, QueryRejection>,
+    Asked(Page { after, limit }): Asked<Page>,
 ) -> Result<Answer<Json<TemplateRevisions>>, Problem> {
-    let Page { after, limit } = read(query)?;
     let template = find_template_of(&app, &caller, &key, For::Reading)?;
     let history = history(&app, &template).await?;
     let after = after.map(|text| find(&history, &text)).transpose()?;
@@ -103,9 +99,8 @@ pub(crate) async fn difference(
     State(app): State<App>,
     caller: Caller,
     Key(key): Key,
-    query: Result<Query<Between>, QueryRejection>,
+    Asked(Between { from, to }): Asked<Between>,
 ) -> Result<Answer<Json<TemplateDifference>>, Problem> {
-    let Between { from, to } = read(query)?;
     let template = find_template_of(&app, &caller, &key, For::Reading)?;
     let history = history(&app, &template).await?;
     let to = match to {
@@ -208,12 +203,6 @@ async fn history(app: &App, template: &Doc<Template>) -> Result<History, Problem
             tracing::error!(error, "a template's history could not be read");
             Problem::internal()
         }
-    })
-}
-
-fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
-    query.map(|Query(query)| query).map_err(|error| {
-        Problem::new(Code::MalformedRequest, format!("the query cannot be read: {error}"))
     })
 }
 
