@@ -14,7 +14,7 @@ pub use space::{
     VolumeStatus,
 };
 pub use template::{
-    Broken, Hours, Parameter, ParameterKind, ParsePartError, Port, Protocol, Template,
+    Broken, Hours, Parameter, ParameterKind, ParsePartError, Port, Protocol, Template, check_path,
 };
 pub use user::{Group, Token, User};
 pub use variable::Variable;

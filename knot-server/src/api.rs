@@ -14,7 +14,7 @@ mod events;
 mod exec;
 mod groups;
 mod health;
-mod names;
+pub(crate) mod names;
 mod pages;
 mod permit;
 mod problem;

@@ -3,11 +3,14 @@
 use knot_core::{
     id::{Author, Id},
     model::User,
-    names::{For, Life, Named, Names},
+    names::{For, Names},
     replica::{Committed, Doc, EditError, Replica},
 };
 
-use crate::api::auth::{PasswordError, Passwords};
+use crate::api::{
+    self,
+    auth::{PasswordError, Passwords},
+};
 
 /// A user could not be made or changed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -99,15 +102,13 @@ pub async fn sign_out_everywhere(
 /// The user of this name; where two servers made one each, the older. The other has the last digits
 /// of its id behind its name; see [`knot_core::names`].
 pub fn find(replica: &Replica, name: &str) -> Option<Doc<User>> {
-    let users = replica.list::<User>();
-    let named = users.iter().map(|user| Named {
-        id: user.id().uuid(),
-        scope: (),
-        name: user.name.clone(),
-        life: Life::Living,
-    });
-    let id = Names::new(named).find(&(), name, For::Reading).ok()?;
-    users.into_iter().find(|user| user.id().uuid() == id)
+    let id = names(replica).find(&(), name, For::Reading).ok()?;
+    replica.get(Id::from_uuid(id))
+}
+
+/// What users are called.
+pub(crate) fn names(replica: &Replica) -> Names<()> {
+    api::names::of(replica, &replica.list::<User>(), |user| ((), &user.name))
 }
 
 fn check_name(name: &str) -> Result<(), Error> {

@@ -12,9 +12,10 @@ use axum::routing::get;
 use knot_server::{
     api::types::{Desired, Observed, ServerState},
     pages::{
-        self, Chrome, Conflict, ConflictingValue, ErrorPage, FieldRow, HistoryPage, Invalid,
-        LocalPath, RevisionRow, SavedTemplate, ServerRow, ServersPage, SignInPage, SpaceRow,
-        SpacesPage, TemplateChoice, TemplatePage, TemplateRow, TemplatesPage, TerminalPage,
+        self, Chart, Chrome, Conflict, ConflictingValue, ErrorPage, FieldRow, HistoryPage, Invalid,
+        LocalPath, RevisionRow, SavedTemplate, ServerRow, ServersPage, SignInPage, SpacePage,
+        SpaceRow, SpacesPage, TemplateChoice, TemplatePage, TemplateRow, TemplatesPage,
+        TerminalPage,
     },
 };
 
@@ -136,6 +137,24 @@ fn every_page() -> Vec<String> {
             platforms: vec!["docker".to_owned(), HOSTILE.to_owned()],
         }],
     };
+    let details = SpacePage {
+        chrome: chrome(),
+        id: HOSTILE.to_owned(),
+        name: HOSTILE.to_owned(),
+        state: HOSTILE.to_owned(),
+        health: Some(HOSTILE.to_owned()),
+        cause: Some(HOSTILE.to_owned()),
+        charts: vec![Chart {
+            title: "Memory",
+            now: HOSTILE.to_owned(),
+            most: HOSTILE.to_owned(),
+            points: HOSTILE.to_owned(),
+        }],
+        usage_problem: None,
+        generation: Some(HOSTILE.to_owned()),
+        log: HOSTILE.to_owned(),
+        log_problem: None,
+    };
     let terminal = TerminalPage {
         id: HOSTILE.to_owned(),
         name: HOSTILE.to_owned(),
@@ -143,6 +162,14 @@ fn every_page() -> Vec<String> {
     };
     vec![
         spaces(vec![failed]),
+        details.render().expect("the page renders"),
+        SpacePage {
+            usage_problem: Some(HOSTILE.to_owned()),
+            log_problem: Some(HOSTILE.to_owned()),
+            ..details
+        }
+        .render()
+        .expect("the page renders"),
         sign_in.render().expect("the page renders"),
         templates.render().expect("the page renders"),
         history.render().expect("the page renders"),

@@ -294,6 +294,9 @@ pub struct VolumeStatus {
     /// Why it could not be made, resized or removed, if it could not.
     #[serde(default)]
     pub cause: Option<String>,
+    /// Whether it was on its engine and is there no more, though nobody asked to have it removed.
+    #[serde(default)]
+    pub lost: bool,
     /// The size that the engine was last asked for.
     #[serde(default)]
     pub size: Option<u64>,

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 pub use self::{
     parameters::{Parameter, ParameterKind},
     parts::{Hours, ParsePartError, Port, Protocol},
-    rules::Broken,
+    rules::{Broken, check_path},
 };
 use crate::secrets::Sealed;
 

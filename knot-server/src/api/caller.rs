@@ -4,10 +4,11 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts, Path},
+    extract::{ConnectInfo, FromRequestParts, Path, Query},
     http::{HeaderMap, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -16,17 +17,22 @@ use knot_core::{
     id::{Author, Id},
     model,
     replica::Token,
+    schema::Entity as _,
 };
+use serde::de::DeserializeOwned;
 
 use super::{
     app::App,
     auth::{self, Credential},
     causality::{self, Answer},
+    permit,
     problem::{Code, Problem},
 };
 
 /// The cookie that a session is in.
 pub(super) const SESSION_COOKIE: &str = "knot_session";
+/// How often a stream asks whether its caller's credential still holds: some end by the clock alone.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// The user that a request acts for. As an argument of a handler it refuses all others.
 #[derive(Clone, Debug)]
@@ -53,6 +59,31 @@ impl Caller {
     /// Whether the credential still holds: streams ask from time to time.
     pub(crate) fn still_holds(&self, app: &App) -> bool {
         self.credential.holds(&app.replica, Millis::now())
+    }
+
+    /// Whether the credential still holds, and the user may still use this space, as an admin only
+    /// where they are one now.
+    pub(crate) fn still_sees(&self, app: &App, space: Id<model::Space>) -> bool {
+        let Some(user) = app.replica.get(self.user).filter(|_| self.still_holds(app)) else {
+            return false;
+        };
+        let now = Self { admin: user.admin, ..self.clone() };
+        // One that was deleted is its users' until its home has taken it down.
+        let space = app.replica.get(space).or_else(|| app.replica.remains(space));
+        space.is_some_and(|space| permit::space(&now, &space))
+    }
+
+    /// Waits until [`Caller::still_sees`] says no.
+    pub(crate) async fn sees_no_more(&self, app: &App, space: Id<model::Space>) {
+        let kinds = [model::Space::KIND, model::User::KIND, model::Token::KIND];
+        let mut changes = app.replica.watch(&kinds);
+        let mut ticks = tokio::time::interval(LOOK);
+        while self.still_sees(app, space) {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = changes.next() => while changes.try_next().is_some() {},
+            }
+        }
     }
 
     /// An answer that shows what `shown` covers.
@@ -147,20 +178,34 @@ pub(super) fn without_seen(code: Code, mut refusal: Response) -> Response {
     refusal
 }
 
-/// The name or id in a path.
-pub(super) struct Key(pub(super) String);
+/// The name or id in a path, or a pair of them.
+pub(super) struct Key<T = String>(pub(super) T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Key {
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Key<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Path::<String>::from_request_parts(parts, state).await {
+        match Path::<T>::from_request_parts(parts, state).await {
             Ok(Path(key)) => Ok(Self(key)),
             Err(_) => Err(Problem::new(
                 Code::MalformedRequest,
                 "the name or id in the path is no UTF-8 text: take it from the list",
             )),
         }
+    }
+}
+
+/// What the query of an address asks for.
+pub(crate) struct Asked<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = Query::<T>::from_request_parts(parts, state).await;
+        read.map(|Query(asked)| Self(asked)).map_err(|error| {
+            Problem::new(Code::MalformedRequest, format!("the query cannot be read: {error}"))
+        })
     }
 }
 

@@ -78,6 +78,7 @@ struct Follower {
     caller: Caller,
     watch: Watch,
     reachability: watch::Receiver<u64>,
+    settled: watch::Receiver<u64>,
     /// What the client knows: a hash of each thing as it was last sent, or as it was at the start.
     known: BTreeMap<Subject, u64>,
     waiting: VecDeque<Event>,
@@ -90,6 +91,7 @@ impl Follower {
         let mut follower = Self {
             watch: app.replica.watch(&kinds),
             reachability: app.cluster.changes(),
+            settled: app.judged.settled(),
             app,
             caller,
             known: BTreeMap::new(),
@@ -118,6 +120,7 @@ impl Follower {
                 _ = ticks.tick() => continue,
                 changed = self.watch.next() => Some(changed),
                 changed = self.reachability.changed() => changed.ok().map(|()| None)?,
+                changed = self.settled.changed() => changed.ok().map(|()| None)?,
             };
             tokio::select! {
                 () = drain.cancelled() => return None,

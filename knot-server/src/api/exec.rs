@@ -21,7 +21,9 @@ use futures_util::{
 };
 use knot_core::{
     agent::{self, Exit, FromAgent, MAX_CHUNK, ToAgent},
+    model,
     names::For,
+    replica::Doc,
     wire::{self, MAX_AGENT_FRAME},
 };
 use tokio::{
@@ -38,12 +40,13 @@ use super::{
     types::exec::{ClientMessage, ERROR_OUTPUT, Ended, OUTPUT, Open, ServerMessage},
     world::World,
 };
+use crate::spaces::current;
 
 /// The largest message that is taken from a client, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
 /// How long the first message may take, and opening a stream to the agent.
 const OPENING: Duration = Duration::from_secs(10);
-/// How often a client is asked whether it is still there, and its session looked at.
+/// How often a client is asked whether it is still there.
 const PING: Duration = Duration::from_secs(15);
 /// A client that says nothing for so long, not even to a ping, is gone.
 const SILENCE: Duration = Duration::from_secs(50);
@@ -70,7 +73,8 @@ pub(super) async fn exec(
     Key(key): Key,
     Upgrade(upgrade): Upgrade,
 ) -> Result<Response, Problem> {
-    let space = World::new(&app).find(&caller, &key, For::Using)?.id();
+    let found = World::new(&app).find(&caller, &key, For::Using)?;
+    let space = found.id();
     if app.drain.is_cancelled() {
         return Err(Problem::new(Code::Draining, DRAINING));
     }
@@ -93,13 +97,14 @@ pub(super) async fn exec(
         .max_write_buffer_size(MAX_MESSAGE);
     Ok(upgrade.on_upgrade(move |socket| {
         sessions.track_future(async move {
-            let bridge = Bridge { app, caller };
+            let bridge = Bridge { app, caller, space: found };
             bridge.run(socket, reader, writer).await;
             tracing::info!(%space, "session ended");
         })
     }))
 }
 
+const OVER: &str = "your session is over, or the space is shared with you no more: sign in again, or ask its owner";
 const DRAINING: &str = "this server is stopping: open it again, through another server";
 
 /// A request for a WebSocket that this server's own pages, or a program with a token, makes.
@@ -127,6 +132,7 @@ impl FromRequestParts<App> for Upgrade {
 struct Bridge {
     app: App,
     caller: Caller,
+    space: Doc<model::Space>,
 }
 
 /// Why a bridge ends before the command does.
@@ -140,6 +146,10 @@ enum End {
 impl Bridge {
     async fn run(self, mut socket: WebSocket, reader: AgentReader, mut writer: AgentWriter) {
         let open = match first(&mut socket).await {
+            Ok(open) => self.allowed(&open).await.map(|()| open),
+            Err(why) => Err(why),
+        };
+        let open = match open {
             Ok(open) => open,
             Err(why) => {
                 let (sink, stream) = socket.split();
@@ -154,7 +164,9 @@ impl Bridge {
             let gone = async {
                 tokio::select! {
                     () = self.app.drain.cancelled() => End::Told(DRAINING.to_owned()),
-                    end = self.watch(&heard) => end,
+                    () = self.caller.sees_no_more(&self.app, self.space.id()) =>
+                        End::Told(OVER.to_owned()),
+                    () = silent(&heard) => End::Client,
                 }
             };
             tokio::select! {
@@ -172,17 +184,22 @@ impl Bridge {
         }
     }
 
-    /// Ends when the client is silent for too long, or its session is over.
-    async fn watch(&self, heard: &Heard) -> End {
-        let mut ticks = tokio::time::interval(PING);
-        loop {
-            ticks.tick().await;
-            if !self.caller.still_holds(&self.app) {
-                return End::Told("your session is over: sign in again".to_owned());
-            }
-            if heard.silence() > SILENCE {
-                return End::Client;
-            }
+    /// Refuses what the current revision of the space's template turns off.
+    async fn allowed(&self, open: &agent::Open) -> Result<(), String> {
+        let replica = &self.app.replica;
+        let id = self.space.template;
+        // One that was deleted elsewhere while spaces use it says what it said.
+        let Some(template) = replica.get(id).or_else(|| replica.remains(id)) else {
+            return Ok(());
+        };
+        let without = match current::current(replica, &template).await {
+            Ok(current) => current.template.without,
+            Err(_) => template.without.clone(),
+        };
+        let wanted = if open.terminal.is_some() { "terminal" } else { "exec" };
+        match without.contains(wanted) {
+            true => Err(format!("the space's template turns {wanted} off: ask an admin")),
+            false => Ok(()),
         }
     }
 
@@ -213,6 +230,14 @@ impl Bridge {
             let _blocked = heard.excuse();
             sink.send(message).await.map_err(|_| End::Client)?;
         }
+    }
+}
+
+/// Ends when the client is silent for too long.
+async fn silent(heard: &Heard) {
+    let mut ticks = tokio::time::interval(PING);
+    while heard.silence() <= SILENCE {
+        ticks.tick().await;
     }
 }
 

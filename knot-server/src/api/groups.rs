@@ -2,11 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use knot_core::{
     id::Id,
     model::{self, Template, User},
@@ -22,6 +18,7 @@ use super::{
     permit::{self, Action},
     problem::{Code, Problem},
     types::{CreateGroup, Group, Groups},
+    world::find_user,
 };
 
 /// How many lives of one name are looked through for one that is not over.
@@ -120,7 +117,7 @@ pub(super) async fn delete(
 pub(super) async fn add(
     State(app): State<App>,
     caller: Caller,
-    Path((group, user)): Path<(String, String)>,
+    Key((group, user)): Key<(String, String)>,
 ) -> Result<Answer<Json<Group>>, Problem> {
     member(&app, &caller, &group, &user, true).await
 }
@@ -137,7 +134,7 @@ pub(super) async fn add(
 pub(super) async fn remove(
     State(app): State<App>,
     caller: Caller,
-    Path((group, user)): Path<(String, String)>,
+    Key((group, user)): Key<(String, String)>,
 ) -> Result<Answer<Json<Group>>, Problem> {
     member(&app, &caller, &group, &user, false).await
 }
@@ -151,18 +148,7 @@ async fn member(
 ) -> Result<Answer<Json<Group>>, Problem> {
     permit::check(caller, Action::Groups)?;
     let group = find(app, group)?;
-    let mut users = app.replica.list::<User>();
-    users.retain(|one| one.name == user || one.id().to_string() == user);
-    let user = match (users.len(), users.pop()) {
-        (1, Some(user)) => user,
-        (_, None) => return Err(Problem::not_found("user", user)),
-        (_, Some(_)) => {
-            return Err(Problem::new(
-                Code::AmbiguousName,
-                format!("several users are called {user}: write the id of the one that is meant"),
-            ));
-        }
-    };
+    let user = find_user(app, user)?;
     let mut token = write_member(app, caller, user.id(), &group.name, wanted).await?;
     token.extend(&of_read(&group));
     let shown = show(&group, &app.replica.list::<User>());

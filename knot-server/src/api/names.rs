@@ -30,7 +30,7 @@ pub(super) fn check(name: &str) -> Result<(), Problem> {
 
 /// What the things of one kind are called: `living` are all that live, `of` says within which scope a
 /// thing's name should be unique, and the name that is stored.
-pub(super) fn of<E: Entity, S: Ord + Clone>(
+pub(crate) fn of<E: Entity, S: Ord + Clone>(
     replica: &Replica,
     living: &[Doc<E>],
     of: impl Fn(&E) -> (S, &str),

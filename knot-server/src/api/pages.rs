@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    extract::{FromRequestParts, OriginalUri, Query, State},
+    extract::{FromRequestParts, OriginalUri, State},
     http::{StatusCode, Uri, header, request::Parts},
     middleware,
     response::{IntoResponse, Redirect, Response},
@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{
     app::App,
-    caller::{Caller, Key, without_seen},
+    caller::{Asked, Caller, Key, without_seen},
     causality::{of_read, recent},
     permit::{self, Action},
     problem::{Code, Problem},
@@ -122,7 +122,7 @@ struct Next {
 
 async fn sign_in(
     State(app): State<App>,
-    Query(Next { next }): Query<Next>,
+    Asked(Next { next }): Asked<Next>,
     parts: Parts,
 ) -> Response {
     let next = next.and_then(|next| LocalPath::parse(&next)).unwrap_or_else(LocalPath::root);
@@ -291,9 +291,14 @@ async fn history(
     State(app): State<App>,
     visitor: Visitor,
     Key(key): Key,
-    Query(After { after }): Query<After>,
+    asked: Result<Asked<After>, Problem>,
 ) -> Response {
-    let read = templates::revisions::pages(&app, &visitor.caller, &key, after).await;
+    let read = match asked {
+        Ok(Asked(After { after })) => {
+            templates::revisions::pages(&app, &visitor.caller, &key, after).await
+        }
+        Err(problem) => Err(problem),
+    };
     let (template, revisions, next) = match read {
         Ok(read) => read,
         Err(problem) => return visitor.refuse(problem),
@@ -376,6 +381,7 @@ fn row(space: types::Space) -> SpaceRow {
         owner: space.owner,
         template: space.template,
         template_id: space.template_id,
+        without_terminal: space.without.iter().any(|one| one == "terminal"),
         desired: space.desired,
         observed: space.observed,
         cause: space.cause,

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Query, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
@@ -20,7 +20,7 @@ use super::{
     app::App,
     auth::{self, PasswordError},
     body::Body,
-    caller::{Caller, ClientAddress, Wanted, host, same_origin, session_cookie},
+    caller::{Asked, Caller, ClientAddress, Wanted, host, same_origin, session_cookie},
     causality::{Answer, forget_seen, of_read},
     pages,
     problem::{Code, Problem},
@@ -210,7 +210,7 @@ pub(super) struct LinkCode {
 }
 
 /// `GET /sign-in/link`: begins a session for whoever holds the link.
-pub(super) async fn link(State(app): State<App>, Query(link): Query<LinkCode>) -> Response {
+pub(super) async fn link(State(app): State<App>, Asked(link): Asked<LinkCode>) -> Response {
     let user =
         auth::read_link(&app.keys, &app.replica, &link.code).and_then(|user| app.replica.get(user));
     let Some(user) = user else {

@@ -74,7 +74,7 @@ pub(super) async fn create(
         return Ok(made);
     }
     let template = find_template_of(&app, &caller, &wanted.template, For::Using)?;
-    parameters::may_be_made(&app, &template)?;
+    parameters::may_be_made(&app, &template).await?;
     let id = key.unwrap_or_else(|| Id::from_uuid(Uuid::now_v7()));
     let given = parameters::given(&app, id, &template, wanted.parameters)?;
     let seen = fill::seen(&app.replica, &template);
@@ -142,6 +142,12 @@ fn made_before(app: &App, caller: &Caller, id: Id<model::Space>) -> Result<Optio
     }
     let world = World::new(app);
     let Some(space) = world.space(id) else { return Ok(None) };
+    if !permit::space(caller, &space) {
+        return Err(Problem::new(
+            Code::NotFound,
+            "the space that was made with this idempotency key is another's now: use a new key",
+        ));
+    }
     let shown = (StatusCode::OK, Json(world.show(&space)));
     Ok(Some(caller.answer(shown, &of_read(&space))))
 }

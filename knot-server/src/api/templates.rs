@@ -66,12 +66,12 @@ pub(super) async fn apply(
     Yaml(text): Yaml,
 ) -> Result<Answer<Json<AppliedTemplate>>, Problem> {
     permit::check(&caller, Action::WriteTemplate)?;
-    let file::Read { template: mut wanted, password, .. } = {
-        let read = file::parse(&text)?;
-        check_here(&app, &read).await?;
-        read
-    };
+    let read = file::parse(&text)?;
+    check_job(&app, &read).await?;
+    // What is not there now may be deleted or made meanwhile: that takes the same turn.
     let _turn = app.names.lock().await;
+    read.refuse(unknown(&app, &read.template))?;
+    let file::Read { template: mut wanted, password, .. } = read;
     let (templates, names) = template_names(&app);
     let before = match names.find(&(), &wanted.name, For::Writing) {
         Ok(id) => templates.iter().find(|template| template.id().uuid() == id),
@@ -191,9 +191,8 @@ fn applied(
     Ok(caller.answer(Json(AppliedTemplate { template, outcome }), &token))
 }
 
-/// What only this server can say of a file: variables, groups and, for a job, the engine.
-async fn check_here(app: &App, read: &file::Read) -> Result<(), Problem> {
-    let template = &read.template;
+/// The variables and groups that a template names and that this server does not know.
+fn unknown(app: &App, template: &model::Template) -> Vec<Broken> {
     let known: BTreeSet<_> =
         app.replica.list::<Variable>().iter().map(|variable| variable.name.clone()).collect();
     let unknown = render::variables(template).into_iter().filter(|(name, _)| !known.contains(name));
@@ -211,7 +210,12 @@ async fn check_here(app: &App, read: &file::Read) -> Result<(), Problem> {
             format!("there is no group {name}: make it first with `knot group create {name}`");
         broken.push(Broken { field: format!("groups/{name}"), why });
     }
-    read.refuse(broken)?;
+    broken
+}
+
+/// What the engine says of a file's job.
+async fn check_job(app: &App, read: &file::Read) -> Result<(), Problem> {
+    let template = &read.template;
     // One with expressions in it is not yet what the engine is to read.
     if !template.job.is_empty()
         && !template.job.contains("${{")

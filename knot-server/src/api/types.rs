@@ -438,6 +438,9 @@ pub struct Space {
     pub template: String,
     /// The template's identifier.
     pub template_id: String,
+    /// What the template turns off: `terminal` or `exec`; `ssh` and `ports`, which are not used yet.
+    #[serde(default)]
+    pub without: Vec<String>,
     /// What it was told to be.
     pub desired: Desired,
     /// What it is.
@@ -477,7 +480,7 @@ pub struct Space {
     /// The names of the users it is shared with.
     #[serde(default)]
     pub shares: Vec<String>,
-    /// Other names that it is reached by, each with the port that it leads to.
+    /// Other names that it is to be reached by, each with the port that it leads to. Not used yet.
     #[serde(default)]
     pub alt_names: BTreeMap<String, u64>,
     /// The identifiers of the spaces that have to run before it starts.

@@ -15,7 +15,7 @@ use super::{
     problem::{Code, Problem},
     templates::seal,
     types::{SetVariable, Variable, Variables},
-    world::conflicts,
+    world::{SEALED, conflicts},
 };
 
 /// The longest value, in bytes.
@@ -171,10 +171,8 @@ fn show(app: &App, doc: &Doc<model::Variable>) -> Variable {
     let mut conflicts = conflicts(app, doc);
     // What was a secret on one side of a cut is one in the conflict too.
     for conflict in &mut conflicts {
-        if conflict.field == "secret" || (secret && conflict.field == "value") {
-            for value in &mut conflict.values {
-                value.value = "sealed".into();
-            }
+        if secret && conflict.field == "value" {
+            conflict.values.iter_mut().for_each(|value| value.value = SEALED.into());
         }
     }
     Variable {

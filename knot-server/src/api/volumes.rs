@@ -21,7 +21,7 @@ use super::{
     types::{AttachVolume, CreateVolume, DiscardVolume, EditVolume, Orphan, Volume, Volumes},
     world::{World, find_server, server_id, server_name, user_name},
 };
-use crate::spaces::engine_id;
+use crate::spaces::{current, drivers::Platform, engine_id};
 
 type Shown = Result<Answer<(StatusCode, Json<Volume>)>, Problem>;
 
@@ -162,12 +162,11 @@ pub(super) async fn attach(
             server_name(&app, home)
         )));
     }
-    let parts = path.split('/').skip(1).collect::<Vec<_>>();
-    let plain = |part: &&str| !matches!(*part, "" | "." | "..") && !part.contains('\0');
-    if !path.starts_with('/') || parts.is_empty() || !parts.iter().all(plain) {
+    model::check_path("a volume", &path).map_err(|why| Problem::new(Code::InvalidValue, why))?;
+    if let Some(what) = what_stands_at(&app, &space, &path).await {
         return Err(Problem::new(
             Code::InvalidValue,
-            "the path is to be absolute, and no part of it empty or dots: such as /data",
+            format!("{what} is at {path} of {} already: choose another path", space.name),
         ));
     }
     let of = space.id();
@@ -176,6 +175,26 @@ pub(super) async fn attach(
         edit.set(model::Volume::path, path);
     })
     .await
+}
+
+/// What the template of a space, or somebody who attached it, has put at a path. What an expression
+/// comes to is known at a start only.
+async fn what_stands_at(app: &App, space: &Doc<model::Space>, path: &str) -> Option<String> {
+    if let Some(template) = app.replica.get(space.template) {
+        let template = match current::current(&app.replica, &template).await {
+            Ok(current) => current.template,
+            Err(_) => (*template).clone(),
+        };
+        if let Some((name, _)) = template.volumes.iter().find(|(_, at)| *at == path) {
+            return Some(format!("the template's volume {name}"));
+        }
+        if template.mounts.contains_key(path) {
+            return Some("a folder that the template mounts".to_owned());
+        }
+    }
+    let volumes = app.replica.list::<model::Volume>();
+    let other = volumes.iter().find(|one| one.space == space.id() && one.path == path)?;
+    Some(format!("the volume {}", other.name))
 }
 
 /// Detaches a volume; a space that runs has it until it stops.
@@ -211,8 +230,11 @@ pub(super) async fn delete(
 ) -> Result<Answer<StatusCode>, Problem> {
     let volume = find(&app, &caller, &key)?;
     if app.replica.get(volume.space).is_some() {
-        let what = if is_declared(&volume) { "goes with its space" } else { "is attached" };
-        return Err(in_use(format!("{} {what}: detach it, or delete the space", volume.name)));
+        let what = match is_declared(&volume) {
+            true => "goes with its space: delete the space",
+            false => "is attached: detach it, or delete the space",
+        };
+        return Err(in_use(format!("{} {what}", volume.name)));
     }
     app.replica.delete(volume.id(), caller.author()).await?;
     tracing::info!(volume = %volume.id(), user = %caller.user, "volume deleted");
@@ -317,7 +339,7 @@ fn is_declared(volume: &Doc<model::Volume>) -> bool {
 
 /// Refuses a size where the engine bounds none.
 fn can_resize(platform: &str) -> Result<(), Problem> {
-    if matches!(platform, "local" | "docker" | "podman" | "manual") {
+    if platform.parse().is_ok_and(|platform: Platform| !platform.bounds_volumes()) {
         return Err(Problem::new(
             Code::NotSupported,
             format!(
@@ -363,8 +385,7 @@ fn show(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Volume {
     let cause = status.as_ref().and_then(|status| status.cause.clone());
     let unreachable = app.reachability(server) != Reachability::Linked;
     let (state, on_engine) = match status {
-        Some(VolumeStatus { engine_id: Some(is), .. }) if is == engine => {
-            let lost = cause.as_deref().is_some_and(|cause| cause.contains("any more"));
+        Some(VolumeStatus { engine_id: Some(is), lost, .. }) if is == engine => {
             (if lost { "missing" } else { "present" }, is)
         }
         Some(VolumeStatus { engine_id: None, aside, .. })

@@ -12,6 +12,7 @@ use knot_core::{
     names::{For, Names, Unclear},
     replica::Doc,
     schema::{Entity, Scalar},
+    secrets::Sealed,
 };
 use uuid::Uuid;
 
@@ -27,6 +28,10 @@ use super::{
     },
     types,
 };
+use crate::users;
+
+/// What is shown in a secret's place.
+pub(super) const SEALED: &str = "sealed";
 
 /// What is known of spaces, and what they are called. Made for one answer.
 pub(super) struct World<'a> {
@@ -190,13 +195,16 @@ impl<'a> World<'a> {
     }
 }
 
-/// The user that a name or an id means.
+/// The user that a name or an id means, to give something to or take it from.
 pub(super) fn find_user(app: &App, key: &str) -> Result<Doc<User>, Problem> {
-    let user = match Uuid::parse_str(key) {
-        Ok(id) => app.replica.get(Id::from_uuid(id)),
-        Err(_) => crate::users::find(&app.replica, key),
+    let id = match Uuid::parse_str(key) {
+        Ok(id) => id,
+        Err(_) => {
+            let found = users::names(&app.replica).find(&(), key, For::Writing);
+            found.map_err(|error| unclear("user", &error))?
+        }
     };
-    user.ok_or_else(|| Problem::not_found("user", key))
+    app.replica.get(Id::from_uuid(id)).ok_or_else(|| Problem::not_found("user", key))
 }
 
 /// A user's name, or the id of one that is not known here.
@@ -303,8 +311,14 @@ fn json(value: &Scalar) -> serde_json::Value {
         Scalar::Null => serde_json::Value::Null,
         Scalar::Bool(value) => (*value).into(),
         Scalar::Int(value) => (*value).into(),
+        Scalar::Text(text) if is_sealed(text) => SEALED.into(),
         Scalar::Text(text) => text.as_str().into(),
     }
+}
+
+/// Whether a text is a secret as it is stored: it goes out of no server, and stands as [`SEALED`].
+pub(super) fn is_sealed(text: &str) -> bool {
+    text.parse::<Sealed>().is_ok()
 }
 
 /// A detail for a template that a space can no longer be started from.

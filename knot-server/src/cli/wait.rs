@@ -280,6 +280,7 @@ mod tests {
             owner_id: text("2"),
             template: text("rust"),
             template_id: text("3"),
+            without: Vec::new(),
             desired,
             observed,
             cause: None,

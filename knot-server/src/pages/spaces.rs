@@ -49,6 +49,8 @@ pub struct SpaceRow {
     pub template: String,
     /// Its template's id.
     pub template_id: String,
+    /// Whether its template turns terminals off.
+    pub without_terminal: bool,
     /// What was asked for.
     pub desired: Desired,
     /// What its home saw last.
@@ -86,7 +88,7 @@ impl SpaceRow {
     }
 
     fn has_terminal(&self) -> bool {
-        self.observed == Observed::Running
+        self.observed == Observed::Running && !self.without_terminal
     }
 
     /// Running was asked for, and nothing of it shows yet.

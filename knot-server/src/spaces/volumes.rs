@@ -128,6 +128,7 @@ async fn is_there(home: &Home, id: Id<Volume>, spec: &VolumeSpec) -> Result<(), 
     status.aside.remove(&engine);
     status.size = status.size.or(spec.size);
     status.cause = None;
+    status.lost = false;
     write(home, id, status).await
 }
 
@@ -210,7 +211,7 @@ async fn want(home: &Home, found: &BTreeMap<Platform, Vec<FoundVolume>>) -> Resu
         if there && lost {
             // Of a space it is made again by the next start, which nobody should be surprised by.
             let cause = Some("it is not on its engine any more".to_owned());
-            write(home, id, VolumeStatus { cause, ..known }).await?;
+            write(home, id, VolumeStatus { cause, lost, ..known }).await?;
         } else if !there && !volume.is_declared(id) {
             match driver.ensure_volume(&spec).await {
                 Ok(()) => is_there(home, id, &spec).await?,
@@ -220,15 +221,13 @@ async fn want(home: &Home, found: &BTreeMap<Platform, Vec<FoundVolume>>) -> Resu
             match driver.resize_volume(&spec).await {
                 Ok(()) => {
                     let size = spec.size;
-                    write(home, id, VolumeStatus { size, cause: None, ..known }).await?;
+                    let status = VolumeStatus { size, cause: None, lost, ..known };
+                    write(home, id, status).await?;
                 }
-                Err(error) => fail(home, id, known, &error).await?,
+                Err(error) => fail(home, id, VolumeStatus { lost, ..known }, &error).await?,
             }
-        } else if there
-            && !lost
-            && known.cause.as_deref().is_some_and(|why| why.contains("any more"))
-        {
-            write(home, id, VolumeStatus { cause: None, ..known }).await?;
+        } else if there && known.lost {
+            write(home, id, VolumeStatus { cause: None, lost, ..known }).await?;
         }
     }
     Ok(())
@@ -264,7 +263,8 @@ async fn remove_dead(home: &Home) -> Result<(), EditError> {
         match driver.remove_volume(engine).await {
             Ok(()) => {
                 tracing::info!(volume = %volume.id(), "a deleted volume is removed");
-                write(home, volume.id(), VolumeStatus { engine_id: None, ..known }).await?;
+                write(home, volume.id(), VolumeStatus { engine_id: None, lost: false, ..known })
+                    .await?;
             }
             Err(error) => fail(home, volume.id(), known, &error).await?,
         }
@@ -308,7 +308,7 @@ async fn sweep(home: &Home) -> Result<(), EditError> {
         match driver.remove_volume(engine).await {
             Ok(()) => {
                 let known = status(home, id);
-                write(home, id, VolumeStatus { engine_id: None, ..known }).await?;
+                write(home, id, VolumeStatus { engine_id: None, lost: false, ..known }).await?;
                 home.replica.delete(id, Author::Server(home.me)).await?;
                 tracing::info!(volume = %id, "a dead space's volume was removed");
             }

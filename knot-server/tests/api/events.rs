@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use crate::world::{Client, level, link, server, within, world};
 
 /// The events that a client gets.
-struct Events {
+pub(crate) struct Events {
     response: reqwest::Response,
     text: String,
 }
 
 impl Events {
-    async fn of(client: &Client) -> Self {
+    pub(crate) async fn of(client: &Client) -> Self {
         let response = client.request(Method::GET, "/events").send().await.unwrap();
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self { response, text: String::new() }
@@ -44,6 +44,16 @@ impl Events {
             }
         })
         .await
+    }
+
+    /// The data of the next event that has this name.
+    pub(crate) async fn expect_later(&mut self, name: &str) -> Value {
+        loop {
+            let (found, data) = self.next().await.unwrap();
+            if found == name {
+                return data;
+            }
+        }
     }
 
     /// The data of the next event, which is to have this name.

@@ -181,6 +181,47 @@ async fn a_server_that_goes_away_tells_its_sessions() {
 }
 
 #[tokio::test]
+async fn a_session_ends_with_the_right_to_it() {
+    let (server, root) = space().await;
+    let anna = server.user("anna").await;
+    root.post("/spaces/web/shares", json!({"user": "anna"})).await.ok();
+    let (mut hers, mut agent, _) = session(&server, &anna, SHELL()).await;
+    let (mut owners, mut at_owners, _) = session(&server, &root, SHELL()).await;
+    root.post("/spaces/web/unshare", json!({"user": "anna"})).await.ok();
+    let told = last(&mut hers).await;
+    assert!(told["failed"].as_str().unwrap().contains("shared with you no more"), "{told}");
+    assert_eq!(hear(&mut agent).await, None, "the agent's stream ends");
+    say(&mut at_owners, FromAgent::Output(Bytes::from_static(b"on"))).await;
+    assert_eq!(next(&mut owners).await, Message::binary(&b"\x01on"[..]));
+}
+
+#[tokio::test]
+async fn what_a_template_turns_off_is_refused() {
+    let (server, root) = space().await;
+    let file =
+        |off: &str| format!("name: rust\nplatform: docker\nimage: busybox\nfeatures: {off}\n");
+    let on_a_terminal = json!({
+        "command": [], "environment": {}, "directory": null,
+        "terminal": {"columns": 80, "rows": 24},
+    });
+    let refused = async |open: &Value| {
+        let mut socket = connect(&server, "web", &[bearer(&root)]).await.unwrap();
+        socket.send(Message::text(open.to_string())).await.unwrap();
+        let (_, mut agent) = server.agents.session().await;
+        let told = last(&mut socket).await;
+        assert_eq!(hear(&mut agent).await, None, "nothing reaches the agent");
+        told["failed"].as_str().unwrap().to_owned()
+    };
+    root.apply(&file("{terminal: false}")).await.ok();
+    assert!(refused(&on_a_terminal).await.contains("turns terminal off"));
+    assert_eq!(root.get("/spaces/web").await.ok()["without"], json!(["terminal"]));
+    session(&server, &root, SHELL()).await;
+    root.apply(&file("{exec: false}")).await.ok();
+    assert!(refused(&SHELL()).await.contains("turns exec off"));
+    session(&server, &root, on_a_terminal).await;
+}
+
+#[tokio::test]
 async fn much_data_arrives_whole_and_a_slow_reader_holds_the_writer() {
     let (server, root) = space().await;
     let (mut socket, mut agent, _) = session(&server, &root, SHELL()).await;

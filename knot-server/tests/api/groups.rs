@@ -33,6 +33,7 @@ async fn a_template_of_a_group_is_for_its_members_and_admins() {
     assert_eq!(anna.get("/groups").await.ok()["groups"][0]["name"], "science");
     anna.put("/groups/science/members/ben", json!(null)).await.problem("forbidden");
 
+    root.put("/groups/science/members/%FF", json!(null)).await.problem("malformed_request");
     root.delete("/groups/science/members/anna").await.ok();
     anna.get("/templates/lab").await.problem("not_found");
 }
@@ -48,6 +49,16 @@ async fn a_deleted_group_takes_its_members_along() {
     root.delete("/groups/science").await.problem("group_in_use");
     root.delete("/templates/lab").await;
     assert_eq!(root.delete("/groups/science").await.status, StatusCode::NO_CONTENT);
+    // What named it cannot come back by going back.
+    let bare = FILE.replace("groups: [science]\n", "");
+    root.post("/groups", json!({"name": "later"})).await.ok();
+    root.apply(&FILE.replace("lab", "old").replace("science", "later")).await.ok();
+    root.apply(&bare.replace("lab", "old")).await.ok();
+    root.delete("/groups/later").await.ok();
+    let history = root.get("/templates/old/revisions").await.ok();
+    let first = json!({"revision": history["revisions"][1]["id"]});
+    let refused = root.post("/templates/old/revert", first).await.problem("invalid_template");
+    assert!(refused["detail"].as_str().unwrap().contains("later"), "{refused}");
     // The name can be given again, to a group that is empty.
     let again = root.post("/groups", json!({"name": "science"})).await.ok();
     assert_eq!(again["members"], json!([]));

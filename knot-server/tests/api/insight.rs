@@ -9,10 +9,10 @@ use knot_server::{
         usage::Sample,
     },
 };
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::world::{Server, world};
+use crate::world::{Server, within, world};
 
 const SECOND: Generation = Generation { term: 1, n: 2 };
 
@@ -37,8 +37,23 @@ async fn a_log_is_asked_of_the_home_and_comes_as_text() {
     assert_eq!((generation, kind, follow), (Some(SECOND), Kind::Provision, true));
     assert_eq!(asked.0, server.replica.me());
     root.get("/spaces/web/logs?generation=x").await.problem("malformed_request");
+    root.get("/spaces/web/logs?kind=diary").await.problem("malformed_request");
     server.agents.answer(Answer::Missing("it was never started".to_owned()), "");
     root.get("/spaces/web/logs").await.problem("not_found");
+}
+
+#[tokio::test]
+async fn a_followed_log_ends_with_the_right_to_it() {
+    let (server, root) = space().await;
+    let anna = server.user("anna").await;
+    root.post("/spaces/web/shares", json!({"user": "anna"})).await.ok();
+    server.agents.answer(Answer::Text(SECOND), "started\n");
+    server.agents.go_on();
+    let path = "/spaces/web/logs?follow=true";
+    let mut log = within(anna.request(Method::GET, path).send()).await.unwrap();
+    assert_eq!(within(log.chunk()).await.unwrap().unwrap(), "started\n");
+    root.post("/spaces/web/unshare", json!({"user": "anna"})).await.ok();
+    assert_eq!(within(log.chunk()).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use knot_core::model::Template;
 use serde_json::{Value, json};
 
-use crate::world::{level, link, server, until, world};
+use crate::{
+    events::Events,
+    world::{level, link, server, until, world},
+};
 
 const FILE: &str = "name: rust\nplatform: docker\nimage: rust:1\n";
 
@@ -19,7 +22,10 @@ async fn every_server_uses_the_same_revision_until_it_is_settled() {
     // Each is valid; both volumes at one path are not.
     let one = at_alpha.apply(&format!("{FILE}volumes:\n  a: /data\n")).await.ok();
     let other = at_beta.apply(&format!("{FILE}volumes:\n  b: /data\n")).await.ok();
+    let mut events = Events::of(&at_alpha).await;
     let _linked = link(&alpha, &beta).await;
+    // Whoever follows hears of the revision that is used once it is found.
+    while !events.expect_later("template").await["invalid"]["used"].is_string() {}
     for server in [&alpha, &beta] {
         let merged = || {
             let template = server.replica.get::<Template>(id.parse().unwrap()).unwrap();

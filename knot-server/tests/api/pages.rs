@@ -51,9 +51,11 @@ async fn pages_show_what_the_api_shows() {
     for (path, words) in [
         ("/", vec!["data-observed=\"created\"", "web", "rust"]),
         (&*format!("/spaces/{space}/terminal"), vec!["data-space", "via alpha"]),
+        (&*format!("/spaces/{space}"), vec!["What it takes up", "nothing yet", "created"]),
         ("/templates", vec!["rust", "busybox", "New template"]),
         ("/templates/new", vec!["debian:bookworm"]),
         (&*format!("/templates/{template}"), vec!["image: busybox", "Save"]),
+        (&*format!("/templates/{template}/history"), vec!["by root", "+busybox", "Go back"]),
         ("/servers", vec!["alpha", "live"]),
     ] {
         let page = open(&server, path, Some("root")).await;
@@ -78,6 +80,9 @@ async fn what_is_not_there_or_not_allowed_has_a_page() {
         ("/nowhere".to_owned(), StatusCode::NOT_FOUND),
         ("/templates/none".to_owned(), StatusCode::NOT_FOUND),
         (format!("/spaces/{space}/terminal"), StatusCode::NOT_FOUND),
+        (format!("/spaces/{space}"), StatusCode::NOT_FOUND),
+        ("/templates/none/history".to_owned(), StatusCode::NOT_FOUND),
+        ("/templates/rust/history?after=1&after=2".to_owned(), StatusCode::BAD_REQUEST),
         ("/templates/new".to_owned(), StatusCode::FORBIDDEN),
     ] {
         let page = open(&server, &path, Some("anna")).await;

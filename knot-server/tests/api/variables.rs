@@ -1,10 +1,10 @@
 //! Variables: set, listed, sealed, named by templates.
 
-use knot_core::model::Variable;
+use knot_core::model::{Space, Template, Variable};
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::world::world;
+use crate::world::{level, link, server, until, world};
 
 #[tokio::test]
 async fn admins_set_list_and_delete_variables() {
@@ -79,9 +79,59 @@ async fn a_registrys_password_is_sealed_and_stays() {
     assert_eq!(root.apply(&exported).await.ok()["outcome"], "unchanged");
     let changed = file.replace("hunter2", "hunter3");
     assert_eq!(root.apply(&changed).await.ok()["outcome"], "changed");
+    let difference = root.get("/templates/a/difference").await.ok();
+    let password = json!({
+        "field": "registry_password", "from": "sealed", "to": "sealed, another", "text": null,
+    });
+    assert_eq!(difference["fields"], json!([password]), "it is said that it is another");
     for path in ["/templates/a", "/templates", "/templates/a/revisions", "/templates/a/difference"]
     {
         let text = root.get(path).await.text;
         assert!(!text.contains("hunter") && !text.contains("sealed1"), "{path}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_in_conflict_are_sealed_in_every_answer() {
+    let (alpha, beta) = (world().await, server("beta", &["docker"]).await);
+    let root = alpha.root().await;
+    let file = |password: &str| {
+        let registry = format!("registry: {{user: me, password: {password}}}\n");
+        format!(
+            "name: a\nplatform: docker\nimage: busybox\n{registry}parameters: {{key: {{type: secret}}}}\n"
+        )
+    };
+    let id = root.apply(&file("hunter1")).await.ok()["template"]["id"].clone();
+    let id = id.as_str().unwrap().parse().unwrap();
+    let space = root.create("web", "a").await;
+    let key = |value: &str| json!({"parameters": {"key": value}});
+    root.put("/spaces/web/parameters", key("hunter1")).await.ok();
+    root.put("/variables/key", json!({"value": "hunter1", "secret": true})).await.ok();
+    let linked = link(&alpha, &beta).await;
+    level(&alpha, &beta).await;
+    until(&beta.replica, || beta.replica.list::<Variable>().len() == 1).await;
+    until(&beta.replica, || beta.space(&space).parameters.contains_key("key")).await;
+    let there = beta.root().await;
+    linked.cut().await;
+    for (client, secret) in [(&root, "hunter2"), (&there, "hunter3")] {
+        client.apply(&file(secret)).await.ok();
+        client.put("/spaces/web/parameters", key(secret)).await.ok();
+        client.put("/variables/key", json!({"value": secret, "secret": true})).await.ok();
+    }
+    let _linked = link(&alpha, &beta).await;
+    let replica = &alpha.replica;
+    until(replica, || {
+        let variable = replica.list::<Variable>().pop();
+        replica.get::<Template>(id).is_some_and(|one| one.conflicts().count() == 1)
+            && replica
+                .get::<Space>(space.parse().unwrap())
+                .is_some_and(|one| one.conflicts().count() == 1)
+            && variable.is_some_and(|one| one.conflicts().count() == 1)
+    })
+    .await;
+    for path in ["/templates/a", "/spaces/web", "/variables"] {
+        let text = root.get(path).await.text;
+        assert!(!text.contains("hunter") && !text.contains("sealed1"), "{path}: {text}");
+        assert!(text.contains(r#""value":"sealed""#), "{path}: {text}");
     }
 }

@@ -36,6 +36,13 @@ async fn a_volume_of_ones_own_is_made_attached_detached_and_deleted() {
     let there = VolumeStatus { engine_id, ..VolumeStatus::default() };
     server.replica.observe(id, &there).await.unwrap();
     assert_eq!(anna.get("/volumes").await.ok()["volumes"][0]["state"], "present");
+    // What is said of it for people does not make it anything.
+    let cause = Some("it cannot be resized any more".to_owned());
+    let said = VolumeStatus { cause, ..there.clone() };
+    server.replica.observe(id, &said).await.unwrap();
+    assert_eq!(anna.get("/volumes").await.ok()["volumes"][0]["state"], "present");
+    server.replica.observe(id, &VolumeStatus { lost: true, ..there }).await.unwrap();
+    assert_eq!(anna.get("/volumes").await.ok()["volumes"][0]["state"], "missing");
     assert_eq!(bert.get("/volumes").await.ok()["volumes"], json!([]));
     anna.post("/volumes", wanted("cache")).await.problem("name_taken");
     let nowhere = json!({"name": "x", "server": "alpha", "platform": "nomad"});
@@ -46,7 +53,7 @@ async fn a_volume_of_ones_own_is_made_attached_detached_and_deleted() {
     anna.create("web", "rust").await;
     let attach = json!({"space": "web", "path": "/cache"});
     bert.post("/volumes/cache/attach", attach.clone()).await.problem("not_found");
-    for path in ["cache", "/", "/a/../b", ""] {
+    for path in ["cache", "/", "/a/../b", "", "/.knot", "/.knot/x"] {
         let attach = json!({"space": "web", "path": path});
         anna.post("/volumes/cache/attach", attach).await.problem("invalid_value");
     }
@@ -57,6 +64,30 @@ async fn a_volume_of_ones_own_is_made_attached_detached_and_deleted() {
     anna.post("/volumes/cache/detach", json!(null)).await.ok();
     assert_eq!(anna.delete("/volumes/cache").await.status, StatusCode::NO_CONTENT);
     assert!(server.replica.grave(id).is_some());
+}
+
+#[tokio::test]
+async fn at_one_path_of_a_space_there_is_one_thing() {
+    let (server, anna, _) = anna().await;
+    let root = server.root().await;
+    let file = "name: full\nplatform: docker\nimage: busybox\nvolumes: {data: /data}\nmounts: {/srv: /srv/x}\n";
+    root.apply(file).await.ok();
+    anna.create("web", "full").await;
+    anna.create("other", "full").await;
+    for name in ["one", "two"] {
+        anna.post("/volumes", wanted(name)).await.ok();
+    }
+    let attach = async |name: &str, space: &str, path: &str| {
+        anna.post(&format!("/volumes/{name}/attach"), json!({"space": space, "path": path})).await
+    };
+    for (path, what) in [("/data", "volume data"), ("/srv", "mounts")] {
+        let refused = attach("one", "web", path).await.problem("invalid_value");
+        assert!(refused["detail"].as_str().unwrap().contains(what), "{refused}");
+    }
+    attach("one", "web", "/cache").await.ok();
+    let refused = attach("two", "web", "/cache").await.problem("invalid_value");
+    assert!(refused["detail"].as_str().unwrap().contains("volume one"), "{refused}");
+    attach("two", "other", "/cache").await.ok();
 }
 
 #[tokio::test]
@@ -77,7 +108,9 @@ async fn a_templates_volume_is_kept_or_goes_with_its_space() {
     put.await.unwrap();
     assert_eq!(patch(&anna, "/volumes/web:data", json!({"keep": true})).await.ok()["keep"], true);
     patch(&anna, "/volumes/web:data", json!({"size": 5})).await.problem("not_supported");
-    anna.delete("/volumes/web:data").await.problem("volume_in_use");
+    let refused = anna.delete("/volumes/web:data").await.problem("volume_in_use");
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains("delete the space") && !detail.contains("detach"), "{detail}");
     anna.post("/volumes/web:data/detach", json!(null)).await.problem("volume_in_use");
     // What was set aside is listed by its own name, and discarded by it.
     let aside = ["old".to_owned()].into();

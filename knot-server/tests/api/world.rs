@@ -30,7 +30,7 @@ use knot_server::{
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::{
-    io::DuplexStream,
+    io::{AsyncReadExt as _, DuplexStream},
     net::TcpListener,
     sync::{mpsc, watch},
     time::timeout,
@@ -291,6 +291,8 @@ pub(crate) struct Agents {
     refusal: Mutex<Option<ReachError>>,
     /// What every home answers, and the text behind it.
     answer: Mutex<(answers::Answer, String)>,
+    /// The other ends of answers that go on.
+    following: Mutex<Option<Vec<DuplexStream>>>,
     /// What homes were asked.
     pub(crate) asked: Mutex<Vec<(ServerId, Question)>>,
     opened: mpsc::Sender<(Id<Space>, DuplexStream)>,
@@ -305,6 +307,7 @@ impl Default for Agents {
         Self {
             refusal: Mutex::default(),
             answer,
+            following: Mutex::default(),
             asked: Mutex::default(),
             opened,
             sessions: sessions.into(),
@@ -315,6 +318,11 @@ impl Default for Agents {
 impl Agents {
     pub(crate) fn answer(&self, answer: answers::Answer, text: &str) {
         *self.answer.lock().unwrap() = (answer, text.to_owned());
+    }
+
+    /// From now on answers have no end.
+    pub(crate) fn go_on(&self) {
+        *self.following.lock().unwrap() = Some(Vec::new());
     }
 
     pub(crate) fn refuse(&self, error: ReachError) {
@@ -357,7 +365,13 @@ impl Reach for Agents {
             let (answer, text) = self.answer.lock().unwrap().clone();
             let mut bytes = wire::encode_frame(&answer, wire::MAX_PEER_FRAME).unwrap();
             bytes.extend_from_slice(text.as_bytes());
-            Ok(Box::new(std::io::Cursor::new(bytes)) as AgentReader)
+            let begins = std::io::Cursor::new(bytes);
+            if let Some(following) = &mut *self.following.lock().unwrap() {
+                let (ours, theirs) = tokio::io::duplex(1_024);
+                following.push(theirs);
+                return Ok(Box::new(begins.chain(ours)) as AgentReader);
+            }
+            Ok(Box::new(begins) as AgentReader)
         }
         .boxed()
     }

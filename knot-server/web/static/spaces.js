@@ -33,7 +33,7 @@ function fill(row, space) {
   showPart(row, "stop-waits", desired === "stopped" && ["provisioning", "starting", "running"].includes(observed));
   showPart(row, "home-lost", !space.home_reachable);
   showPart(row, "update", space.update_available);
-  showPart(row, "terminal", observed === "running");
+  showPart(row, "terminal", observed === "running" && !space.without?.includes("terminal"));
   parts(row, "template")[0].href = `/templates/${encodeURIComponent(space.template_id)}`;
   parts(row, "terminal")[0].href = `/spaces/${encodeURIComponent(space.id)}/terminal`;
   parts(row, "details")[0].href = `/spaces/${encodeURIComponent(space.id)}`;

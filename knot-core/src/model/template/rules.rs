@@ -66,6 +66,14 @@ impl Template {
     }
 }
 
+/// Whether something, such as a volume, may be seen at a path of a space.
+///
+/// # Errors
+/// Why not, in words for whoever wrote the path.
+pub fn check_path(what: &str, at: &str) -> Result<(), String> {
+    path(what, at)
+}
+
 /// The text with an `x` in each expression's place.
 ///
 /// # Errors

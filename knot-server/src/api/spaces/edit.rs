@@ -100,14 +100,26 @@ fn check(app: &App, space: &Doc<model::Space>, wanted: &EditSpace) -> Result<(),
     if texts.any(|text| text.len() > TEXT) {
         return Err(invalid(&format!("a text has at most {TEXT} bytes: say less")));
     }
-    let counts = [
-        wanted.alt_names.as_ref().map_or(0, |names| names.len()) + space.alt_names.len(),
-        wanted.depends_on.as_ref().map_or(0, Vec::len),
-    ];
-    if counts.into_iter().any(|count| count > 2 * ENTRIES) {
+    // What has more already, by edits in two parts of the cluster, may still lose some.
+    let depends_on = wanted.depends_on.as_ref().map_or(0, Vec::len);
+    if names_then(space, wanted) > space.alt_names.len().max(ENTRIES)
+        || depends_on > space.depends_on.len().max(ENTRIES)
+    {
         return Err(invalid(&format!("at most {ENTRIES} are kept: leave some out")));
     }
     Ok(())
+}
+
+/// How many other names a space has once it is as wanted.
+fn names_then(space: &model::Space, wanted: &EditSpace) -> usize {
+    let mut names: BTreeSet<_> = space.alt_names.keys().collect();
+    for (name, port) in wanted.alt_names.iter().flatten() {
+        match port {
+            Some(_) => names.insert(name),
+            None => names.remove(name),
+        };
+    }
+    names.len()
 }
 
 fn invalid(why: &str) -> Problem {
@@ -242,10 +254,12 @@ pub(in crate::api) async fn transfer(
     let _turn = app.names.lock().await;
     let space = to_change(&app, &caller, &key, Use::Transfer)?;
     let user = find_user(&app, &user)?;
-    if World::new(&app).is_taken(user.id(), &space.name, Some(space.id())) {
+    let world = World::new(&app);
+    let mut names = std::iter::once(&space.name).chain(space.alt_names.keys());
+    if let Some(name) = names.find(|name| world.is_taken(user.id(), name, Some(space.id()))) {
         return Err(Problem::new(
             Code::NameTaken,
-            format!("{} has a space named {} already: rename one first", user.name, space.name),
+            format!("{} has a space named {name} already: rename one first", user.name),
         ));
     }
     let to = user.id();
@@ -257,16 +271,16 @@ pub(in crate::api) async fn transfer(
             Ok(())
         })
         .await?;
+    let mut token = committed.token();
     for volume in app.replica.list::<Volume>() {
         if volume.space == space.id() {
-            app.replica
-                .edit(volume.id(), caller.author(), move |edit| {
-                    edit.set(Volume::owner, to);
-                    Ok(())
-                })
-                .await?;
+            let edit = app.replica.edit(volume.id(), caller.author(), move |edit| {
+                edit.set(Volume::owner, to);
+                Ok(())
+            });
+            token.extend(&edit.await?.token());
         }
     }
     tracing::info!(space = %space.id(), %to, by = %caller.user, "space transferred");
-    Ok(caller.answer(StatusCode::NO_CONTENT, &committed.token()))
+    Ok(caller.answer(StatusCode::NO_CONTENT, &token))
 }

@@ -5,7 +5,7 @@
 use axum::{
     Json,
     body::Body,
-    extract::{Query, State},
+    extract::State,
     http::{HeaderName, header},
     response::{IntoResponse as _, Response},
 };
@@ -28,7 +28,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     api::{
         app::{AgentReader, App, ReachError},
-        caller::{Caller, Key},
+        caller::{Asked, Caller, Key},
         permit::Use,
         problem::{Code, Problem},
         types::{SpaceUsage, UsageSample},
@@ -83,7 +83,7 @@ pub(crate) async fn logs(
     State(app): State<App>,
     caller: Caller,
     Key(key): Key,
-    Query(wanted): Query<Wanted>,
+    Asked(wanted): Asked<Wanted>,
 ) -> Result<Response, Problem> {
     let space = World::new(&app).find(&caller, &key, For::Reading)?;
     let generation = wanted.generation.map(|text| text.parse::<Generation>()).transpose();
@@ -97,7 +97,13 @@ pub(crate) async fn logs(
         Question::Logs { space: space.id().uuid(), generation, kind, follow: wanted.follow };
     let (answer, reader) = ask(&app, &space, question).await?;
     let Answer::Text(generation) = answer else { return Err(Problem::internal()) };
-    let text = ReaderStream::new(reader).take_until(app.drain.clone().cancelled_owned());
+    let ended = async move {
+        tokio::select! {
+            () = app.drain.cancelled() => {}
+            () = caller.sees_no_more(&app, space.id()) => {}
+        }
+    };
+    let text = ReaderStream::new(reader).take_until(ended);
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
         (GENERATION, generation.to_string()),

@@ -22,7 +22,10 @@ use crate::{
         types::{SetParameters, Space},
         world::template_deleted,
     },
-    spaces::fill,
+    spaces::{
+        current::{self, NoCurrent},
+        fill,
+    },
 };
 
 /// Sets parameters of a space, for its next start.
@@ -93,7 +96,7 @@ pub(super) fn edited(
 }
 
 /// Refuses a template that no new space is made from.
-pub(super) fn may_be_made(app: &App, template: &Doc<Template>) -> Result<(), Problem> {
+pub(super) async fn may_be_made(app: &App, template: &Doc<Template>) -> Result<(), Problem> {
     if template.retired {
         return Err(Problem::new(
             Code::TemplateRetired,
@@ -103,15 +106,17 @@ pub(super) fn may_be_made(app: &App, template: &Doc<Template>) -> Result<(), Pro
             ),
         ));
     }
-    let judgement = app.judged.of(template);
-    match judgement.broken.first() {
-        Some(broken) if judgement.used.is_none() && judgement.revision.is_none() => {
-            Err(Problem::new(
-                Code::InvalidTemplate,
-                format!("no revision of the template can be used: {broken}; an admin mends it"),
-            ))
+    match current::current(&app.replica, template).await {
+        Ok(_) => Ok(()),
+        Err(NoCurrent::NeverValid(broken)) => Err(Problem::new(
+            Code::InvalidTemplate,
+            format!("no revision of the template can be used: {broken}; an admin mends it"),
+        )),
+        Err(NoCurrent::History(error)) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(template = %template.id(), error, "a template's history could not be read");
+            Err(Problem::internal())
         }
-        _ => Ok(()),
     }
 }
 

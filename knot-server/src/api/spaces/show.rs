@@ -4,12 +4,12 @@ use knot_core::{
     generation::Generation,
     id::{Id, ServerId},
     model::{self, SpaceStatus, Template},
-    secrets::Sealed,
 };
 
 use crate::api::{
     app::Reachability,
     types::{Conflict, Desired, Health, Observed, Space},
+    world::{SEALED, is_sealed},
 };
 
 /// What this server knows of a space.
@@ -78,6 +78,9 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         owner_id: space.owner.to_string(),
         template: template.map_or_else(|| space.template.to_string(), |(_, name)| name.to_owned()),
         template_id: space.template.to_string(),
+        without: template
+            .map(|(template, _)| template.without.iter().cloned().collect())
+            .unwrap_or_default(),
         desired: match space.desired {
             model::Desired::Stopped => Desired::Stopped,
             model::Desired::Running => Desired::Running,
@@ -125,10 +128,7 @@ fn update_available(status: Option<&SpaceStatus>, revision: Option<&str>) -> boo
 
 /// A parameter's value as people see it.
 fn parameter((name, value): (&String, &String)) -> (String, String) {
-    let value = match value.parse::<Sealed>() {
-        Ok(_) => "sealed",
-        Err(_) => value,
-    };
+    let value = if is_sealed(value) { SEALED } else { value };
     (name.clone(), value.to_owned())
 }
 

@@ -12,7 +12,7 @@ use knot_core::{
     replica::{Changed, Doc, Replica},
     schema::Entity as _,
 };
-use tokio::task::AbortHandle;
+use tokio::{sync::watch, task::AbortHandle};
 use uuid::Uuid;
 
 use crate::spaces::{current, validity};
@@ -35,6 +35,7 @@ pub(crate) struct Judgement {
 #[derive(Debug)]
 pub(crate) struct Judged {
     known: Known,
+    settled: watch::Receiver<u64>,
     follower: AbortHandle,
 }
 
@@ -42,8 +43,14 @@ impl Judged {
     /// Follows the templates of a replica. Must be called within a tokio runtime.
     pub(crate) fn start(replica: Replica) -> Self {
         let known = Known::default();
-        let follower = tokio::spawn(follow(replica, Arc::clone(&known))).abort_handle();
-        Self { known, follower }
+        let (told, settled) = watch::channel(0);
+        let follower = tokio::spawn(follow(replica, Arc::clone(&known), told)).abort_handle();
+        Self { known, settled, follower }
+    }
+
+    /// Changes whenever the revision that is used in place of an invalid merge has been found.
+    pub(crate) fn settled(&self) -> watch::Receiver<u64> {
+        self.settled.clone()
     }
 
     /// What is known of a template as it stands.
@@ -72,15 +79,15 @@ fn judge(doc: &Doc<Template>) -> Judgement {
     Judgement { heads: doc.heads().to_vec(), revision, broken, used: None }
 }
 
-async fn follow(replica: Replica, known: Known) {
+async fn follow(replica: Replica, known: Known, told: watch::Sender<u64>) {
     let mut changes = replica.watch(&[Template::KIND]);
     for doc in replica.list::<Template>() {
-        settle(&replica, &known, &doc).await;
+        settle(&replica, &known, &told, &doc).await;
     }
     loop {
         if let Changed::Document(id) = changes.next().await {
             match replica.get::<Template>(knot_core::id::Id::from_uuid(id.uuid)) {
-                Some(doc) => settle(&replica, &known, &doc).await,
+                Some(doc) => settle(&replica, &known, &told, &doc).await,
                 None => drop(known.lock().unwrap_or_else(PoisonError::into_inner).remove(&id.uuid)),
             }
         }
@@ -88,7 +95,7 @@ async fn follow(replica: Replica, known: Known) {
 }
 
 /// Finds the revision that is used in place of an invalid merge.
-async fn settle(replica: &Replica, known: &Known, doc: &Doc<Template>) {
+async fn settle(replica: &Replica, known: &Known, told: &watch::Sender<u64>, doc: &Doc<Template>) {
     let mut judgement = judge(doc);
     if judgement.broken.is_empty() {
         return;
@@ -100,6 +107,9 @@ async fn settle(replica: &Replica, known: &Known, doc: &Doc<Template>) {
         }
         Err(error) => tracing::warn!(template = %doc.id(), %error, "a template has no revision"),
     }
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-    known.insert(doc.id().uuid(), Arc::new(judgement));
+    known
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(doc.id().uuid(), Arc::new(judgement));
+    told.send_modify(|number| *number += 1);
 }

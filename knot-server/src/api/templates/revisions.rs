@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use axum::{
-    Json,
-    extract::{Query, State, rejection::QueryRejection},
-};
+use axum::{Json, extract::State};
 use knot_core::{
     doc::history::{Change, History},
     id::ChangeHash,
@@ -21,7 +18,7 @@ use crate::{
     api::{
         app::App,
         body::Body,
-        caller::{Caller, Key},
+        caller::{Asked, Caller, Key},
         causality::{Answer, of_read},
         permit::{self, Action},
         problem::{Code, Problem},
@@ -29,7 +26,7 @@ use crate::{
             AppliedTemplate, ApplyOutcome, FieldDifference, RevertTemplate, TemplateDifference,
             TemplateRevision, TemplateRevisions,
         },
-        world::{author, find_template_of, template_names},
+        world::{SEALED, author, find_template_of, is_sealed, template_names},
     },
     spaces::validity,
 };
@@ -72,9 +69,8 @@ pub(crate) async fn list(
     State(app): State<App>,
     caller: Caller,
     Key(key): Key,
-    query: Result<Query<Page>, QueryRejection>,
+    Asked(Page { after, limit }): Asked<Page>,
 ) -> Result<Answer<Json<TemplateRevisions>>, Problem> {
-    let Page { after, limit } = read(query)?;
     let template = find_template_of(&app, &caller, &key, For::Reading)?;
     let history = history(&app, &template).await?;
     let after = after.map(|text| find(&history, &text)).transpose()?;
@@ -103,9 +99,8 @@ pub(crate) async fn difference(
     State(app): State<App>,
     caller: Caller,
     Key(key): Key,
-    query: Result<Query<Between>, QueryRejection>,
+    Asked(Between { from, to }): Asked<Between>,
 ) -> Result<Answer<Json<TemplateDifference>>, Problem> {
-    let Between { from, to } = read(query)?;
     let template = find_template_of(&app, &caller, &key, For::Reading)?;
     let history = history(&app, &template).await?;
     let to = match to {
@@ -140,15 +135,18 @@ pub(crate) async fn revert(
     Body(wanted): Body<RevertTemplate>,
 ) -> Result<Answer<Json<AppliedTemplate>>, Problem> {
     permit::check(&caller, Action::WriteTemplate)?;
+    // A group that is deleted here at the same time takes the same turn.
+    let _turn = app.names.lock().await;
     let template = find_template_of(&app, &caller, &key, For::Writing)?;
     let history = history(&app, &template).await?;
     let hash = find(&history, &wanted.revision)?;
     let name = template.name.clone();
     let then = Template { name, ..Template::read(&state(&history, &[hash])?) };
-    if let Some(broken) = validity::broken(&then).into_iter().next() {
+    let unknown = || super::unknown(&app, &then).into_iter().next();
+    if let Some(broken) = validity::broken(&then).into_iter().next().or_else(unknown) {
         return Err(Problem::new(
             Code::InvalidTemplate,
-            format!("that revision is not valid: {broken}; choose another, or apply a file"),
+            format!("that revision cannot be used: {broken}; choose another, or apply a file"),
         ));
     }
     let before = template.heads().to_vec();
@@ -205,12 +203,6 @@ async fn history(app: &App, template: &Doc<Template>) -> Result<History, Problem
             tracing::error!(error, "a template's history could not be read");
             Problem::internal()
         }
-    })
-}
-
-fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
-    query.map(|Query(query)| query).map_err(|error| {
-        Problem::new(Code::MalformedRequest, format!("the query cannot be read: {error}"))
     })
 }
 
@@ -272,11 +264,14 @@ fn compare(key: &str, old: Option<&Scalar>, new: Option<&Scalar>) -> FieldDiffer
         None | Some(Scalar::Null) => None,
         Some(Scalar::Bool(value)) => Some(value.to_string()),
         Some(Scalar::Int(value)) => Some(value.to_string()),
-        Some(Scalar::Text(_)) if key == "registry_password" => Some("sealed".to_owned()),
+        Some(Scalar::Text(text)) if is_sealed(text) => Some(SEALED.to_owned()),
         // An empty text is what a field has that was never written.
         Some(Scalar::Text(text)) => Some(text.clone()).filter(|text| !text.is_empty()),
     };
-    let (from, to) = (text(old), text(new));
+    let (from, mut to) = (text(old), text(new));
+    if from == to && old != new && to.as_deref() == Some(SEALED) {
+        to = Some(format!("{SEALED}, another"));
+    }
     let long = |text: &Option<String>| {
         text.as_ref().is_some_and(|text| text.lines().count() > LONG.0 || text.len() > LONG.1)
     };

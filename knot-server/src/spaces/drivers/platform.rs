@@ -24,6 +24,15 @@ impl Platform {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Manual, Self::Local, Self::Docker, Self::Podman, Self::Nomad];
 
+    /// Whether its engine bounds how much a volume holds.
+    #[must_use]
+    pub fn bounds_volumes(self) -> bool {
+        match self {
+            Self::Nomad => true,
+            Self::Manual | Self::Local | Self::Docker | Self::Podman => false,
+        }
+    }
+
     /// The word for it, as it is stored and typed.
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -111,7 +111,7 @@ pub(crate) struct Form {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub(super) max_uptime: Option<Duration>,
-    /// Whether a connection to a stopped space starts it.
+    /// Whether a connection to a stopped space starts it. Not used yet.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) start_on_connect: bool,
     /// Whether it is retired: its spaces go on, and no new ones are made.
@@ -170,10 +170,10 @@ pub(crate) struct Features {
     /// Terminals in the browser and with `knot space terminal`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) terminal: Option<bool>,
-    /// SSH.
+    /// SSH. Not used yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ssh: Option<bool>,
-    /// Reaching ports.
+    /// Reaching ports. Not used yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ports: Option<bool>,
     /// Running commands with `knot space exec`.
