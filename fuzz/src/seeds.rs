@@ -11,7 +11,10 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use knot_core::{
-    agent::{Exit, FromAgent, Hello, Open, ServerAddress, TerminalSize, ToAgent, Welcome},
+    agent::{
+        Answer, Command, Exit, FromAgent, Heard, Hello, Open, Refusal, Run, ServerAddress, Target,
+        TerminalSize, ToAgent, Welcome,
+    },
     clock::Millis,
     doc::{Document, Layering, wall},
     generation::Generation,
@@ -222,15 +225,24 @@ fn agent_frames() -> Vec<Vec<u8>> {
         keys: vec![Default::default()],
     };
     let data = Bytes::from_static(b"ls\n");
+    let here = Target::Tcp { host: "localhost".to_owned(), port: 80 };
     let mut items = vec![
         encoded(&Hello { space: DOC.uuid, generation, version: "0.1.0".to_owned() }),
         encoded(&Welcome { servers: vec![server], ..Welcome::default() }),
-        encoded(&Open {
-            command: vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()],
+        encoded(&Open::Run(Run {
+            command: Command::Program(vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()]),
             environment: [("LEVEL".to_owned(), "3".to_owned())].into(),
             directory: Some("/work".to_owned()),
             terminal: Some(size),
-        }),
+            modes: vec![(53, 0)],
+        })),
+        encoded(&Open::Connect(here.clone())),
+        encoded(&Open::Listen { listener: SERVER.0, at: Target::Unix(String::new()) }),
+        encoded(&Open::Take { listener: SERVER.0, connection: 1 }),
+        encoded(&Open::Datagrams(53)),
+        encoded(&Answer::Listening(here)),
+        encoded(&Answer::Refused { refusal: Refusal::NotListening, why: "no".to_owned() }),
+        encoded(&Heard { connection: 1, host: "127.0.0.1".to_owned(), port: 4_000 }),
     ];
     let to_agent = [
         ToAgent::Input(data.clone()),

@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use knot_core::agent::{Hello, Open, Report, SHUTDOWN_LIMIT, STARTUP_LIMIT, Startup, Watching};
+use knot_core::agent::{
+    Command, Hello, Report, Run, SHUTDOWN_LIMIT, STARTUP_LIMIT, Startup, Watching,
+};
 use rand::RngExt as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -29,7 +31,7 @@ use crate::{
     process,
     program::Surroundings,
     script::{self, Shell},
-    session::Sessions,
+    sessions::Sessions,
 };
 
 /// Sessions and the main command have so long to end when the agent is told to: the grace for
@@ -255,8 +257,8 @@ fn start_main(
     surroundings: &Surroundings,
     children: &Children,
 ) -> Result<Child, process::Error> {
-    let open = Open { command: command.to_vec(), ..Open::default() };
-    let program = surroundings.resolve(&open)?;
+    let run = Run { command: Command::Program(command.to_vec()), ..Run::default() };
+    let program = surroundings.resolve(&run)?;
     let mut command = process::command(&program);
     in_own_group(&mut command, Stdio::null());
     children.spawn(&mut command).map(|(child, _)| child).map_err(|cause| process::Error::Start {

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::session::Sessions;
+use crate::sessions::Sessions;
 
 /// How long a server may take from the dial to its welcome.
 pub const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);

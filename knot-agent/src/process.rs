@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use knot_core::agent::{Open, TerminalSize};
+use knot_core::agent::{Run, TerminalSize};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::unix::pipe,
@@ -85,14 +85,14 @@ impl Control {
     }
 }
 
-/// Starts what `open` asks for.
+/// Starts what `run` asks for.
 pub fn start(
-    open: &Open,
+    run: &Run,
     surroundings: &Surroundings,
     children: &Children,
 ) -> Result<Process, Error> {
-    let program = surroundings.resolve(open)?;
-    match open.terminal {
+    let program = surroundings.resolve(run)?;
+    match run.terminal {
         Some(size) => on_terminal(&program, size, children),
         None => on_pipes(&program, children),
     }

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use knot_core::agent::Open;
+use knot_core::agent::{Command, Run};
 
 use crate::account::Account;
 
@@ -77,35 +77,46 @@ impl Surroundings {
         Self { space, environment }
     }
 
-    /// What `open` asks for, found in this file system.
-    pub fn resolve(&self, open: &Open) -> Result<Program, Error> {
-        let variables = open.environment.iter();
-        if variables.flat_map(|(name, value)| [name, value]).any(|text| text.contains('\0'))
-            || open.command.iter().chain(&open.directory).any(|text| text.contains('\0'))
-        {
+    /// What `run` asks for, found in this file system.
+    pub fn resolve(&self, run: &Run) -> Result<Program, Error> {
+        let words = match &run.command {
+            Command::Login => &[],
+            Command::Line(line) => std::slice::from_ref(line),
+            Command::Program(words) => words.as_slice(),
+        };
+        let variables = run.environment.iter().flat_map(|(name, value)| [name, value]);
+        if variables.chain(words).chain(&run.directory).any(|text| text.contains('\0')) {
             return Err(Error::Nul);
         }
         let account = Account::current();
-        let environment = self.environment(open, &account);
-        let directory = directory(open.directory.as_deref(), &environment)?;
-        let Some((first, arguments)) = open.command.split_first() else {
-            let shell = account.login_shell().ok_or(Error::NoShell)?;
-            let file = PathBuf::from(shell);
-            // A shell that is called by a name with a dash in front reads its login files.
-            let mut name = OsString::from("-");
-            name.push(file.file_name().unwrap_or_default());
-            return Ok(Program { file, name, arguments: Vec::new(), environment, directory });
+        let environment = self.environment(run, &account);
+        let directory = directory(run.directory.as_deref(), &environment)?;
+        if let (Command::Program(_), Some((first, arguments))) = (&run.command, words.split_first())
+        {
+            let file = find(first, &environment, &directory)?;
+            let name = OsString::from(first);
+            let arguments = arguments.to_vec();
+            return Ok(Program { file, name, arguments, environment, directory });
+        }
+        let file = PathBuf::from(account.login_shell().ok_or(Error::NoShell)?);
+        let called = file.file_name().unwrap_or_default();
+        let (name, arguments) = match words.first() {
+            Some(line) => (called.to_owned(), vec!["-c".to_owned(), line.clone()]),
+            None => {
+                // A shell that is called by a name with a dash in front reads its login files.
+                let mut name = OsString::from("-");
+                name.push(called);
+                (name, Vec::new())
+            }
         };
-        let file = find(first, &environment, &directory)?;
-        let name = OsString::from(first);
-        Ok(Program { file, name, arguments: arguments.to_vec(), environment, directory })
+        Ok(Program { file, name, arguments, environment, directory })
     }
 
-    fn environment(&self, open: &Open, account: &Account) -> Environment {
+    fn environment(&self, run: &Run, account: &Account) -> Environment {
         let mut environment = self.environment.clone();
         // The agent's own terminal, if any, is not the session's.
         environment.remove(OsStr::new("TERM"));
-        environment.extend(open.environment.iter().map(|(k, v)| (k.into(), v.into())));
+        environment.extend(run.environment.iter().map(|(k, v)| (k.into(), v.into())));
         let mut default = |name: &str, value: &str| {
             let slot = environment.entry(name.into()).or_default();
             if slot.is_empty() {
@@ -119,7 +130,7 @@ impl Surroundings {
         if let Some(shell) = account.login_shell() {
             default("SHELL", &shell);
         }
-        if open.terminal.is_some() {
+        if run.terminal.is_some() {
             default("TERM", DEFAULT_TERM);
         }
         environment.insert(SPACE_VARIABLE.into(), self.space.as_str().into());
@@ -170,13 +181,14 @@ mod tests {
 
     use super::*;
 
-    fn resolve(open: &Open) -> Result<Program, Error> {
+    fn resolve(run: &Run) -> Result<Program, Error> {
         let environment = [("TERM".into(), "dumb".into()), ("A".into(), "agent".into())];
-        Surroundings::new("calm-otter".to_owned(), environment.into_iter().collect()).resolve(open)
+        Surroundings::new("calm-otter".to_owned(), environment.into_iter().collect()).resolve(run)
     }
 
-    fn command(words: &[&str]) -> Open {
-        Open { command: words.iter().map(|word| (*word).to_owned()).collect(), ..Open::default() }
+    fn command(words: &[&str]) -> Run {
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        Run { command: Command::Program(words), ..Run::default() }
     }
 
     fn value<'a>(program: &'a Program, name: &str) -> Option<&'a str> {
@@ -197,18 +209,26 @@ mod tests {
 
     #[test]
     fn a_session_overrides_the_agent() {
-        let mut open = command(&["sh"]);
-        open.terminal = Some(TerminalSize { columns: 80, rows: 24 });
-        open.environment = [("A".to_owned(), "session".to_owned())].into();
-        let program = resolve(&open).unwrap();
+        let mut run = command(&["sh"]);
+        run.terminal = Some(TerminalSize { columns: 80, rows: 24 });
+        run.environment = [("A".to_owned(), "session".to_owned())].into();
+        let program = resolve(&run).unwrap();
         assert_eq!(value(&program, "A"), Some("session"));
         assert_eq!(value(&program, "TERM"), Some(DEFAULT_TERM));
     }
 
     #[test]
     fn no_command_is_a_login_shell() {
-        let shell = resolve(&Open::default()).unwrap();
+        let shell = resolve(&Run::default()).unwrap();
         assert!(shell.name.to_string_lossy().starts_with('-'));
+    }
+
+    #[test]
+    fn a_line_is_for_the_login_shell() {
+        let line = Command::Line("echo a; exit 3".to_owned());
+        let shell = resolve(&Run { command: line, ..Run::default() }).unwrap();
+        assert_eq!(shell.arguments, ["-c", "echo a; exit 3"]);
+        assert_eq!(Some(shell.name.as_os_str()), shell.file.file_name());
     }
 
     #[test]
@@ -217,9 +237,9 @@ mod tests {
         assert!(matches!(missing, Error::NotFound { .. }), "{missing}");
         let text = resolve(&command(&["/etc/passwd"])).unwrap_err();
         assert!(matches!(text, Error::NotExecutable(_)), "{text}");
-        let mut open = command(&["sh"]);
-        open.directory = Some("/no/such".to_owned());
-        assert!(matches!(resolve(&open), Err(Error::NoDirectory(_))));
+        let mut run = command(&["sh"]);
+        run.directory = Some("/no/such".to_owned());
+        assert!(matches!(resolve(&run), Err(Error::NoDirectory(_))));
         assert!(matches!(resolve(&command(&["sh", "a\0b"])), Err(Error::Nul)));
         assert!(matches!(resolve(&command(&[""])), Err(Error::NotFound { .. })));
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use knot_core::agent::{Exit, Open, words};
+use knot_core::agent::{Command, Exit, Run, words};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
@@ -77,9 +77,9 @@ impl Shell {
         loud: bool,
         cancel: &CancellationToken,
     ) -> Result<String, Error> {
-        let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        let open = Open { command, ..Open::default() };
-        let started = process::start(&open, &self.surroundings, &self.children);
+        let command = Command::Program(["/bin/sh", "-c", script].map(str::to_owned).to_vec());
+        let run = Run { command, ..Run::default() };
+        let started = process::start(&run, &self.surroundings, &self.children);
         let process::Process { mut child, input, output, error_output, control } =
             started.map_err(Error::Start)?;
         drop(input);

@@ -4,24 +4,26 @@
 //! generation. The first bidirectional stream is opened by the agent: it sends one [`Hello`] and is
 //! answered with one [`Welcome`], and whenever something in it changes with another; the agent then
 //! sends a [`Report`] whenever it has news, and every [`REPORT_PERIOD`]. Every later
-//! stream is opened by a server, is one session, begins with one [`Open`], and then carries
-//! [`ToAgent`] and [`FromAgent`] frames until the session has ended with [`FromAgent::Exit`] or
-//! [`FromAgent::Failed`]. A server that finishes its half has no more input to send; one that stops
-//! the agent's half, resets its own or loses the connection hangs the session up. All frames are those of [`crate::wire`], at most
+//! stream is opened by a server, is one session, and begins with one [`Open`], which says what for and
+//! so what follows. All frames are those of [`crate::wire`], at most
 //! [`crate::wire::MAX_AGENT_FRAME`] bytes long.
 
 mod health;
 mod report;
+mod session;
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::{
     health::{FAILURES, HealthCheck, INTERVALS, ParseProbeError, Probe, TIMEOUTS},
     report::{Health, MAX_WORDS, Report, Startup, Usage, words},
+    session::{
+        Answer, Command, Exit, FromAgent, Heard, Open, Refusal, Run, Target, TerminalSize, ToAgent,
+        WAITING_CONNECTIONS,
+    },
 };
 use crate::{generation::Generation, net::PublicKey};
 
@@ -115,75 +117,4 @@ pub struct Watching {
     pub health: Option<HealthCheck>,
     /// Seconds without activity after which a report is wanted at once.
     pub idle_stop: Option<u64>,
-}
-
-/// The first frame of a session's stream, from the server: what to run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Open {
-    /// Program and arguments; empty for the space's login shell.
-    pub command: Vec<String>,
-    /// Added to the agent's own environment.
-    pub environment: BTreeMap<String, String>,
-    /// The working directory; the home directory where it is not given.
-    pub directory: Option<String>,
-    /// A terminal of this size, where one is wanted. Standard error is then part of the output.
-    pub terminal: Option<TerminalSize>,
-}
-
-/// The size of a terminal, in character cells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TerminalSize {
-    /// Columns.
-    pub columns: u16,
-    /// Rows.
-    pub rows: u16,
-}
-
-/// What the user of a session sends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ToAgent {
-    /// Bytes for standard input, at most [`MAX_CHUNK`].
-    Input(Bytes),
-    /// Standard input ends here. A terminal is typed its end-of-file character, control-D by default.
-    EndOfInput,
-    /// The terminal has a new size.
-    Resize(TerminalSize),
-    /// A signal by number for the process group of the session; on a terminal, for the group in the
-    /// foreground. Numbers without a POSIX or Linux name, real-time ones included, are ignored.
-    Signal(i32),
-}
-
-/// What a session sends back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FromAgent {
-    /// Bytes of standard output or of the terminal, at most [`MAX_CHUNK`].
-    Output(Bytes),
-    /// Bytes of standard error, at most [`MAX_CHUNK`].
-    ErrorOutput(Bytes),
-    /// The command has ended and all of its output has been sent. The last frame.
-    ///
-    /// A process that it left behind may still hold its output open: what that one writes later is
-    /// not waited for.
-    Exit(Exit),
-    /// The command could not be run, and why. The last frame.
-    Failed(String),
-}
-
-/// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Exit {
-    /// By itself, with this status.
-    Code(i32),
-    /// By this signal.
-    Signal(i32),
-}
-
-impl Exit {
-    /// The status a shell would give: a signal is 128 and its number.
-    pub fn status(self) -> i32 {
-        match self {
-            Self::Code(code) => code,
-            Self::Signal(signal) => 128_i32.saturating_add(signal),
-        }
-    }
 }

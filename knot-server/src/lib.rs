@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 pub mod agent_binary;
 pub mod api;
 pub mod causes;

@@ -176,7 +176,7 @@ async fn the_environment_is_the_sessions_and_holds_no_secret() {
 async fn sessions_beyond_the_limit_are_told_so() {
     let (_server, _agent, link) = world().await;
     let mut waiting = Vec::new();
-    for _ in 0..knot_agent::session::MAX_SESSIONS {
+    for _ in 0..knot_agent::sessions::MAX_SESSIONS {
         let (mut send, receive) = within("a stream", link.connection.open_bi()).await.unwrap();
         // Part of a frame: the session has begun and waits for the rest.
         send.write_all(&[0]).await.unwrap();

@@ -8,6 +8,7 @@
 )]
 
 mod commands;
+mod connections;
 mod life;
 mod links;
 mod terminals;

@@ -1,11 +1,11 @@
 //! Commands with a terminal.
 
-use knot_core::agent::{Exit, Open, TerminalSize, ToAgent};
+use knot_core::agent::{Exit, Run, TerminalSize, ToAgent};
 
 use crate::world::{Session, command, run, runs, shell, until, world};
 
-fn on_terminal(open: Open) -> Open {
-    Open { terminal: Some(TerminalSize { columns: 100, rows: 30 }), ..open }
+fn on_terminal(run: Run) -> Run {
+    Run { terminal: Some(TerminalSize { columns: 100, rows: 30 }), ..run }
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn the_terminal_controls_its_session() {
 #[tokio::test]
 async fn a_login_shell_runs_what_is_typed_until_the_input_ends() {
     let (_server, _agent, link) = world().await;
-    let mut session = Session::open(&link.connection, &on_terminal(Open::default())).await;
+    let mut session = Session::open(&link.connection, &on_terminal(Run::default())).await;
     session.input("PS1='re''ady> '; echo $((20+22)) \"$0\"\n").await;
     let shown = session.output_up_to("ready> ").await;
     assert!(shown.contains("42 -"), "{shown}");

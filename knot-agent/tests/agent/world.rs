@@ -1,7 +1,6 @@
 //! Servers on loopback, and agents that dial them.
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     path::Path,
     process::Stdio,
@@ -15,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use knot_core::{
     agent::{
-        ALPN, Exit, FromAgent, Hello, LAUNCH_VARIABLE, Launch, Open, Report, ServerAddress,
-        ToAgent, Watching, Welcome,
+        ALPN, Command as Words, Exit, FromAgent, Hello, LAUNCH_VARIABLE, Launch, Open, Report, Run,
+        ServerAddress, ToAgent, Watching, Welcome,
     },
     generation::Generation,
     net::{
@@ -243,16 +242,12 @@ pub(crate) async fn world() -> (Server, Agent, Link) {
     (server, agent, link)
 }
 
-pub(crate) fn command(words: &[&str]) -> Open {
-    Open {
-        command: words.iter().map(|word| (*word).to_owned()).collect(),
-        environment: BTreeMap::new(),
-        directory: None,
-        terminal: None,
-    }
+pub(crate) fn command(words: &[&str]) -> Run {
+    let words = words.iter().map(|word| (*word).to_owned()).collect();
+    Run { command: Words::Program(words), ..Run::default() }
 }
 
-pub(crate) fn shell(script: &str) -> Open {
+pub(crate) fn shell(script: &str) -> Run {
     command(&["sh", "-c", script])
 }
 
@@ -272,9 +267,8 @@ pub(crate) struct Told {
 }
 
 impl Session {
-    pub(crate) async fn open(connection: &Connection, open: &Open) -> Self {
-        let (mut send, receive) = within("a stream", connection.open_bi()).await.unwrap();
-        write_frame(&mut send, open, MAX_AGENT_FRAME).await.unwrap();
+    pub(crate) async fn open(connection: &Connection, run: &Run) -> Self {
+        let (send, receive) = open(connection, &Open::Run(run.clone())).await;
         Self { send, receive }
     }
 
@@ -321,9 +315,16 @@ impl Session {
     }
 }
 
+/// A new stream for this.
+pub(crate) async fn open(connection: &Connection, open: &Open) -> (SendStream, RecvStream) {
+    let (mut send, receive) = within("a stream", connection.open_bi()).await.unwrap();
+    write_frame(&mut send, open, MAX_AGENT_FRAME).await.unwrap();
+    (send, receive)
+}
+
 /// Runs a command without input to its end.
-pub(crate) async fn run(link: &Link, open: &Open) -> Told {
-    let mut session = Session::open(&link.connection, open).await;
+pub(crate) async fn run(link: &Link, run: &Run) -> Told {
+    let mut session = Session::open(&link.connection, run).await;
     session.tell(ToAgent::EndOfInput).await;
     session.rest().await
 }

@@ -40,7 +40,7 @@ use super::{
     types::exec::{ClientMessage, ERROR_OUTPUT, Ended, OUTPUT, Open, ServerMessage},
     world::World,
 };
-use crate::spaces::current;
+use crate::access::{self, Feature};
 
 /// The largest message that is taken from a client, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -145,12 +145,12 @@ enum End {
 
 impl Bridge {
     async fn run(self, mut socket: WebSocket, reader: AgentReader, mut writer: AgentWriter) {
-        let open = match first(&mut socket).await {
-            Ok(open) => self.allowed(&open).await.map(|()| open),
+        let run = match first(&mut socket).await {
+            Ok(run) => self.allowed(&run).await.map(|()| run),
             Err(why) => Err(why),
         };
-        let open = match open {
-            Ok(open) => open,
+        let run = match run {
+            Ok(run) => run,
             Err(why) => {
                 let (sink, stream) = socket.split();
                 return close(sink, stream, ServerMessage::Failed(why)).await;
@@ -159,7 +159,7 @@ impl Bridge {
         let (mut sink, mut stream) = socket.split();
         let heard = Heard::default();
         let last = {
-            let up = uplink(&mut stream, &mut writer, open, &heard);
+            let up = uplink(&mut stream, &mut writer, run, &heard);
             let down = self.downlink(&mut sink, reader, &heard);
             let gone = async {
                 tokio::select! {
@@ -184,23 +184,11 @@ impl Bridge {
         }
     }
 
-    /// Refuses what the current revision of the space's template turns off.
-    async fn allowed(&self, open: &agent::Open) -> Result<(), String> {
-        let replica = &self.app.replica;
-        let id = self.space.template;
-        // One that was deleted elsewhere while spaces use it says what it said.
-        let Some(template) = replica.get(id).or_else(|| replica.remains(id)) else {
-            return Ok(());
-        };
-        let without = match current::current(replica, &template).await {
-            Ok(current) => current.template.without,
-            Err(_) => template.without.clone(),
-        };
-        let wanted = if open.terminal.is_some() { "terminal" } else { "exec" };
-        match without.contains(wanted) {
-            true => Err(format!("the space's template turns {wanted} off: ask an admin")),
-            false => Ok(()),
-        }
+    /// Refuses what the space's template turns off.
+    async fn allowed(&self, run: &agent::Run) -> Result<(), String> {
+        let feature = if run.terminal.is_some() { Feature::Terminal } else { Feature::Exec };
+        let allowed = access::allows(&self.app.replica, &self.space, feature).await;
+        allowed.map_err(|off| off.to_string())
     }
 
     /// Carries what comes from the agent to the client, until the command has ended.
@@ -266,7 +254,7 @@ async fn read_frames(
 }
 
 /// The client's first message.
-async fn first(socket: &mut WebSocket) -> Result<agent::Open, String> {
+async fn first(socket: &mut WebSocket) -> Result<agent::Run, String> {
     let received = timeout(OPENING, async {
         loop {
             match socket.recv().await {
@@ -284,11 +272,16 @@ async fn first(socket: &mut WebSocket) -> Result<agent::Open, String> {
         columns: size.columns,
         rows: size.rows,
     };
-    Ok(agent::Open {
-        command: open.command,
+    let command = match open.command.is_empty() {
+        true => agent::Command::Login,
+        false => agent::Command::Program(open.command),
+    };
+    Ok(agent::Run {
+        command,
         environment: open.environment,
         directory: open.directory,
         terminal: open.terminal.map(size),
+        modes: Vec::new(),
     })
 }
 
@@ -297,10 +290,10 @@ async fn first(socket: &mut WebSocket) -> Result<agent::Open, String> {
 async fn uplink(
     stream: &mut Stream,
     writer: &mut AgentWriter,
-    open: agent::Open,
+    run: agent::Run,
     heard: &Heard,
 ) -> End {
-    let mut takes = wire::write_frame(writer, &open, MAX_AGENT_FRAME).await;
+    let mut takes = wire::write_frame(writer, &agent::Open::Run(run), MAX_AGENT_FRAME).await;
     if let Err(wire::Error::TooLong { limit, .. }) = takes {
         return End::Told(format!(
             "command and environment have more than {limit} bytes: nothing was run"

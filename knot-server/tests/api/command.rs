@@ -4,7 +4,7 @@ use std::{path::Path, process::Stdio};
 
 use bytes::Bytes;
 use knot_core::{
-    agent::{Exit, FromAgent, Open, ToAgent},
+    agent::{self, Exit, FromAgent, Open, ToAgent},
     generation::Generation,
     model::{Observed, SpaceStatus},
     wire::{self, MAX_AGENT_FRAME},
@@ -95,12 +95,13 @@ async fn the_command_does_its_work_through_the_api() {
         for frame in [FromAgent::Output(Bytes::from(input)), FromAgent::Exit(Exit::Code(7))] {
             wire::write_frame(&mut agent, &frame, MAX_AGENT_FRAME).await.unwrap();
         }
-        open.command
+        open
     };
     let arguments = ["space", "exec", "web", "--", "cat", "-"];
-    let (ran, command) = tokio::join!(knot(&server, home.path(), &arguments, "hello"), agent);
+    let (ran, open) = tokio::join!(knot(&server, home.path(), &arguments, "hello"), agent);
     assert_eq!((ran.code, ran.output.as_str()), (Some(7), "hello"), "{}", ran.errors);
-    assert_eq!(command, ["cat", "-"]);
+    let Open::Run(wanted) = open else { panic!("{open:?}") };
+    assert_eq!(wanted.command, agent::Command::Program(["cat", "-"].map(str::to_owned).to_vec()));
 
     let home_takes_down = async {
         until(&server.replica, || server.replica.grave(space).is_some()).await;

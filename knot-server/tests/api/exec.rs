@@ -42,12 +42,13 @@ async fn session(
     server: &Server,
     client: &Client,
     open: Value,
-) -> (Socket, DuplexStream, agent::Open) {
+) -> (Socket, DuplexStream, agent::Run) {
     let mut socket = connect(server, "web", &[bearer(client)]).await.unwrap();
     socket.send(Message::text(open.to_string())).await.unwrap();
     let (_, mut agent) = server.agents.session().await;
     let open = within(wire::read_frame(&mut agent, MAX_AGENT_FRAME)).await.unwrap().unwrap();
-    (socket, agent, open)
+    let agent::Open::Run(run) = open else { panic!("{open:?}") };
+    (socket, agent, run)
 }
 
 fn bearer(client: &Client) -> (&'static str, String) {
@@ -103,7 +104,8 @@ async fn a_command_is_carried_to_its_end() {
         "terminal": {"columns": 80, "rows": 24},
     });
     let (mut socket, mut agent, opened) = session(&server, &root, open).await;
-    assert_eq!(opened.command, ["sh", "-c", "cat"]);
+    let words = ["sh", "-c", "cat"].map(str::to_owned).to_vec();
+    assert_eq!(opened.command, agent::Command::Program(words));
     assert_eq!(opened.environment.get("A").map(String::as_str), Some("b"));
     assert_eq!(opened.directory.as_deref(), Some("/tmp"));
     assert_eq!(opened.terminal, Some(agent::TerminalSize { columns: 80, rows: 24 }));

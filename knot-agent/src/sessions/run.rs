@@ -1,125 +1,49 @@
-//! Sessions: one command for one stream that a server has opened.
-//!
-//! What is held for a session is bounded: a chunk of each output, `INPUT_CHUNKS` of input, and
-//! what QUIC's flow control lets the server send ahead. A command whose output nobody takes waits.
+//! One command for one stream: its input, its outputs, and how it ended.
 
-use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use knot_core::{
-    agent::{Exit, FromAgent, MAX_CHUNK, Open, ToAgent},
-    wire::{self, MAX_AGENT_FRAME, read_frame, write_frame},
+    agent::{Exit, FromAgent, MAX_CHUNK, Run, ToAgent},
+    wire::{MAX_AGENT_FRAME, read_frame, write_frame},
 };
 use quinn::{RecvStream, SendStream};
 use rustix::process::Signal;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    sync::{Semaphore, mpsc},
-    time::{sleep, timeout},
+    sync::mpsc,
+    time::sleep,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::{Gone, LAST_WORDS, Shared, finish};
 use crate::{
     activity::Activity,
-    children::{Child, Children},
+    children::Child,
     process::{self, Control},
-    program::Surroundings,
 };
 
-/// The most sessions at a time.
-pub const MAX_SESSIONS: usize = 1_000;
 /// How many chunks of input wait for a command that does not read.
 const INPUT_CHUNKS: usize = 4;
-/// How long a server may take to say what it opened a stream for.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a command has ended: how long its outputs may be silent before they are given up, when
 /// some process that it left behind still holds them.
 const SILENCE: Duration = Duration::from_millis(200);
 /// After a command has ended: how much more is read of its outputs. All that it wrote itself is in
 /// the pipes by then, and Linux lets no pipe hold more than this unless told otherwise.
 const MAX_REST: usize = 2 << 20;
-/// How long a last frame may take to reach the server.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// All sessions of this agent.
-#[derive(Clone, Debug)]
-pub struct Sessions(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    surroundings: Surroundings,
-    children: Children,
-    activity: Activity,
-    room: Semaphore,
-    tasks: TaskTracker,
-    shutdown: CancellationToken,
-}
-
-/// The server has gone, or has broken the protocol: nobody is there to be told anything.
-struct Gone;
-
-impl From<wire::Error> for Gone {
-    fn from(error: wire::Error) -> Self {
-        tracing::debug!(%error, "session's stream failed");
-        Self
-    }
-}
-
-impl Sessions {
-    /// No sessions yet.
-    pub fn new(surroundings: Surroundings, children: Children, activity: Activity) -> Self {
-        Self(Arc::new(Shared {
-            surroundings,
-            children,
-            activity,
-            room: Semaphore::new(MAX_SESSIONS),
-            tasks: TaskTracker::new(),
-            shutdown: CancellationToken::new(),
-        }))
-    }
-
-    /// Serves one stream until its session has ended. Returns at once.
-    pub fn start(&self, send: SendStream, receive: RecvStream) {
-        let shared = Arc::clone(&self.0);
-        self.0.tasks.spawn(async move {
-            // Nobody hears it when this fails: the stream is gone.
-            let _: Result<(), Gone> = shared.serve(send, receive).await;
-        });
-    }
-
-    /// Hangs up all sessions and waits for their end, at most `bound`.
-    pub async fn end(&self, bound: Duration) {
-        self.0.shutdown.cancel();
-        self.0.tasks.close();
-        if timeout(bound, self.0.tasks.wait()).await.is_err() {
-            tracing::warn!(sessions = self.0.tasks.len(), "sessions did not end in time");
-        }
-    }
-}
 
 impl Shared {
-    async fn serve(&self, mut send: SendStream, mut receive: RecvStream) -> Result<(), Gone> {
-        let Ok(_room) = self.room.try_acquire() else {
-            tracing::warn!(limit = MAX_SESSIONS, "session refused");
-            let reason = format!("{MAX_SESSIONS} sessions are open in this space: close some");
-            return finish(send, FromAgent::Failed(reason)).await;
-        };
-        let opened = timeout(OPEN_TIMEOUT, read_frame::<_, Open>(&mut receive, MAX_AGENT_FRAME));
-        let open = match opened.await {
-            Ok(Ok(Some(open))) => open,
-            Ok(Err(wire::Error::Stream(_)) | Ok(None)) => return Err(Gone),
-            Ok(Err(error)) => return finish(send, FromAgent::Failed(error.to_string())).await,
-            Err(_) => {
-                let reason = "the server did not say in time what to run".to_owned();
-                return finish(send, FromAgent::Failed(reason)).await;
-            }
-        };
-        self.activity.touch();
-        let last = match process::start(&open, &self.surroundings, &self.children) {
+    /// Runs a command until it has ended, or the server is gone.
+    pub(super) async fn run(
+        &self,
+        run: &Run,
+        mut send: SendStream,
+        mut receive: RecvStream,
+    ) -> Result<(), Gone> {
+        let last = match process::start(run, &self.surroundings, &self.children) {
             Ok(process) => self.attend(process, &mut send, &mut receive).await?,
             Err(error) => FromAgent::Failed(error.to_string()),
         };
-        finish(send, last).await
+        finish(send, &last).await
     }
 
     /// Carries input and output until the command has ended, or the server is gone.
@@ -168,16 +92,6 @@ impl Shared {
             }
         }
     }
-}
-
-/// Sends the last frame and sees it off.
-async fn finish(mut send: SendStream, last: FromAgent) -> Result<(), Gone> {
-    let sent = timeout(LAST_WORDS, write_frame(&mut send, &last, MAX_AGENT_FRAME));
-    sent.await.map_err(|_| Gone)??;
-    send.finish().map_err(|_| Gone)?;
-    // An agent that ends at once would otherwise take the frame with it.
-    let _ = timeout(LAST_WORDS, send.stopped()).await;
-    Ok(())
 }
 
 /// Sends all output and returns how the command ended.
