@@ -12,7 +12,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use knot_core::{
     agent::{
-        Answer, Command, Exit, FromAgent, Heard, Hello, Open, Refusal, Run, ServerAddress, Target,
+        Answer, Command, Enrol, Enrolled, Exit, FromAgent, Heard, Hello, Open, Refusal, Run, ServerAddress, Target,
         TerminalSize, ToAgent, Welcome,
     },
     clock::Millis,
@@ -229,6 +229,8 @@ fn agent_frames() -> Vec<Vec<u8>> {
     let mut items = vec![
         encoded(&Hello { space: DOC.uuid, generation, version: "0.1.0".to_owned() }),
         encoded(&Welcome { servers: vec![server], ..Welcome::default() }),
+        encoded(&Enrol { generation, key: Default::default() }),
+        encoded(&Enrolled::Yes),
         encoded(&Open::Run(Run {
             command: Command::Program(vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()]),
             environment: [("LEVEL".to_owned(), "3".to_owned())].into(),

@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::{
     activity::Activity,
     children::{Child, Children, GRACE, hang_up, in_own_group},
+    enrol,
     launch::Settings,
     link::{self, Dialler, Event},
     links::{Action, Input, Links},
@@ -49,6 +50,9 @@ pub enum Error {
     /// No runtime, or no handling of signals.
     #[error("the system does not let this program run: {0}")]
     Runtime(#[source] io::Error),
+    /// The agent has no key.
+    #[error(transparent)]
+    Enrol(#[from] enrol::Error),
     /// No UDP socket.
     #[error("no UDP socket could be opened in this space: {0}")]
     Socket(#[source] io::Error),
@@ -56,7 +60,7 @@ pub enum Error {
 
 /// Runs until SIGTERM or SIGINT, and then ends in bounded time.
 pub async fn run(settings: Settings) -> Result<(), Error> {
-    let Settings { launch, key, command, environment } = settings;
+    let Settings { launch, secret, command, environment } = settings;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
     // Handled, so that it is not ignored in sessions where whoever started this agent ignores it, as
@@ -76,14 +80,12 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let hello = Hello { space: launch.space, generation: launch.generation, version };
     tracing::info!(space = %launch.space, generation = %launch.generation, "agent started");
-    let dialler = Dialler {
-        key,
-        hello,
-        endpoint: endpoint.clone(),
-        sessions: sessions.clone(),
-        events,
-        reports: reported,
-        watching,
+    let linked = async {
+        let key = enrol::enrol(&secret, launch.generation, &launch.servers, &endpoint).await?;
+        let (endpoint, sessions) = (endpoint.clone(), sessions.clone());
+        let dialler =
+            Dialler { key, hello, endpoint, sessions, events, reports: reported, watching };
+        match keep_links(Arc::new(dialler), launch.servers.clone(), incoming).await {}
     };
     let monitor = Monitor {
         activity,
@@ -120,7 +122,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let reaped = tokio::select! {
         () = life => Ok(()),
         reaped = children.reap() => reaped.map_err(Error::Runtime),
-        never = keep_links(Arc::new(dialler), launch.servers.clone(), incoming) => match never {},
+        failed = linked => failed,
         never = monitor.run() => match never {},
     };
     endpoint.close(quinn::VarInt::from_u32(0), b"the space is stopping");
@@ -146,6 +148,7 @@ async fn keep_links(
         input = tokio::select! {
             Some(event) = incoming.recv() => match event {
                 Event::Linked(id, key) => Input::Linked(id, key),
+                Event::Leaving(id) => Input::Leaving(id),
                 Event::Listed(by, servers) => Input::Listed(Some(by), servers),
             },
             Some(lost) = tasks.ended() => Input::Lost(lost),

@@ -33,10 +33,10 @@ pub enum Error {
 /// Everything that an agent is told at its start.
 #[derive(Debug)]
 pub struct Settings {
-    /// The launch, without its key.
+    /// The launch, without its secret.
     pub launch: Launch,
-    /// The agent's key.
-    pub key: KeyPair,
+    /// The key of the secret, good once.
+    pub secret: KeyPair,
     /// The space's main command: program and arguments, empty for none.
     pub command: Vec<String>,
     /// The environment of everything the agent starts: its own without its secrets.
@@ -52,10 +52,10 @@ impl Settings {
         let launch = environment.remove(OsStr::new(LAUNCH_VARIABLE)).ok_or(Error::Missing)?;
         let command = environment.remove(OsStr::new(COMMAND_VARIABLE)).unwrap_or_default();
         let mut launch: Launch = parse(LAUNCH_VARIABLE, &launch)?;
-        let key = KeyPair::from_base64(&std::mem::take(&mut launch.key)).map_err(Error::Key)?;
+        let secret = KeyPair::from_base64(&std::mem::take(&mut launch.key)).map_err(Error::Key)?;
         let command =
             if command.is_empty() { Vec::new() } else { parse(COMMAND_VARIABLE, &command)? };
-        Ok(Self { launch, key, command, environment })
+        Ok(Self { launch, secret, command, environment })
     }
 }
 
@@ -99,7 +99,7 @@ mod tests {
         let settings =
             read(&[(LAUNCH_VARIABLE, &launch), (COMMAND_VARIABLE, command), ("HOME", "/root")])
                 .unwrap();
-        assert_eq!(settings.key.public(), key.public());
+        assert_eq!(settings.secret.public(), key.public());
         assert_eq!(settings.command, ["sleep", "1"]);
         assert_eq!(settings.environment.len(), 1);
         assert!(!format!("{settings:?}").contains(&key.to_base64()));

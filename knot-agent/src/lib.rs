@@ -3,6 +3,7 @@
 //! It holds no state worth keeping and trusts only servers whose keys its launch, or a server it
 //! trusts, has named. One thread runs everything, so that it stays small beside what people run.
 //!
+//! - [`enrol`] names the key that it has made, with the secret that it was started with.
 //! - [`links`] decides which servers to be linked to, without a socket or a clock.
 //! - [`agent`] does what it decides, and ends in bounded time when told to.
 //! - [`sessions`] serves one stream each: a command, which [`process`] starts, to which [`terminal`] and
@@ -19,6 +20,7 @@ pub mod activity;
 pub mod agent;
 pub mod checks;
 pub mod children;
+pub mod enrol;
 pub mod launch;
 pub mod leader;
 pub mod link;

@@ -29,7 +29,7 @@ use crate::sessions::Sessions;
 pub const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The name in the TLS handshake, which nobody looks at: keys are judged, not names.
-const SERVER_NAME: &str = "knot";
+pub(crate) const SERVER_NAME: &str = "knot";
 
 /// A link ended, or never began.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,8 @@ pub enum Error {
 pub enum Event {
     /// The server with this id and key has welcomed the agent.
     Linked(Uuid, PublicKey),
+    /// The server with this id is about to go.
+    Leaving(Uuid),
     /// The server with this id has sent a list of servers.
     Listed(Uuid, Vec<ServerAddress>),
 }
@@ -87,7 +89,7 @@ pub struct Dialler {
 }
 
 /// A connection that is closed when it is let go of. Its sessions' streams would otherwise keep it.
-struct Connected(quinn::Connection);
+pub(crate) struct Connected(pub(crate) quinn::Connection);
 
 impl Drop for Connected {
     fn drop(&mut self) {
@@ -117,16 +119,22 @@ impl Dialler {
 
     async fn dial_and_serve(&self, server: &ServerAddress) -> Result<(), Error> {
         let greeting = timeout(WELCOME_TIMEOUT, self.greet(server));
-        let (connection, mut send, mut receive, key) =
+        let (connection, mut send, mut receive, key, leaving) =
             greeting.await.map_err(|_| Error::Silent)??;
         tracing::info!(server = %server.id, address = %server.address, zone = server.zone, "linked");
         self.tell(Event::Linked(server.id, key)).await;
+        if leaving {
+            self.tell(Event::Leaving(server.id)).await;
+        }
         let welcomes = async {
             while let Some(welcome) =
                 read_frame::<_, Welcome>(&mut receive, MAX_AGENT_FRAME).await?
             {
                 self.watch(welcome.watch);
                 self.tell(Event::Listed(server.id, welcome.servers)).await;
+                if welcome.leaving {
+                    self.tell(Event::Leaving(server.id)).await;
+                }
             }
             Err(Error::LetGo)
         };
@@ -162,7 +170,7 @@ impl Dialler {
     async fn greet(
         &self,
         server: &ServerAddress,
-    ) -> Result<(Connected, quinn::SendStream, quinn::RecvStream, PublicKey), Error> {
+    ) -> Result<(Connected, quinn::SendStream, quinn::RecvStream, PublicKey, bool), Error> {
         let chain = vec![self.key.self_signed(SERVER_NAME)?];
         let accepted = Arc::new(OnceLock::new());
         let (known, seen) = (server.keys.clone(), Arc::clone(&accepted));
@@ -187,7 +195,7 @@ impl Dialler {
         let key = accepted.get().copied().ok_or(Error::LetGo)?;
         self.watch(welcome.watch);
         self.tell(Event::Listed(server.id, welcome.servers)).await;
-        Ok((connection, send, receive, key))
+        Ok((connection, send, receive, key, welcome.leaving))
     }
 
     fn watch(&self, wanted: Watching) {

@@ -30,6 +30,8 @@ pub enum Input {
     Listed(Option<Uuid>, Vec<ServerAddress>),
     /// The server has welcomed the agent, and this is its key.
     Linked(Uuid, PublicKey),
+    /// The server is about to go.
+    Leaving(Uuid),
     /// A link, or the attempt at one, has ended.
     Lost(Uuid),
     /// Time has passed.
@@ -62,9 +64,16 @@ struct Server {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Idle { until: Instant },
+    Idle {
+        until: Instant,
+    },
     Dialling,
-    Linked { since: Instant, key: PublicKey },
+    Linked {
+        since: Instant,
+        key: PublicKey,
+    },
+    /// Its server is about to go: it counts no more, and is kept while it lasts.
+    Leaving,
     Closing,
 }
 
@@ -90,6 +99,13 @@ impl Links {
                 }
             }
             Input::Linked(id, key) => self.linked(id, key, now, &mut actions),
+            Input::Leaving(id) => {
+                if let Some(server) = self.servers.get_mut(&id)
+                    && matches!(server.state, State::Linked { .. })
+                {
+                    server.state = State::Leaving;
+                }
+            }
             Input::Lost(id) => self.lost(id, now),
             Input::Tick => {}
         }

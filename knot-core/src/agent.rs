@@ -1,7 +1,8 @@
 //! What a server and the agent in a space say to each other.
 //!
-//! The agent dials servers over QUIC with ALPN [`ALPN`] and the key of its space's running
-//! generation. The first bidirectional stream is opened by the agent: it sends one [`Hello`] and is
+//! An agent is started with a secret that is good once: over QUIC with ALPN [`ENROL_ALPN`] and the secret's
+//! key it sends one [`Enrol`], which names the key that it has made, and is answered with one [`Enrolled`].
+//! With that key and ALPN [`ALPN`] it dials servers. The first bidirectional stream is opened by the agent: it sends one [`Hello`] and is
 //! answered with one [`Welcome`], and whenever something in it changes with another; the agent then
 //! sends a [`Report`] whenever it has news, and every [`REPORT_PERIOD`]. Every later
 //! stream is opened by a server, is one session, and begins with one [`Open`], which says what for and
@@ -29,6 +30,9 @@ use crate::{generation::Generation, net::PublicKey};
 
 /// The ALPN protocol name of an agent's connection.
 pub const ALPN: &[u8] = b"knot-agent/1";
+
+/// The ALPN protocol name of the connection on which an agent names its key.
+pub const ENROL_ALPN: &[u8] = b"knot-agent-key/1";
 
 /// The environment variable that an agent reads its [`Launch`] from, as JSON.
 pub const LAUNCH_VARIABLE: &str = "KNOT_AGENT_LAUNCH";
@@ -63,7 +67,8 @@ pub struct Launch {
     pub name: String,
     /// The generation it belongs to. An agent of an older one is refused.
     pub generation: Generation,
-    /// Its private key, PKCS#8 DER in base64.
+    /// A secret that is good once, to name the agent's own key with [`Enrol`]: a private key, PKCS#8 DER
+    /// in base64.
     pub key: String,
     /// The servers to dial; the list is kept up to date by [`Welcome`].
     pub servers: Vec<ServerAddress>,
@@ -89,6 +94,28 @@ pub struct ServerAddress {
     pub keys: Vec<PublicKey>,
 }
 
+/// What an agent says on the connection that it makes with the key of its secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrol {
+    /// The generation it was started for.
+    pub generation: Generation,
+    /// The key that it has made, and dials with from now on.
+    pub key: PublicKey,
+}
+
+/// The answer to [`Enrol`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Enrolled {
+    /// The key is that of the agent, as every server is about to hear.
+    Yes,
+    /// Another key was named before: this secret is good for nothing any more.
+    Spent,
+    /// The space is placed elsewhere, or another generation of it runs.
+    Stale,
+    /// The home of the space cannot be asked: it is to be tried again.
+    NoHome,
+}
+
 /// The first frame from an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -108,6 +135,9 @@ pub struct Welcome {
     /// What the agent is to look at.
     #[serde(default)]
     pub watch: Watching,
+    /// Whether the server is about to go: the agent links to another, and keeps this link while it lasts.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// What an agent looks at beside its sessions, as the space's template has it now.

@@ -10,6 +10,8 @@ mod dial;
 #[cfg(all(feature = "net", feature = "replica"))]
 mod directory;
 #[cfg(all(feature = "net", feature = "replica"))]
+mod enrol;
+#[cfg(all(feature = "net", feature = "replica"))]
 pub mod identity;
 #[cfg(all(feature = "net", feature = "replica"))]
 pub mod join;
@@ -40,7 +42,7 @@ pub mod tls;
 mod upkeep;
 
 #[cfg(all(feature = "net", feature = "replica"))]
-pub use agents::{AgentPresence, Agents, OpenError};
+pub use agents::{AgentPresence, Agents, OpenError, Way};
 #[cfg(feature = "net")]
 pub use keys::{Authority, KeyPair};
 #[cfg(all(feature = "net", feature = "replica"))]

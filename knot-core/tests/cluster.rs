@@ -10,6 +10,8 @@
     reason = "in a test they say what must be; clippy knows test functions only, not what they call"
 )]
 
+#[path = "cluster/agents.rs"]
+mod agents;
 #[path = "cluster/clone.rs"]
 mod clone;
 #[path = "cluster/joining.rs"]

@@ -51,6 +51,8 @@ use crate::{
 pub(crate) const DATABASE: &str = "knot.db";
 /// How long terminals and requests have to end when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long agents may take to link to another server when this one stops.
+const HAND_OVER: Duration = Duration::from_secs(2);
 /// How long a sign-in link that an operator asked for is good.
 const LINK: Duration = Duration::from_secs(12 * 60 * 60);
 
@@ -154,7 +156,8 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     stop.cancelled().await;
     tracing::info!(name = config.name, "server stopping");
     drain.cancel();
-    app.sessions_ended(DRAIN).await;
+    net.agents().leave();
+    tokio::join!(app.sessions_ended(DRAIN), net.agents().handed_over(HAND_OVER));
     tokio::time::timeout(DRAIN, serving).await.ok();
     controlling.await.ok();
     spaces.stop().await;

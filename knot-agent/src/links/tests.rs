@@ -187,3 +187,30 @@ fn a_server_that_was_taken_off_the_list_cannot_put_itself_back() {
     assert_eq!(world.tell(Input::Lost(id(1))), []);
     assert_eq!(world.links.deadline(), None);
 }
+
+#[test]
+fn a_server_that_leaves_is_replaced_before_it_is_gone() {
+    let servers = [server(1, "a"), server(2, "b"), server(3, "c")];
+    let (mut world, actions) = World::new(7, &servers);
+    let linked = dialled(&actions);
+    for one in &linked {
+        let n = u8::try_from(one.as_u128()).unwrap();
+        assert_eq!(world.tell(Input::Linked(*one, key(n))), []);
+    }
+    let third: Vec<_> = (1..=3).map(id).filter(|one| !linked.contains(one)).collect();
+    assert_eq!(dialled(&world.tell(Input::Leaving(linked[0]))), third);
+    let n = u8::try_from(third[0].as_u128()).unwrap();
+    assert_eq!(world.tell(Input::Linked(third[0], key(n))), [], "the old link is kept");
+    assert_eq!(world.tell(Input::Lost(linked[0])), [], "and nothing is missing when it goes");
+    assert_eq!(world.links.linked_count(), WANTED);
+}
+
+#[test]
+fn the_only_server_that_leaves_is_kept_and_dialled_again() {
+    let (mut world, _) = World::new(7, &[server(1, "a")]);
+    assert_eq!(world.tell(Input::Linked(id(1), key(1))), []);
+    assert_eq!(world.tell(Input::Leaving(id(1))), []);
+    assert_eq!(world.links.deadline(), None);
+    assert_eq!(world.tell(Input::Lost(id(1))), []);
+    assert_eq!(dialled(&world.wait().1), [id(1)]);
+}

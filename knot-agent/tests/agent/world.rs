@@ -5,7 +5,7 @@ use std::{
     path::Path,
     process::Stdio,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use knot_core::{
     agent::{
-        ALPN, Command as Words, Exit, FromAgent, Hello, LAUNCH_VARIABLE, Launch, Open, Report, Run,
-        ServerAddress, ToAgent, Watching, Welcome,
+        ALPN, Command as Words, ENROL_ALPN, Enrol, Enrolled, Exit, FromAgent, Hello,
+        LAUNCH_VARIABLE, Launch, Open, Report, Run, ServerAddress, ToAgent, Watching, Welcome,
     },
     generation::Generation,
     net::{
@@ -56,7 +56,7 @@ pub(crate) fn runs(process: u32) -> bool {
     state.is_some_and(|state| state != 'Z')
 }
 
-/// The key of every agent in these tests.
+/// The key of the secret that every agent in these tests is started with.
 pub(crate) fn agent_key() -> KeyPair {
     KeyPair::from_seed(&[42; 32]).unwrap()
 }
@@ -67,6 +67,10 @@ pub(crate) struct Server {
     /// How many connections were tried, and how many streams were begun.
     pub(crate) tried: Arc<AtomicUsize>,
     pub(crate) streams: Arc<AtomicUsize>,
+    /// How often an agent has named a key.
+    pub(crate) asked: Arc<AtomicUsize>,
+    /// What is answered to it.
+    pub(crate) enrolled: Arc<Mutex<Enrolled>>,
     endpoint: Endpoint,
     news: watch::Sender<Welcome>,
     links: mpsc::Receiver<Link>,
@@ -92,11 +96,11 @@ impl Server {
     pub(crate) fn start(n: u8, zone: &str) -> Self {
         let key = KeyPair::from_seed(&[n; 32]).unwrap();
         let judge = Arc::new(|key: &PublicKey| {
-            let is_known = *key == agent_key().public();
+            let is_known = *key == agent_key().public() || NAMED.lock().unwrap().contains(key);
             if is_known { Verdict::Known } else { Verdict::Unknown }
         });
         let chain = vec![key.self_signed("server").unwrap()];
-        let config = tls::server_config(&key, chain, judge, &[ALPN]).unwrap();
+        let config = tls::server_config(&key, chain, judge, &[ALPN, ENROL_ALPN]).unwrap();
         let endpoint = Endpoint::server(config, ([127, 0, 0, 1], 0).into()).unwrap();
         let address = ServerAddress {
             id: Uuid::from_u128(u128::from(n)),
@@ -108,14 +112,28 @@ impl Server {
         let (news, listed) = watch::channel(first);
         let (sender, links) = mpsc::channel(16);
         let (tried, streams) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        let enrolled = Arc::new(Mutex::new(Enrolled::Yes));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (answer, naming) = (Arc::clone(&enrolled), Arc::clone(&asked));
         let (accepting, counts) = (endpoint.clone(), (tried.clone(), streams.clone()));
         tokio::spawn(async move {
             while let Some(incoming) = accepting.accept().await {
-                counts.0.fetch_add(1, Ordering::SeqCst);
+                let (tried, answer) = (counts.0.clone(), Arc::clone(&answer));
+                let naming = Arc::clone(&naming);
                 let (listed, sender) = (listed.clone(), sender.clone());
                 let streams = counts.1.clone();
                 tokio::spawn(async move {
-                    let Ok(connection) = incoming.await else { return };
+                    let Ok(connection) = incoming.await else {
+                        tried.fetch_add(1, Ordering::SeqCst);
+                        return;
+                    };
+                    let data = connection.handshake_data().unwrap();
+                    let data = data.downcast::<quinn::crypto::rustls::HandshakeData>().unwrap();
+                    if data.protocol.unwrap() == ENROL_ALPN {
+                        naming.fetch_add(1, Ordering::SeqCst);
+                        return enrol(connection, answer).await;
+                    }
+                    tried.fetch_add(1, Ordering::SeqCst);
                     let Ok((send, mut receive)) = connection.accept_bi().await else { return };
                     streams.fetch_add(1, Ordering::SeqCst);
                     let hello = read_frame(&mut receive, MAX_AGENT_FRAME).await.unwrap().unwrap();
@@ -131,13 +149,18 @@ impl Server {
                 });
             }
         });
-        Self { address, tried, streams, endpoint, news, links }
+        Self { address, tried, streams, asked, enrolled, endpoint, news, links }
     }
 
     /// What agents are told to be all servers, now and later.
     pub(crate) fn list(&self, servers: &[&ServerAddress]) {
         let servers = servers.iter().map(|server| (*server).clone()).collect();
         self.news.send_modify(|news| news.servers = servers);
+    }
+
+    /// What agents are told when this server is about to go.
+    pub(crate) fn leave(&self) {
+        self.news.send_modify(|news| news.leaving = true);
     }
 
     /// What agents are told to look at.
@@ -153,6 +176,20 @@ impl Server {
     pub(crate) fn close(&self) {
         self.endpoint.close(VarInt::from_u32(0), b"");
     }
+}
+
+/// The keys that agents have named, to any server of these tests.
+static NAMED: Mutex<Vec<PublicKey>> = Mutex::new(Vec::new());
+
+async fn enrol(connection: Connection, answer: Arc<Mutex<Enrolled>>) {
+    let Ok((mut send, mut receive)) = connection.accept_bi().await else { return };
+    let wanted: Enrol = read_frame(&mut receive, MAX_AGENT_FRAME).await.unwrap().unwrap();
+    let answer = *answer.lock().unwrap();
+    if answer == Enrolled::Yes {
+        NAMED.lock().unwrap().push(wanted.key);
+    }
+    write_frame(&mut send, &answer, MAX_AGENT_FRAME).await.unwrap();
+    connection.closed().await;
 }
 
 async fn welcome(

@@ -28,6 +28,8 @@ use crate::{
 
 /// How long the next hop may take to open a session.
 const OPEN: Duration = Duration::from_secs(5);
+/// How often it is looked whether agents have linked elsewhere.
+const LOOK: Duration = Duration::from_millis(20);
 /// The least time between two reports of an agent that are passed on: a faster one waits.
 const REPORT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -38,6 +40,20 @@ pub struct AgentPresence {
     pub generation: Generation,
     /// What the agent last reported to this server; `None` before it has.
     pub report: Option<Report>,
+    /// Whether the server is about to go: another way is better where there is one.
+    #[serde(default)]
+    pub leaving: bool,
+}
+
+/// How this server reaches the agent of a space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The agent is linked to this server.
+    Direct,
+    /// By one hop over the first of these servers that answers.
+    Relayed(Vec<ServerId>),
+    /// No server that this one hears has its agent.
+    None,
 }
 
 /// A session could not be opened.
@@ -66,6 +82,7 @@ pub struct Agents {
     links: Links,
     linked: Arc<Mutex<HashMap<Uuid, Linked>>>,
     servers: watch::Receiver<Vec<ServerAddress>>,
+    leaving: Arc<watch::Sender<bool>>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,7 +97,7 @@ impl Agents {
         links: Links,
         servers: watch::Receiver<Vec<ServerAddress>>,
     ) -> Self {
-        Self { replica, links, linked: Arc::default(), servers }
+        Self { replica, links, linked: Arc::default(), servers, leaving: Arc::default() }
     }
 
     /// Whether an agent of this generation of a space, or of a later one, is linked to this server.
@@ -103,6 +120,46 @@ impl Agents {
             .filter(|(_, agent)| agent.generation == generation)
             .filter_map(|(_, agent)| agent.report);
         reports.min_by_key(|report| report.idle)
+    }
+
+    /// Tells the agents that are linked here to link to other servers: this one is about to go. Their links
+    /// stay until it does.
+    pub fn leave(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// Waits, at most for `bound`, until each agent that is linked here is linked to another server too. Ends
+    /// at once where no other can be reached.
+    pub async fn handed_over(&self, bound: Duration) {
+        let handed_over = async {
+            while !self.only_here().is_empty() && !self.links.connections().is_empty() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if timeout(bound, handed_over).await.is_err() {
+            let agents = self.only_here().len();
+            tracing::warn!(agents, "agents have not linked to another server yet");
+        }
+    }
+
+    /// The spaces whose agents are linked to no other server that this one hears.
+    fn only_here(&self) -> Vec<Uuid> {
+        let linked: Vec<_> = {
+            let linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+            linked.keys().copied().collect()
+        };
+        linked.into_iter().filter(|space| self.holders(*space).is_empty()).collect()
+    }
+
+    /// How this server reaches the agent of a space now.
+    pub fn way(&self, space: Id<Space>) -> Way {
+        if self.linked(space.uuid()).is_some() {
+            return Way::Direct;
+        }
+        let holders = self.holders(space.uuid());
+        let linked: Vec<_> =
+            holders.into_iter().filter(|one| self.links.connection(*one).is_some()).collect();
+        if linked.is_empty() { Way::None } else { Way::Relayed(linked) }
     }
 
     /// Opens a stream for one session with the agent of a space: directly, or by one hop over a
@@ -129,12 +186,13 @@ impl Agents {
         failed.map_or(Err(OpenError::NoAgent), |error| Err(error.into()))
     }
 
-    /// The other servers that say the agent is linked to them, newest generation first.
+    /// The other servers that say the agent is linked to them: the newest generation first, and those that
+    /// are about to go last.
     fn holders(&self, space: Uuid) -> Vec<ServerId> {
         let me = self.replica.me();
         let mut holders = self.replica.presence::<AgentPresence>(subject(space));
         holders.retain(|(server, _)| *server != me);
-        holders.sort_by_key(|(_, agent)| std::cmp::Reverse(agent.generation));
+        holders.sort_by_key(|(_, agent)| (std::cmp::Reverse(agent.generation), agent.leaving));
         holders.into_iter().map(|(server, _)| server).collect()
     }
 
@@ -158,6 +216,10 @@ impl Agents {
         };
         let Some((mut to_agent, mut from_agent)) = opened else {
             wire::write_frame(&mut send, &Relayed::NoAgent, MAX_STRANGER_FRAME).await.ok();
+            if self.linked(space).is_none() {
+                // Who asks has not heard that the agent went: it hears it again.
+                self.replica.present::<AgentPresence>(subject(space), None).await.ok();
+            }
             return;
         };
         if wire::write_frame(&mut send, &Relayed::Yes, MAX_STRANGER_FRAME).await.is_err() {
@@ -200,7 +262,7 @@ impl Agents {
             older.connection.close(CLOSE_REFUSED, b"replaced by a newer link");
         }
         tracing::info!(%space, %generation, "agent linked");
-        self.present(space, AgentPresence { generation, report: None }).await;
+        self.present(space, self.presence(generation, None)).await;
         tokio::select! {
             _ = connection.closed() => {}
             () = self.keep_informed(space, told, control) => {}
@@ -230,7 +292,12 @@ impl Agents {
         let servers = self.servers.borrow().clone();
         let space = self.replica.get(Id::<Space>::from_uuid(space));
         let template = space.and_then(|space| self.replica.get(space.template));
-        Welcome { servers, watch: template.map(|one| watching(&one)).unwrap_or_default() }
+        let watch = template.map(|one| watching(&one)).unwrap_or_default();
+        Welcome { servers, watch, leaving: *self.leaving.borrow() }
+    }
+
+    fn presence(&self, generation: Generation, report: Option<Report>) -> AgentPresence {
+        AgentPresence { generation, report, leaving: *self.leaving.borrow() }
     }
 
     async fn present(&self, space: Uuid, presence: AgentPresence) {
@@ -239,10 +306,11 @@ impl Agents {
 
     /// Says what is new for an agent whenever it changes, until it hears no more.
     async fn keep_informed(&self, space: Uuid, mut told: Welcome, mut control: SendStream) {
-        let mut servers = self.servers.clone();
+        let (mut servers, mut leaving) = (self.servers.clone(), self.leaving.subscribe());
         let mut changes = self.replica.watch(&[Template::KIND]);
         loop {
             servers.borrow_and_update();
+            leaving.borrow_and_update();
             let news = self.news(space);
             if told != news
                 && wire::write_frame(&mut control, &news, MAX_AGENT_FRAME).await.is_err()
@@ -252,6 +320,7 @@ impl Agents {
             told = news;
             tokio::select! {
                 changed = servers.changed() => if changed.is_err() { return },
+                changed = leaving.changed() => if changed.is_err() { return },
                 Changed::Document(_) | Changed::Record(_) = changes.next() => {}
             }
         }
@@ -272,7 +341,7 @@ impl Agents {
             if newest.is_none_or(|one| one.connection.stable_id() != connection.stable_id()) {
                 return;
             }
-            self.present(space, AgentPresence { generation, report: Some(report.bounded()) }).await;
+            self.present(space, self.presence(generation, Some(report.bounded()))).await;
             tokio::time::sleep(REPORT_PAUSE).await;
         }
     }

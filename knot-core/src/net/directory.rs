@@ -7,13 +7,13 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{keys::PublicKey, tls::Verdict};
+use super::{enrol, keys::PublicKey, tls::Verdict};
 use crate::{
     generation::Generation,
     id::{DocId, Id, ServerId},
     model::{Observed, Server, Space, SpaceStatus},
     replica::{Doc, Replica},
-    schema::FieldValue as _,
+    schema::{Entity as _, FieldValue as _},
 };
 
 /// What the holder of a key may be.
@@ -23,6 +23,9 @@ pub(super) enum Role {
     Peer(ServerId),
     /// The holder of an invitation that nobody has used: it may fill in this `Server` document.
     Invitee(ServerId),
+    /// Who holds the secret that the agent of a space's running generation was started with: it may name
+    /// the agent's key.
+    Newcomer(Uuid),
     /// The agent of the running generation of a space.
     Agent {
         /// The space.
@@ -99,8 +102,9 @@ impl Directory {
                 self.expel(losers(&server), Verdict::Superseded);
             }
             server_roles(replica, id)
-        } else if subject == DocId::from(Id::<Space>::from_uuid(subject.uuid)) {
-            agent_role(replica, Id::from_uuid(subject.uuid))
+        } else if subject.kind == Space::KIND || subject.kind == enrol::KIND {
+            let id = Id::<Space>::from_uuid(subject.uuid);
+            return self.set(id.into(), agent_roles(replica, id));
         } else {
             return false;
         };
@@ -161,9 +165,9 @@ fn losers(server: &Doc<Server>) -> Vec<PublicKey> {
     [joined, added].concat()
 }
 
-/// The agent that the space's home names, while the home is still the one that the space is placed
+/// The secret and the agent that the space's home names, while the home is still the one that the space is placed
 /// on: whoever has heard of a newer placement lets no agent of an older term in.
-fn agent_role(replica: &Replica, id: Id<Space>) -> Vec<(PublicKey, Role)> {
+fn agent_roles(replica: &Replica, id: Id<Space>) -> Vec<(PublicKey, Role)> {
     let Some(space) = replica.get(id) else { return Vec::new() };
     let status = replica.observed::<SpaceStatus>(id, space.placement.server);
     let Some(SpaceStatus { state, generation, agent: Some(key), .. }) = status else {
@@ -176,5 +180,7 @@ fn agent_role(replica: &Replica, id: Id<Space>) -> Vec<(PublicKey, Role)> {
     if !runs || generation.term != space.placement.term {
         return Vec::new();
     }
-    vec![(key, Role::Agent { space: id.uuid(), generation })]
+    let own = enrol::own_key(replica, &space, id, generation);
+    let own = own.map(|key| (key, Role::Agent { space: id.uuid(), generation }));
+    [Some((key, Role::Newcomer(id.uuid()))), own].into_iter().flatten().collect()
 }

@@ -16,6 +16,7 @@ use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
 
 use super::{
+    enrol,
     keys::PublicKey,
     questions::Asked,
     service::Shared,
@@ -74,6 +75,8 @@ pub(super) enum Open {
     Echo,
     /// Which of the sender's keys does the receiver accept? Answered with a list of them.
     Keys,
+    /// The key of an agent, for the home of its space; answered with an [`crate::agent::Enrolled`].
+    Enrol(enrol::Question),
     /// A question of the program on top; what follows is its own.
     Program,
 }
@@ -238,7 +241,7 @@ async fn serve(connection: &Connection, peer: ServerId, shared: &Shared) -> Resu
         let (mut send, mut receive) = connection.accept_bi().await?;
         let (agents, links) = (shared.agents.clone(), shared.links.clone());
         let directory = Arc::clone(&shared.directory);
-        let questions = shared.questions.clone();
+        let (questions, enrolling) = (shared.questions.clone(), shared.enrolling.clone());
         // Bounded by the connection's limit of streams, and ends with the connection.
         tokio::spawn(async move {
             let open = timeout(HANDSHAKE, wire::read_frame(&mut receive, MAX_STRANGER_FRAME)).await;
@@ -254,6 +257,11 @@ async fn serve(connection: &Connection, peer: ServerId, shared: &Shared) -> Resu
                 Ok(Ok(Some(Open::Keys))) => {
                     let accepted = directory.keys_of(peer);
                     wire::write_frame(&mut send, &accepted, MAX_STRANGER_FRAME).await.ok();
+                    send.finish().ok();
+                }
+                Ok(Ok(Some(Open::Enrol(question)))) => {
+                    let answer = enrolling.take(question).await;
+                    wire::write_frame(&mut send, &answer, MAX_STRANGER_FRAME).await.ok();
                     send.finish().ok();
                 }
                 Ok(Ok(Some(Open::Program))) => questions.put(Asked { peer, send, receive }),

@@ -24,6 +24,7 @@ use super::{
     agents::Agents,
     dial::{Dialler, dial_peers, keep_linked},
     directory::{Directory, Role},
+    enrol::{self, Enrolling},
     identity::{self, Identity},
     join,
     keys::PublicKey,
@@ -101,6 +102,7 @@ pub(super) struct Shared {
     pub(super) directory: Arc<Directory>,
     pub(super) links: Links,
     pub(super) agents: Agents,
+    pub(super) enrolling: Enrolling,
     pub(super) questions: Questions,
     pub(super) swim: Swim,
     pub(super) removed: Arc<watch::Sender<bool>>,
@@ -155,6 +157,7 @@ impl Service {
         let links = Links::new();
         let (addresses, servers) = watch::channel(Vec::new());
         let agents = Agents::new(replica.clone(), links.clone(), servers);
+        let enrolling = Enrolling::new(replica.clone(), links.clone());
         let (swim, events) = Swim::new();
         let keyring = Keyring::new(replica.clone(), Arc::clone(&identity.sealing));
         let shared = Shared {
@@ -169,6 +172,7 @@ impl Service {
             directory,
             links,
             agents,
+            enrolling,
             questions: Questions::new(),
             swim,
             removed: Arc::new(watch::Sender::new(false)),
@@ -303,7 +307,7 @@ fn server_config(
 ) -> Result<quinn::ServerConfig, tls::Error> {
     let directory = Arc::clone(directory);
     let judge: Judge = Arc::new(move |key| directory.verdict(key));
-    let protocols = [peer::ALPN, agent::ALPN, join::ALPN];
+    let protocols = [peer::ALPN, agent::ALPN, agent::ENROL_ALPN, join::ALPN];
     tls::server_config(&presented.key, presented.chain, judge, &protocols)
 }
 
@@ -371,6 +375,11 @@ async fn serve(shared: &Shared, connection: Connection, role: Role, protocol: &[
         Role::Agent { space, generation } if protocol == agent::ALPN => {
             shared.agents.run(connection, space, generation).await;
         }
+        Role::Newcomer(space) if protocol == agent::ENROL_ALPN => {
+            if let Some(first) = key_of(&connection) {
+                shared.enrolling.serve(connection, space, first).await;
+            }
+        }
         Role::Invitee(id) if protocol == join::ALPN => join::admit(shared, &connection, id).await,
         _ => connection.close(CLOSE_REFUSED, b"this key does not open this door"),
     }
@@ -384,7 +393,7 @@ fn key_of(connection: &Connection) -> Option<PublicKey> {
 /// Follows the documents and records that say who belongs: accepts keys, dials peers, and closes
 /// the connections of keys that have lost their role.
 async fn follow(shared: Shared, addresses: watch::Sender<Vec<ServerAddress>>) {
-    let mut changes = shared.replica.watch(&[Server::KIND, Space::KIND]);
+    let mut changes = shared.replica.watch(&[Server::KIND, Space::KIND, enrol::KIND]);
     let mut diallers: BTreeMap<ServerId, Dialler> = BTreeMap::new();
     shared.directory.follow_all(&shared.replica);
     shared.swim.belong(dial_peers(&shared, &mut diallers)).await;
