@@ -1,12 +1,14 @@
 //! `knot space`: making, changing and looking at spaces.
 
+mod arguments;
 mod change;
 
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::arguments::{Change, Space as Command, Wait};
+pub(crate) use self::arguments::Command;
+use self::arguments::{Change, Wait};
 use super::client::{Answer, Body, Client, EMPTY};
 use super::context::Context;
 use super::exec;

@@ -1,18 +1,19 @@
 //! `knot template`: what spaces are made from.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use clap::Subcommand;
 use reqwest::Method;
 use serde_json::json;
 
-use super::arguments::Template as Command;
 use super::client::{Answer, Body};
 use super::context::Context;
 use super::failure::Failure;
 use super::output::{Cell, Colour, clean, details, print, table};
 use super::spaces::conflicts;
-use super::time::age;
+use super::time::{age, parse_duration};
 use super::update;
 use crate::api::types::{
     AppliedTemplate, ApplyOutcome, FieldDifference, RetireTemplate, RevertTemplate, Template,
@@ -21,6 +22,80 @@ use crate::api::types::{
 
 /// The longest template file.
 const FILE_LIMIT: u64 = 1024 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create or change a template from a file
+    Apply {
+        /// The template file (YAML); - for standard input
+        file: PathBuf,
+    },
+    /// List templates
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Show a template
+    Show {
+        /// The template's name or id
+        name: String,
+        /// Write the template file instead, for `apply`
+        #[arg(long, conflicts_with = "json")]
+        yaml: bool,
+    },
+    /// Delete a template that no space is made from
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// The template's name or id
+        name: String,
+    },
+    /// List what was changed in a template, by whom and when
+    History {
+        /// The template's name or id
+        name: String,
+        /// How many revisions to list
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+    },
+    /// Show what differs between two revisions of a template
+    Diff {
+        /// The template's name or id
+        name: String,
+        /// The earlier revision; what the later was made on if left out
+        from: Option<String>,
+        /// The later revision; how it is now if left out
+        to: Option<String>,
+    },
+    /// Make a template what it was in an earlier revision
+    Revert {
+        /// The template's name or id
+        name: String,
+        /// The revision, or its first digits
+        revision: String,
+    },
+    /// Retire a template: its spaces go on, and no new ones are made
+    Retire {
+        /// The template's name or id
+        name: String,
+        /// Take it into use again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// List the running spaces that a restart brings a newer revision to
+    Outdated {
+        /// The template's name or id
+        name: String,
+    },
+    /// Restart the outdated running spaces of a template, some at a time
+    Update {
+        /// The template's name or id
+        name: String,
+        /// How many to restart at a time
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+        wave: u16,
+        /// How long each may take, such as 30s, 5m or 1h30m
+        #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse_duration)]
+        timeout: Duration,
+    },
+}
 
 /// Runs one command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
