@@ -32,6 +32,7 @@ use super::{
     names::unclear,
     permit::{self, Action},
     problem::{Code, Problem},
+    seal::seal_unless_same,
     types::{
         AppliedTemplate, ApplyOutcome, InvalidField, InvalidMerge, Template, TemplateParameter,
         Templates,
@@ -233,7 +234,6 @@ fn sealed(
     password: Option<Password>,
     stored: Option<Sealed>,
 ) -> Result<Option<Sealed>, Problem> {
-    let keyring = app.keys.keyring();
     let place = Place { doc: id.into(), field: "registry_password" };
     match (password, stored) {
         (None, _) => Ok(None),
@@ -243,21 +243,9 @@ fn sealed(
             "in `registry`: no password is stored that `sealed` could stand for: write the password",
         )),
         (Some(Password::Plain(plain)), stored) => {
-            let opened = stored.as_ref().and_then(|stored| keyring.open(place, stored).ok());
-            if opened.is_some_and(|opened| opened.expose() == plain.as_bytes()) {
-                return Ok(stored);
-            }
-            seal(app, place, &plain).map(Some)
+            seal_unless_same(app, place, &plain, stored).map(Some)
         }
     }
-}
-
-/// Seals a secret for its place.
-pub(super) fn seal(app: &App, place: Place<'_>, secret: &str) -> Result<Sealed, Problem> {
-    app.keys.keyring().seal(place, secret.as_bytes()).map_err(|error| {
-        let retry_after = Some(1);
-        Problem { retry_after, ..Problem::new(Code::Busy, error.to_string()) }
-    })
 }
 
 /// The file of a template, under the name that it is shown with.
