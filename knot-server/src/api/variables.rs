@@ -15,12 +15,10 @@ use super::{
     permit::{self, Action},
     problem::{Code, Problem},
     seal::seal_unless_same,
-    types::{SetVariable, Variable, Variables},
+    types::{LONGEST_VARIABLE, SetVariable, Variable, Variables},
     world::{SEALED, conflicts},
 };
 
-/// The longest value, in bytes.
-const LONGEST: usize = 64 << 10;
 /// The most zones of one variable.
 const ZONES: usize = 50;
 
@@ -55,10 +53,10 @@ pub(super) async fn set(
 ) -> Result<Answer<Json<Variable>>, Problem> {
     permit::check(&caller, Action::Variables)?;
     check_name(&name)?;
-    if wanted.value.len() > LONGEST {
+    if wanted.value.len() > LONGEST_VARIABLE {
         return Err(Problem::new(
             Code::TooLarge,
-            format!("a variable has at most {LONGEST} bytes: {name} would have more"),
+            format!("a variable has at most {LONGEST_VARIABLE} bytes: {name} would have more"),
         ));
     }
     let zones: BTreeSet<String> = wanted.zones.into_iter().collect();

@@ -11,13 +11,13 @@ use serde_json::json;
 use super::client::{Answer, Body};
 use super::context::Context;
 use super::failure::Failure;
-use super::output::{Cell, Colour, clean, details, print, table};
+use super::output::{Cell, Colour, bytes, clean, details, print, table};
 use super::spaces::conflicts;
 use super::time::{age, parse_duration};
 use super::update;
 use crate::api::types::{
     AppliedTemplate, ApplyOutcome, FieldDifference, RetireTemplate, RevertTemplate, Template,
-    TemplateDifference, TemplateRevisions, Templates,
+    TemplateDifference, TemplateRevisions, Templates, short,
 };
 
 /// The longest template file.
@@ -128,7 +128,7 @@ async fn history(context: &Context, name: &str, limit: usize) -> Result<(), Fail
         let rows = answer.value.revisions.into_iter().map(|revision| {
             let used = revision.used_for_invalid.then_some("used until the merge is settled");
             [
-                revision.id.chars().take(12).collect::<String>().into(),
+                short(&revision.id).into(),
                 age(&revision.time, answer.now).into(),
                 revision.author.into(),
                 used.map_or_else(|| revision.fields.join(", "), str::to_owned).into(),
@@ -160,16 +160,7 @@ async fn diff(
 /// One field that differs, as a few lines.
 fn difference(one: &FieldDifference) -> String {
     let mut text = format!("{}:\n", clean(&one.field));
-    let lines: Vec<String> = match &one.text {
-        Some(text) => text.lines().map(str::to_owned).collect(),
-        None => {
-            let side = |sign: &str, value: &Option<String>| {
-                value.as_ref().map(|value| format!("{sign}{value}"))
-            };
-            [side("-", &one.from), side("+", &one.to)].into_iter().flatten().collect()
-        }
-    };
-    for line in lines {
+    for line in one.lines() {
         text.push_str(&format!("  {}\n", clean(&line)));
     }
     text
@@ -255,7 +246,6 @@ async fn list(context: &Context) -> Result<(), Failure> {
             return "There are no templates; `knot template apply FILE` makes one\n".to_owned();
         }
         let rows = answer.value.templates.into_iter().map(|template| {
-            let revision: String = template.revision.chars().take(12).collect();
             let note = match (&template.invalid, template.retired) {
                 (Some(_), _) => Cell::coloured("conflicting edits are invalid", Some(Colour::Bad)),
                 (None, true) => "retired".into(),
@@ -265,7 +255,7 @@ async fn list(context: &Context) -> Result<(), Failure> {
                 template.name.into(),
                 template.platform.into(),
                 template.image.into(),
-                revision.into(),
+                short(&template.revision).into(),
                 note,
                 template.description.into(),
             ]
@@ -331,14 +321,12 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
         }));
         if let Some(invalid) = template.invalid {
             let used = match invalid.used {
-                Some(used) => format!(
-                    "starts use revision {} until a file is applied",
-                    used.chars().take(12).collect::<String>()
-                ),
+                Some(used) => {
+                    format!("starts use revision {} until a file is applied", short(&used))
+                }
                 None => "nothing can be started from it until a file is applied".to_owned(),
             };
-            let problems =
-                invalid.problems.into_iter().map(|one| format!("{}: {}", one.field, one.why));
+            let problems = invalid.problems.iter().map(ToString::to_string);
             let invalid =
                 problems.chain([used]).map(|line| Cell::coloured(line, Some(Colour::Bad)));
             pairs.extend(invalid.map(|line| ("Invalid", line)));
@@ -355,14 +343,4 @@ async fn delete(context: &Context, name: &str) -> Result<(), Failure> {
     client.delete(&["templates", &id]).await?;
     let result = json!({ "id": id, "name": name, "state": "gone" });
     context.reader.show(&result, |_| format!("{} is deleted\n", clean(&name)))
-}
-
-/// A size in the largest unit that shows it whole, or with one decimal.
-fn bytes(size: u64) -> String {
-    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match UNITS.iter().find(|(_, unit)| size >= *unit) {
-        Some((name, unit)) if size.is_multiple_of(*unit) => format!("{} {name}", size / unit),
-        Some((name, unit)) => format!("{:.1} {name}", size as f64 / *unit as f64),
-        None => format!("{size} B"),
-    }
 }

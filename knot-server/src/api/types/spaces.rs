@@ -185,6 +185,16 @@ pub struct Health {
     pub words: String,
 }
 
+impl Health {
+    /// Whether it is well, and why not, for people.
+    pub(crate) fn text(&self) -> String {
+        match self.well {
+            true => "well".to_owned(),
+            false => format!("unwell: {}", self.words),
+        }
+    }
+}
+
 /// A space to make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CreateSpace {

@@ -1,11 +1,20 @@
 //! What spaces are made from: templates and their revisions, the variables that they name, the groups they are kept to.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Conflict;
+
+/// The longest value of a variable, in bytes.
+pub const LONGEST_VARIABLE: usize = 64 << 10;
+
+/// The first digits of a revision's hash, as people are shown it.
+pub(crate) fn short(hash: &str) -> String {
+    hash.chars().take(12).collect()
+}
 
 /// What spaces are made from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -100,6 +109,12 @@ pub struct InvalidField {
     pub why: String,
 }
 
+impl fmt::Display for InvalidField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.why)
+    }
+}
+
 /// All templates that the caller may see.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Templates {
@@ -184,6 +199,19 @@ pub struct FieldDifference {
     pub to: Option<String>,
     /// For a long text, the difference line by line (unified).
     pub text: Option<String>,
+}
+
+impl FieldDifference {
+    /// The difference as people read it, what went after a minus and what came after a plus.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        if let Some(text) = &self.text {
+            return text.lines().map(str::to_owned).collect();
+        }
+        let side = |sign: &str, value: &Option<String>| {
+            value.as_ref().map(|value| format!("{sign}{value}"))
+        };
+        [side("-", &self.from), side("+", &self.to)].into_iter().flatten().collect()
+    }
 }
 
 /// Which revision to go back to.
