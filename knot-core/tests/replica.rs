@@ -93,6 +93,11 @@ async fn a_documents_history_says_who_changed_what_and_gives_back_any_state() {
     fields.sort();
     let readers = ("readers/cleo".to_owned(), Scalar::Bool(true));
     assert_eq!(fields, [readers, ("text".to_owned(), Scalar::Text("two".to_owned()))]);
+    assert_eq!(history.change(&newest[1].hash).as_ref(), Some(&newest[1]));
+    assert_eq!(history.change(&ChangeHash([9; 32])), None);
+    let digits = newest[1].hash.to_string();
+    assert_eq!(history.starting(&digits[..16]), [newest[1].hash]);
+    assert_eq!((history.starting("").len(), history.starting("x").len()), (3, 0));
     let rest = history.page(Some(newest[1].hash), 10).unwrap();
     assert_eq!(rest.iter().map(|change| change.hash).collect::<Vec<_>>(), first);
     assert_eq!(replica.at(note(1), &second).await.unwrap().text, "two");

@@ -91,11 +91,7 @@ pub(super) async fn apply(
         Some(before) => app.replica.edit(before.id(), author, write).await?,
         None => app.replica.put(id, author, write).await?,
     };
-    let outcome = match before {
-        None => ApplyOutcome::Created,
-        Some(before) if before.heads() == committed.heads => ApplyOutcome::Unchanged,
-        Some(_) => ApplyOutcome::Changed,
-    };
+    let outcome = outcome(before, &committed);
     tracing::info!(template = %committed.id, ?outcome, user = %caller.user, "template applied");
     applied(&app, &caller, &committed, outcome)
 }
@@ -177,6 +173,18 @@ pub(super) fn all(app: &App, caller: &Caller) -> Vec<Template> {
     let (templates, names) = template_names(app);
     let seen = templates.iter().filter(|template| permit::template(caller, template));
     seen.map(|template| show(app, template, &names)).collect()
+}
+
+/// What a write came to.
+fn outcome(
+    before: Option<&Doc<model::Template>>,
+    committed: &Committed<model::Template>,
+) -> ApplyOutcome {
+    match before {
+        None => ApplyOutcome::Created,
+        Some(before) if before.heads() == committed.heads => ApplyOutcome::Unchanged,
+        Some(_) => ApplyOutcome::Changed,
+    }
 }
 
 /// The answer to a write: the template as it is now.
