@@ -7,6 +7,7 @@ use knot_core::{
     clock::Millis,
     id::{Author, Id, ServerId},
     model::Space,
+    net::Way,
     replica::Replica,
 };
 use tokio::{
@@ -35,6 +36,9 @@ pub trait Reach: Send + Sync {
         &self,
         space: Id<Space>,
     ) -> BoxFuture<'_, Result<(AgentReader, AgentWriter), ReachError>>;
+
+    /// How the agent of a space would be reached now.
+    fn way(&self, space: Id<Space>) -> Way;
 
     /// Asks the home of a space. What comes begins with a [`crate::spaces::answers::Answer`]; to drop
     /// it ends the answer.

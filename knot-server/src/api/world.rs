@@ -9,6 +9,7 @@ use std::{
 use knot_core::{
     id::{Author, Id, ServerId},
     model::{self, Server, SpaceStatus, Template, User},
+    net::Way,
     names::{For, Names, Unclear},
     replica::Doc,
     schema::{Entity, Scalar},
@@ -170,9 +171,20 @@ impl<'a> World<'a> {
                 .and_then(|template| self.app.judged.of(template).revision.clone()),
             home: home.as_ref().map(|home| home.name.as_str()),
             reachability: self.app.reachability(space.placement.server),
+            reached: self.reached(doc.id()),
             status: status.as_ref(),
             conflicts: conflicts(self.app, doc),
         })
+    }
+
+    fn reached(&self, space: Id<model::Space>) -> Option<types::Reached> {
+        let (directly, through) = match self.app.reach.way(space) {
+            Way::Direct => (true, Vec::new()),
+            Way::Relayed(servers) => (false, servers),
+            Way::None => return None,
+        };
+        let through = through.into_iter().map(|server| server_name(self.app, server)).collect();
+        Some(types::Reached { directly, through })
     }
 
     fn templates(&self) -> &Names<()> {

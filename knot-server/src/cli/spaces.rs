@@ -248,6 +248,7 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
             ("Revision", space.revision.clone().unwrap_or_default().into()),
             ("Owner", space.owner.clone().into()),
             ("Home", home.into()),
+            ("Reached", space.reached.as_ref().map(ToString::to_string).unwrap_or_default().into()),
             ("Driver", space.driver.clone().unwrap_or_default().into()),
             ("Created", ago(&space.created).into()),
             ("Id", space.id.clone().into()),

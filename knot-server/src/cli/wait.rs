@@ -292,6 +292,7 @@ mod tests {
             home: text("alpha"),
             home_id: text("4"),
             home_reachable: true,
+            reached: None,
             update_available: false,
             parameters: Default::default(),
             conflicts: Vec::new(),

@@ -18,7 +18,7 @@ use knot_core::{
     generation::Generation,
     id::{Author, Id, ServerId},
     model::{Observed, Space, SpaceStatus},
-    net::{AskError, Net, OpenError},
+    net::{AskError, Net, OpenError, Way},
     wire::{self, MAX_STRANGER_FRAME},
 };
 use tokio::{
@@ -75,6 +75,10 @@ impl Reach for Agents {
                 Err(error) => Err(ReachError::Failed(error.to_string())),
             }
         })
+    }
+
+    fn way(&self, space: Id<Space>) -> Way {
+        self.node.net.agents().way(space)
     }
 
     fn ask(

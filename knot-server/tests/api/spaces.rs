@@ -5,6 +5,7 @@ use knot_core::{
     generation::Generation,
     id::Id,
     model::{Desired, Observed, Server, ServerStatus, Space, SpaceStatus},
+    net::Way,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -258,6 +259,26 @@ async fn one_name_given_in_two_partitions_stays_usable() {
     }
     root.post(&format!("/spaces/{derived}/stop"), json!(null)).await.ok();
     root.delete(&format!("/spaces/{younger}")).await.ok();
+}
+
+#[tokio::test]
+async fn the_way_to_a_space_is_shown() {
+    let (alpha, beta) = (world().await, server("beta", &["docker"]).await);
+    let root = alpha.root().await;
+    root.template("rust").await;
+    let _linked = link(&alpha, &beta).await;
+    level(&alpha, &beta).await;
+    level(&beta, &alpha).await;
+    let id = Id::from_uuid(root.create("web", "rust").await.parse().unwrap());
+    let beta = beta.replica.me();
+    for (way, shown) in [
+        (Way::None, json!(null)),
+        (Way::Direct, json!({"directly": true, "through": []})),
+        (Way::Relayed(vec![beta]), json!({"directly": false, "through": ["beta"]})),
+    ] {
+        alpha.agents.ways.lock().unwrap().insert(id, way);
+        assert_eq!(root.get("/spaces/web").await.ok()["reached"], shown);
+    }
 }
 
 #[tokio::test]

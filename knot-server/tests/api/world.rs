@@ -1,7 +1,7 @@
 //! Servers in one process, clients for them, and what they are surrounded by.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -12,7 +12,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use knot_core::{
     id::{Author, Id, ServerId},
     model::{self, ServerStatus, Space, SpaceStatus, Template, User},
-    net::KeyPair,
+    net::{KeyPair, Way},
     replica::{Link, Outbox, Replica, Service},
     secrets::{Keyring, SealingKeyPair, SessionKeys},
     store::sqlite::SqliteStore,
@@ -289,6 +289,8 @@ impl ClusterControl for Neighbours {
 /// Agents of spaces: each session that is opened comes out at the other end.
 pub(crate) struct Agents {
     refusal: Mutex<Option<ReachError>>,
+    /// The ways to agents; none to all others.
+    pub(crate) ways: Mutex<HashMap<Id<Space>, Way>>,
     /// What every home answers, and the text behind it.
     answer: Mutex<(answers::Answer, String)>,
     /// The other ends of answers that go on.
@@ -306,6 +308,7 @@ impl Default for Agents {
             Mutex::new((answers::Answer::Missing("nothing yet".to_owned()), String::new()));
         Self {
             refusal: Mutex::default(),
+            ways: Mutex::default(),
             answer,
             following: Mutex::default(),
             asked: Mutex::default(),
@@ -350,6 +353,10 @@ impl Reach for Agents {
             Ok((Box::new(reader) as AgentReader, Box::new(writer) as AgentWriter))
         }
         .boxed()
+    }
+
+    fn way(&self, space: Id<Space>) -> Way {
+        self.ways.lock().unwrap().get(&space).cloned().unwrap_or(Way::None)
     }
 
     fn ask(

@@ -8,7 +8,7 @@ use knot_core::{
 
 use crate::api::{
     app::Reachability,
-    types::{Conflict, Desired, Health, Observed, Space},
+    types::{Conflict, Desired, Health, Observed, Reached, Space},
     world::{SEALED, is_sealed},
 };
 
@@ -29,6 +29,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) home: Option<&'a str>,
     /// Whether this server hears the home.
     pub(crate) reachability: Reachability,
+    /// How this server reaches the agent.
+    pub(crate) reached: Option<Reached>,
     /// The names of those it is shared with.
     pub(crate) shares: Vec<String>,
     /// The name of the server that it is to move to.
@@ -99,6 +101,7 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         home,
         home_id: home_id.to_string(),
         home_reachable: reachability == Reachability::Linked,
+        reached: facts.reached,
         update_available: update_available(begun, revision.as_deref()),
         parameters: space.parameters.iter().map(parameter).collect(),
         conflicts,
@@ -188,6 +191,7 @@ mod tests {
             home: Some("alpha"),
             shares: Vec::new(),
             moving: None,
+            reached: None,
             reachability: world.reachability,
             status: world.status.as_ref(),
             conflicts: Vec::new(),

@@ -113,6 +113,9 @@ pub struct Space {
     pub home_id: String,
     /// Whether the server that answers can reach that server.
     pub home_reachable: bool,
+    /// How the server that answers reaches the space's agent now; null where it cannot.
+    #[serde(default)]
+    pub reached: Option<Reached>,
     /// Whether a restart would bring a newer revision of the template.
     pub update_available: bool,
     /// The values given for the template's parameters; `sealed` stands for a secret.
@@ -143,6 +146,25 @@ pub struct Space {
     pub moving_to: Option<String>,
     /// When it was made.
     pub created: String,
+}
+
+/// The way from a server to the agent of a space.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reached {
+    /// Whether the agent is linked to that server itself.
+    pub directly: bool,
+    /// Otherwise the names of the servers that it can be reached through, the one that is tried first in
+    /// front.
+    pub through: Vec<String>,
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.directly {
+            return f.write_str("directly");
+        }
+        write!(f, "through {}", self.through.join(", or "))
+    }
 }
 
 /// All spaces that the caller may see.
