@@ -149,6 +149,7 @@ async fn keep_links(
             Some(event) = incoming.recv() => match event {
                 Event::Linked(id, key) => Input::Linked(id, key),
                 Event::Leaving(id) => Input::Leaving(id),
+                Event::Wanted(count) => Input::Wanted(count),
                 Event::Listed(by, servers) => Input::Listed(Some(by), servers),
             },
             Some(lost) = tasks.ended() => Input::Lost(lost),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use knot_core::{
-    agent::{ALPN, Hello, Report, ServerAddress, Watching, Welcome},
+    agent::{ALPN, DEFAULT_LINKS, Hello, Report, ServerAddress, Watching, Welcome},
     net::{
         KeyPair, PublicKey, keys,
         tls::{self, Accept, Verdict, client_config},
@@ -63,6 +63,8 @@ pub enum Error {
 pub enum Event {
     /// The server with this id and key has welcomed the agent.
     Linked(Uuid, PublicKey),
+    /// So many links are wanted.
+    Wanted(usize),
     /// The server with this id is about to go.
     Leaving(Uuid),
     /// The server with this id has sent a list of servers.
@@ -130,7 +132,7 @@ impl Dialler {
             while let Some(welcome) =
                 read_frame::<_, Welcome>(&mut receive, MAX_AGENT_FRAME).await?
             {
-                self.watch(welcome.watch);
+                self.watch(welcome.watch).await;
                 self.tell(Event::Listed(server.id, welcome.servers)).await;
                 if welcome.leaving {
                     self.tell(Event::Leaving(server.id)).await;
@@ -193,12 +195,14 @@ impl Dialler {
             (Err(error), None) => return Err(error.into()),
         };
         let key = accepted.get().copied().ok_or(Error::LetGo)?;
-        self.watch(welcome.watch);
+        self.watch(welcome.watch).await;
         self.tell(Event::Listed(server.id, welcome.servers)).await;
         Ok((connection, send, receive, key, welcome.leaving))
     }
 
-    fn watch(&self, wanted: Watching) {
+    async fn watch(&self, wanted: Watching) {
+        let links = wanted.links.and_then(|count| usize::try_from(count).ok());
+        self.tell(Event::Wanted(links.unwrap_or(DEFAULT_LINKS))).await;
         self.watching.send_if_modified(|watching| {
             let changed = *watching != wanted;
             *watching = wanted;

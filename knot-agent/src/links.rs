@@ -1,6 +1,6 @@
 //! Which servers to be linked to: a state machine without a socket, a clock or luck of its own.
 //!
-//! The agent wants [`WANTED`] links, to servers of different zones where it can. A link that works
+//! The agent wants [`DEFAULT_LINKS`] links, or as many as its template says, to servers of different zones where it can. A link that works
 //! is never given up for a better one: it carries people's sessions. A server that cannot be
 //! reached, or whose link did not last, is left alone for a time that doubles with each failure.
 
@@ -9,12 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use knot_core::{agent::ServerAddress, net::PublicKey};
+use knot_core::{
+    agent::{DEFAULT_LINKS, ServerAddress},
+    net::PublicKey,
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use uuid::Uuid;
 
-/// How many links are wanted at a time.
-pub const WANTED: usize = 2;
 /// The longest wait after a first failure. The wait is a random part of it, at least half.
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// The longest wait of all.
@@ -30,6 +31,8 @@ pub enum Input {
     Listed(Option<Uuid>, Vec<ServerAddress>),
     /// The server has welcomed the agent, and this is its key.
     Linked(Uuid, PublicKey),
+    /// So many links are wanted. Those that are too many are kept.
+    Wanted(usize),
     /// The server is about to go.
     Leaving(Uuid),
     /// A link, or the attempt at one, has ended.
@@ -51,6 +54,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Links {
     servers: BTreeMap<Uuid, Server>,
+    wanted: usize,
     random: StdRng,
 }
 
@@ -86,7 +90,11 @@ impl State {
 impl Links {
     /// Knows no server yet. The seed decides which of several equals is dialled, and when.
     pub fn new(seed: u64) -> Self {
-        Self { servers: BTreeMap::new(), random: StdRng::seed_from_u64(seed) }
+        Self {
+            servers: BTreeMap::new(),
+            wanted: DEFAULT_LINKS,
+            random: StdRng::seed_from_u64(seed),
+        }
     }
 
     /// Takes in what has happened and says what to do about it.
@@ -99,6 +107,7 @@ impl Links {
                 }
             }
             Input::Linked(id, key) => self.linked(id, key, now, &mut actions),
+            Input::Wanted(count) => self.wanted = count,
             Input::Leaving(id) => {
                 if let Some(server) = self.servers.get_mut(&id)
                     && matches!(server.state, State::Linked { .. })
@@ -115,7 +124,7 @@ impl Links {
 
     /// When [`Input::Tick`] is wanted next.
     pub fn deadline(&self) -> Option<Instant> {
-        if self.active().count() >= WANTED {
+        if self.active().count() >= self.wanted {
             return None;
         }
         let waits = self.servers.values().filter_map(|server| match server.state {
@@ -207,7 +216,7 @@ impl Links {
     }
 
     fn dial(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while self.active().count() < WANTED {
+        while self.active().count() < self.wanted {
             let Some(id) = self.candidate(now) else { return };
             let Some(server) = self.servers.get_mut(&id) else { return };
             server.state = State::Dialling;

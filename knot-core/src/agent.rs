@@ -58,6 +58,12 @@ pub const MAX_SCRIPT: usize = 32 << 10;
 /// How often an agent reports where it has no news.
 pub const REPORT_PERIOD: Duration = Duration::from_secs(30);
 
+/// To how many servers an agent is linked where its template does not say.
+pub const DEFAULT_LINKS: usize = 2;
+
+/// To how many servers a template may ask that agents are linked.
+pub const LINKS: std::ops::RangeInclusive<u64> = 1..=8;
+
 /// What the agent of one generation is started with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
@@ -147,4 +153,7 @@ pub struct Watching {
     pub health: Option<HealthCheck>,
     /// Seconds without activity after which a report is wanted at once.
     pub idle_stop: Option<u64>,
+    /// To how many servers the agent is to be linked, of [`LINKS`]; [`DEFAULT_LINKS`] where it is not said.
+    #[serde(default)]
+    pub links: Option<u64>,
 }

@@ -64,7 +64,7 @@ fn two_servers_of_different_zones_are_dialled() {
         let servers = [server(1, "a"), server(2, "a"), server(3, "b")];
         let (mut world, actions) = World::new(seed, &servers);
         let ids = dialled(&actions);
-        assert_eq!(ids.len(), WANTED);
+        assert_eq!(ids.len(), DEFAULT_LINKS);
         assert!(ids.contains(&id(3)), "{ids:?}");
         assert_eq!(world.tell(Input::Tick), []);
         assert_eq!(world.links.deadline(), None);
@@ -202,7 +202,7 @@ fn a_server_that_leaves_is_replaced_before_it_is_gone() {
     let n = u8::try_from(third[0].as_u128()).unwrap();
     assert_eq!(world.tell(Input::Linked(third[0], key(n))), [], "the old link is kept");
     assert_eq!(world.tell(Input::Lost(linked[0])), [], "and nothing is missing when it goes");
-    assert_eq!(world.links.linked_count(), WANTED);
+    assert_eq!(world.links.linked_count(), DEFAULT_LINKS);
 }
 
 #[test]
@@ -213,4 +213,19 @@ fn the_only_server_that_leaves_is_kept_and_dialled_again() {
     assert_eq!(world.links.deadline(), None);
     assert_eq!(world.tell(Input::Lost(id(1))), []);
     assert_eq!(dialled(&world.wait().1), [id(1)]);
+}
+
+#[test]
+fn a_template_may_ask_for_more_links() {
+    let servers: Vec<_> = (1..=4).map(|n| server(n, "a")).collect();
+    let (mut world, actions) = World::new(3, &servers);
+    let first = dialled(&actions);
+    let more = dialled(&world.tell(Input::Wanted(4)));
+    assert_eq!((first.len(), more.len()), (2, 2));
+    for one in first.iter().chain(&more) {
+        let n = u8::try_from(one.as_u128()).unwrap();
+        assert_eq!(world.tell(Input::Linked(*one, key(n))), []);
+    }
+    assert_eq!(world.tell(Input::Wanted(1)), [], "a link that works is kept");
+    assert_eq!(world.links.linked_count(), 4);
 }

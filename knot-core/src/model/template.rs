@@ -15,7 +15,7 @@ use crate::secrets::Sealed;
 
 crate::entity! {
     /// What spaces are made from: stored field by field, so that concurrent edits merge.
-    pub struct Template("template", 2) {
+    pub struct Template("template", 3) {
         /// Its name.
         name: Field<String>,
         /// For people.
@@ -91,6 +91,8 @@ crate::entity! {
         schedule_starts: Field<bool>,
         /// Seconds after which a running space is stopped.
         max_uptime: Field<Option<u64>>,
+        /// To how many servers the agents of its spaces are linked; 2 where it is not said.
+        links: Field<Option<u64>>,
         /// Whether a connection to a stopped space starts it.
         start_on_connect: Field<bool>,
     }

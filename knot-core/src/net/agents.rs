@@ -384,7 +384,8 @@ fn watching(template: &Template) -> Watching {
     let probe = template.health.parse().ok();
     let health = probe
         .map(|probe| HealthCheck::new(probe, health_interval, health_timeout, health_failures));
-    Watching { health, idle_stop: idle_stop.filter(|seconds| *seconds > 0) }
+    let idle_stop = idle_stop.filter(|seconds| *seconds > 0);
+    Watching { health, idle_stop, links: template.links }
 }
 
 fn subject(space: Uuid) -> DocId {

@@ -352,6 +352,7 @@ fn put(edit: &mut Edit<'_, model::Template>, wanted: model::Template) {
     edit.set_sparse(T::idle_stop, wanted.idle_stop);
     edit.set_sparse(T::schedule_starts, wanted.schedule_starts);
     edit.set_sparse(T::max_uptime, wanted.max_uptime);
+    edit.set_sparse(T::links, wanted.links);
     edit.set_sparse(T::start_on_connect, wanted.start_on_connect);
 }
 

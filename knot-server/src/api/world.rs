@@ -9,8 +9,8 @@ use std::{
 use knot_core::{
     id::{Author, Id, ServerId},
     model::{self, Server, SpaceStatus, Template, User},
-    net::Way,
     names::{For, Names, Unclear},
+    net::Way,
     replica::Doc,
     schema::{Entity, Scalar},
     secrets::Sealed,

@@ -14,7 +14,7 @@ use std::{
 use self::values::{capability, device, folder, image, job, kind, path, script, variable, word};
 use super::{Parameter, ParameterKind, Template};
 use crate::{
-    agent::{FAILURES, INTERVALS, Probe, TIMEOUTS},
+    agent::{FAILURES, INTERVALS, LINKS, Probe, TIMEOUTS},
     names::is_name,
 };
 
@@ -361,6 +361,10 @@ impl Judge<'_> {
         }
         if template.health_restarts.is_some_and(|count| count > 1_000) {
             self.say("health_restarts", "it is from 0 to 1000");
+        }
+        if template.links.is_some_and(|count| !LINKS.contains(&count)) {
+            let (least, most) = (LINKS.start(), LINKS.end());
+            self.say("links", format!("it is from {least} to {most} servers"));
         }
         for (field, seconds) in
             [("idle_stop", template.idle_stop), ("max_uptime", template.max_uptime)]

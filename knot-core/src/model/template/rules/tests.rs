@@ -59,6 +59,8 @@ fn each_broken_rule_is_told_with_its_key() {
         (Template { mounts: [(text("/a"), text("rel"))].into(), ..plain() }, "mounts//a"),
         (Template { without: [text("flying")].into(), ..plain() }, "without/flying"),
         (Template { idle_stop: Some(0), ..plain() }, "idle_stop"),
+        (Template { links: Some(0), ..plain() }, "links"),
+        (Template { links: Some(9), ..plain() }, "links"),
         (Template { health: text("http://"), ..plain() }, "health"),
         (Template { health_interval: Some(3_601), ..plain() }, "health_interval"),
         (Template { health_timeout: Some(301), ..plain() }, "health_timeout"),

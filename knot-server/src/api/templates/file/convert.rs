@@ -49,6 +49,7 @@ pub(super) fn template(form: Form) -> Result<(Template, Option<Password>), Unrea
         zones: set(form.zones, "zones")?,
         idle_stop: form.idle_stop.map(|time| time.0),
         max_uptime: form.max_uptime.map(|time| time.0),
+        links: form.links,
         start_on_connect: form.start_on_connect,
         retired: form.retired,
         ..Template::default()
@@ -166,6 +167,7 @@ pub(super) fn form(template: &Template) -> Form {
         idle_stop: time(template.idle_stop),
         schedule: Some(schedule(template)).filter(|schedule| *schedule != Schedule::default()),
         max_uptime: time(template.max_uptime),
+        links: template.links,
         start_on_connect: template.start_on_connect,
         retired: template.retired,
     }

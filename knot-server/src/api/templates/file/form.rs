@@ -111,6 +111,10 @@ pub(crate) struct Form {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub(super) max_uptime: Option<Duration>,
+    /// To how many servers its spaces' agents are linked; 2 where it is not said. More survive the loss of more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 8)]
+    pub(super) links: Option<u64>,
     /// Whether a connection to a stopped space starts it. Not used yet.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) start_on_connect: bool,

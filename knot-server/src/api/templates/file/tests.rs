@@ -52,6 +52,7 @@ health: {check: 'tcp:8080', interval: 30s, timeout: 5s, failures: 3, restarts: 2
 idle_stop: 90m
 schedule: {mon: 08:00-18:00, fri: 22:00-06:00, start: true}
 max_uptime: 2d
+links: 3
 start_on_connect: true
 retired: true
 ";
@@ -78,6 +79,7 @@ fn a_file_says_all_of_a_template() {
     assert_eq!(more.declared()["count"].most, Some(4.0));
     assert_eq!(more.without.iter().collect::<Vec<_>>(), ["ssh"]);
     assert_eq!((more.idle_stop, more.max_uptime), (Some(90 * 60), Some(2 * 24 * 60 * 60)));
+    assert_eq!(more.links, Some(3));
     assert_eq!(more.schedule["fri"].to_string(), "22:00-06:00");
     assert!(more.schedule_starts && more.start_on_connect && more.retired);
 }
