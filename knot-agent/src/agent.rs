@@ -25,6 +25,7 @@ use crate::{
     activity::Activity,
     children::{Child, Children, GRACE, hang_up, in_own_group},
     enrol,
+    intake::Intake,
     launch::Settings,
     link::{self, Dialler, Event},
     links::{Action, Input, Links},
@@ -60,7 +61,7 @@ pub enum Error {
 
 /// Runs until SIGTERM or SIGINT, and then ends in bounded time.
 pub async fn run(settings: Settings) -> Result<(), Error> {
-    let Settings { launch, secret, command, environment } = settings;
+    let Settings { launch, secret, command, mut environment } = settings;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
     // Handled, so that it is not ignored in sessions where whoever started this agent ignores it, as
@@ -69,6 +70,8 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let endpoint = link::endpoint().map_err(Error::Socket)?;
     let children = Children::default();
     let home = monitor::home(&environment);
+    let intake = Intake::bind().await;
+    intake.tell(&mut environment);
     let surroundings = Surroundings::new(launch.name.clone(), environment);
     let activity = Activity::new(Instant::now());
     let sessions = Sessions::new(surroundings.clone(), children.clone(), activity.clone());
@@ -124,6 +127,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         reaped = children.reap() => reaped.map_err(Error::Runtime),
         failed = linked => failed,
         never = monitor.run() => match never {},
+        never = intake.run(tokio::io::stderr()) => match never {},
     };
     endpoint.close(quinn::VarInt::from_u32(0), b"the space is stopping");
     let _ = timeout(GOODBYE, endpoint.wait_idle()).await;

@@ -11,6 +11,7 @@
 //!   [`names`] may have to resolve; a listener; datagrams.
 //! - [`monitor`] looks at the space and reports: [`checks`] says when to ask and what the answers
 //!   mean, [`probe`] asks, [`activity`] knows when the space was last used, [`usage`] what it takes up.
+//! - [`intake`] takes lines for the space's log from programs inside it.
 //! - [`script`] runs the startup and the shutdown script.
 
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ pub mod agent;
 pub mod checks;
 pub mod children;
 pub mod enrol;
+pub mod intake;
 pub mod launch;
 pub mod leader;
 pub mod link;
