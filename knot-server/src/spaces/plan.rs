@@ -351,7 +351,7 @@ fn watch(world: &World<'_>) -> Step {
 
 /// How long the agent of a generation may take to link.
 pub(super) fn link_deadline(status: &SpaceStatus) -> Duration {
-    let by_hand = status.driver == Platform::Manual.word();
+    let by_hand = status.driver == Platform::Manual.as_str();
     if by_hand { BY_HAND } else { LINK_DEADLINE }
 }
 
