@@ -12,8 +12,8 @@ mod variable;
 pub use cluster::{DataKey, Server, ServerStatus, SessionKey};
 pub use platform::{ParsePlatformError, Platform};
 pub use space::{
-    Desired, Move, Observed, Placement, ScheduleMark, Space, SpaceHealth, SpaceStatus, Volume,
-    VolumeStatus,
+    Adopted, Desired, Move, Observed, Placement, ScheduleMark, Space, SpaceHealth, SpaceStatus,
+    Volume, VolumeStatus,
 };
 pub use template::{
     Broken, Hours, Parameter, ParameterKind, ParsePartError, Port, Protocol, Template, check_path,

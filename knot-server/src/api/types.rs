@@ -8,7 +8,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+mod adopt;
 pub mod exec;
+
+pub use adopt::AdoptVolume;
 
 /// The header that carries a causality token: a server that is sent one answers only when it holds all that the
 /// sender has seen, or says that it is behind.

@@ -392,6 +392,14 @@ pub(crate) enum Volume {
         /// The volume's name or id
         name: String,
     },
+    /// Give a stopped space back what was set aside when it got another volume in its place
+    Adopt {
+        /// SPACE:NAME, or the engine id of what was set aside
+        name: String,
+        /// Which, where several were set aside
+        #[arg(long)]
+        engine_id: Option<String>,
+    },
     /// Delete a volume with all that is in it
     #[command(visible_alias = "rm")]
     Delete {

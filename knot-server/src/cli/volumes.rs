@@ -10,7 +10,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::output::{Cell, Colour, clean, table};
 use crate::api::types::{
-    AttachVolume, CreateVolume, DiscardVolume, EditVolume, Orphan, Volume, Volumes,
+    AdoptVolume, AttachVolume, CreateVolume, DiscardVolume, EditVolume, Orphan, Volume, Volumes,
 };
 
 /// Runs one command.
@@ -41,6 +41,13 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         }
         Command::Detach { name } => {
             (post(&client, &name, "detach", EMPTY).await?, "is detached, on")
+        }
+        Command::Adopt { name, engine_id } => {
+            let wanted = AdoptVolume { engine_id };
+            (
+                post(&client, &name, "adopt", Body::Json(&wanted)).await?,
+                "is again what was set aside, on",
+            )
         }
         Command::Delete { name, set_aside: Some(engine_id) } => {
             let wanted = DiscardVolume { engine_id };
@@ -85,14 +92,25 @@ async fn list(context: &Context, client: &Client, orphans: bool) -> Result<(), F
         }
         let rows = volumes.into_iter().map(row).chain(strays.into_iter().map(stray));
         table(
-            ["NAME", "SPACE", "PATH", "STATE", "KEEP", "SIZE", "PLATFORM", "SERVER", "ENGINE ID"],
+            [
+                "NAME",
+                "SPACE",
+                "PATH",
+                "STATE",
+                "KEEP",
+                "SIZE",
+                "PLATFORM",
+                "SERVER",
+                "ENGINE ID",
+                "CAUSE",
+            ],
             rows.collect(),
             colour,
         )
     })
 }
 
-fn row(volume: Volume) -> [Cell; 9] {
+fn row(volume: Volume) -> [Cell; 10] {
     let meaning = match volume.state.as_str() {
         "missing" => Some(Colour::Bad),
         "aside" => Some(Colour::Busy),
@@ -109,10 +127,11 @@ fn row(volume: Volume) -> [Cell; 9] {
         volume.platform.into(),
         volume.server.into(),
         volume.engine_id.into(),
+        volume.cause.unwrap_or_default().into(),
     ]
 }
 
-fn stray(orphan: Orphan) -> [Cell; 9] {
+fn stray(orphan: Orphan) -> [Cell; 10] {
     let state = Cell::coloured("orphan", Some(Colour::Bad));
     let none = || Cell::from("");
     [
@@ -125,5 +144,6 @@ fn stray(orphan: Orphan) -> [Cell; 9] {
         orphan.platform.into(),
         orphan.server.into(),
         orphan.engine_id.into(),
+        none(),
     ]
 }
