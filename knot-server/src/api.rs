@@ -18,6 +18,7 @@ pub(crate) mod names;
 mod pages;
 mod permit;
 mod problem;
+mod seal;
 mod serve;
 mod servers;
 mod sign_in;

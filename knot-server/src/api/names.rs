@@ -2,6 +2,7 @@
 
 use knot_core::{
     clock::Millis,
+    id::Id,
     names::{Life, Named, Names, Unclear, check_name},
     replica::{Doc, Replica},
     schema::Entity,
@@ -12,6 +13,9 @@ use super::problem::{Code, Problem};
 /// How long it is remembered that a dead thing had a name, in milliseconds: longer than any client
 /// goes on trying a request again.
 pub(super) const RECENTLY: i64 = 10 * 60 * 1_000;
+
+/// How many lives of one name are looked through for one that is not over.
+const LIVES: u32 = 10_000;
 
 /// Refuses a name that breaks the rules.
 pub(super) fn check(name: &str) -> Result<(), Problem> {
@@ -34,6 +38,13 @@ pub(crate) fn of<E: Entity, S: Ord + Clone>(
     dead.retain(|doc| replica.grave(doc.id()).is_some_and(|grave| grave.at.0 >= lately));
     let dead = dead.iter().map(|doc| named(doc, Life::Dead));
     Names::new(living.iter().map(|doc| named(doc, Life::Living)).chain(dead))
+}
+
+/// The id of a thing that has its id by its name, `id_of` one of its lives: of the one that lives, or of the
+/// next.
+pub(super) fn life<E: Entity>(replica: &Replica, id_of: impl Fn(u32) -> Id<E>) -> Id<E> {
+    let over = |id: &Id<E>| replica.grave(*id).is_some();
+    (0..LIVES).map(&id_of).find(|id| !over(id)).unwrap_or_else(|| id_of(0))
 }
 
 /// The problem of a name that does not say what is meant.

@@ -3,6 +3,8 @@
 
 pub(super) mod adopt;
 
+use std::collections::BTreeSet;
+
 use axum::{Json, extract::State, http::StatusCode};
 use knot_core::{
     id::{Id, ServerId},
@@ -21,7 +23,7 @@ use super::{
     permit::{self, Use},
     problem::{Code, Problem},
     types::{AttachVolume, CreateVolume, DiscardVolume, EditVolume, Orphan, Volume, Volumes},
-    world::{World, find_server, server_id, server_name, user_name},
+    world::{World, find_server, server_name, user_name},
 };
 use crate::spaces::{current, drivers::Platform, engine_id};
 
@@ -31,21 +33,19 @@ type Shown = Result<Answer<(StatusCode, Json<Volume>)>, Problem>;
 #[utoipa::path(get, path = "/volumes", tag = "volumes", responses((status = 200, body = Volumes)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Volumes>> {
     let world = World::new(&app);
-    let mut volumes: Vec<Volume> = app
-        .replica
-        .list::<model::Volume>()
-        .iter()
-        .filter(|volume| may_see(&app, &caller, volume))
-        .flat_map(|volume| [vec![show(&app, &world, volume)], aside(&app, &world, volume)].concat())
-        .collect();
-    volumes.sort_by(|a, b| {
-        let key = |one: &Volume| (one.space.clone(), one.name.clone(), one.id.clone());
-        key(a).cmp(&key(b))
+    let mut seen = app.replica.list::<model::Volume>();
+    seen.retain(|volume| may_see(&app, &caller, volume));
+    let ids: BTreeSet<_> = seen.iter().map(Doc::id).collect();
+    let servers = app.replica.list::<Server>();
+    let rows = seen.iter().flat_map(|volume| {
+        let shown = show(&app, &world, volume);
+        let aside = aside(&app, &servers, volume, &shown);
+        std::iter::once(shown).chain(aside)
     });
-    let token = recent::<model::Volume>(&app.replica, |id| {
-        volumes.iter().any(|volume| volume.id == id.to_string())
-    });
-    let orphans = if caller.admin { orphans(&app) } else { Vec::new() };
+    let mut volumes: Vec<Volume> = rows.collect();
+    volumes.sort_by(|a, b| (&a.space, &a.name, &a.id).cmp(&(&b.space, &b.name, &b.id)));
+    let token = recent(&app.replica, |id| ids.contains(&id));
+    let orphans = if caller.admin { orphans(&app, &servers) } else { Vec::new() };
     caller.answer(Json(Volumes { volumes, orphans }), &token)
 }
 
@@ -256,8 +256,9 @@ pub(super) async fn discard(
     Body(DiscardVolume { engine_id }): Body<DiscardVolume>,
 ) -> Shown {
     let volume = find(&app, &caller, &key)?;
-    let there = records(&app, &volume).any(|(_, status)| status.aside.contains(&engine_id));
-    if !there {
+    let servers = app.replica.list::<Server>();
+    let mut records = records(&app, &servers, volume.id());
+    if !records.any(|(_, status)| status.aside.contains(&engine_id)) {
         return Err(Problem::not_found("volume that was set aside", &engine_id));
     }
     if wanted_engine(&app, &volume) == engine_id {
@@ -368,13 +369,12 @@ fn in_use(detail: String) -> Problem {
 /// What each server says of a volume.
 fn records<'a>(
     app: &'a App,
-    volume: &Doc<model::Volume>,
-) -> impl Iterator<Item = (ServerId, VolumeStatus)> + use<'a> {
-    let id = volume.id();
-    let servers = app.replica.list::<Server>().into_iter();
-    servers.filter_map(move |server| {
-        let server = ServerId(server.id().uuid());
-        Some((server, app.replica.observed(id, server)?))
+    servers: &'a [Doc<Server>],
+    volume: Id<model::Volume>,
+) -> impl Iterator<Item = (&'a Doc<Server>, VolumeStatus)> {
+    servers.iter().filter_map(move |server| {
+        let status = app.replica.observed(volume, ServerId(server.id().uuid()))?;
+        Some((server, status))
     })
 }
 
@@ -426,19 +426,23 @@ fn show(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Volume {
     }
 }
 
-/// What servers have set aside for a volume.
-fn aside(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Vec<Volume> {
-    let shown = show(app, world, volume);
+/// What servers have set aside for a volume, each shown as the volume is.
+fn aside(
+    app: &App,
+    servers: &[Doc<Server>],
+    volume: &Doc<model::Volume>,
+    shown: &Volume,
+) -> Vec<Volume> {
     let wanted = wanted_engine(app, volume);
     let mut rows = Vec::new();
-    for (server, status) in records(app, volume) {
+    for (server, status) in records(app, servers, volume.id()) {
         // What is its space's again has not been taken note of yet.
         let aside = status.aside.into_iter().filter(|engine_id| *engine_id != wanted);
         rows.extend(aside.map(|engine_id| {
             Volume {
                 state: "aside".to_owned(),
                 engine_id,
-                server: server_name(app, server),
+                server: server.name.clone(),
                 keep: true,
                 cause: Some(
                     "set aside when its space got another in its place; it stays until it is adopted \
@@ -453,11 +457,11 @@ fn aside(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Vec<Volum
 }
 
 /// What is on the engines of servers and of no document.
-fn orphans(app: &App) -> Vec<Orphan> {
+fn orphans(app: &App, servers: &[Doc<Server>]) -> Vec<Orphan> {
     let mut found = Vec::new();
-    for server in app.replica.list::<Server>() {
+    for server in servers {
         let id = ServerId(server.id().uuid());
-        let status: Option<ServerStatus> = app.replica.observed(server_id(id), id);
+        let status: Option<ServerStatus> = app.replica.observed(server.id(), id);
         let strays = status.map(|status| status.strays).unwrap_or_default();
         found.extend(strays.into_iter().map(|(platform, engine_id)| Orphan {
             server: server.name.clone(),

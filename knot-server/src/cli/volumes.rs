@@ -1,10 +1,10 @@
 //! `knot volume`.
 
+use clap::Subcommand;
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::json;
 
-use super::arguments::Volume as Command;
 use super::client::{Answer, Body, Client, EMPTY};
 use super::context::Context;
 use super::failure::Failure;
@@ -12,6 +12,77 @@ use super::output::{Cell, Colour, clean, table};
 use crate::api::types::{
     AdoptVolume, AttachVolume, CreateVolume, DiscardVolume, EditVolume, Orphan, Volume, Volumes,
 };
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List volumes
+    #[command(visible_alias = "list")]
+    Ls {
+        /// List what is on engines and of no space or user, and what is missing on them
+        #[arg(long)]
+        orphans: bool,
+    },
+    /// Make a volume that is no space's
+    Create {
+        /// The new volume's name
+        name: String,
+        /// The server whose engine is to hold it
+        #[arg(long, value_name = "SERVER")]
+        server: String,
+        /// The kind of engine, such as docker
+        #[arg(long, value_name = "PLATFORM")]
+        platform: String,
+        /// Its size in bytes, where the engine bounds sizes
+        #[arg(long, value_name = "BYTES")]
+        size: Option<u64>,
+    },
+    /// Keep a volume when its space is deleted
+    Keep {
+        /// The volume's name, SPACE:NAME or id
+        name: String,
+        /// Do not keep it
+        #[arg(long)]
+        no: bool,
+    },
+    /// Change a volume's size, where its engine can
+    Resize {
+        /// The volume's name, SPACE:NAME or id
+        name: String,
+        /// The size in bytes
+        size: u64,
+    },
+    /// Attach a volume to a space, from the space's next start on
+    Attach {
+        /// The volume's name or id
+        name: String,
+        /// The space's name or id
+        space: String,
+        /// Where it is seen in the space
+        path: String,
+    },
+    /// Detach a volume from its space
+    Detach {
+        /// The volume's name or id
+        name: String,
+    },
+    /// Give a stopped space back what was set aside when it got another volume in its place
+    Adopt {
+        /// SPACE:NAME, or the engine id of what was set aside
+        name: String,
+        /// Which, where several were set aside
+        #[arg(long)]
+        engine_id: Option<String>,
+    },
+    /// Delete a volume with all that is in it
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// The volume's name or id
+        name: String,
+        /// Remove only what was set aside for it under this engine id
+        #[arg(long, value_name = "ENGINE_ID")]
+        set_aside: Option<String>,
+    },
+}
 
 /// Runs one command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::{Json, extract::State, http::StatusCode};
 use knot_core::{
     id::{Id, ServerId},
-    model::{self, Adopted, Desired, Observed, SpaceStatus},
+    model::{self, Adopted, Desired, Observed, Server, SpaceStatus},
     replica::Doc,
 };
 use uuid::Uuid;
@@ -69,8 +69,9 @@ pub(in crate::api) async fn adopt(
 fn by_engine(app: &App, engine: &str) -> Option<Id<model::Volume>> {
     Uuid::parse_str(engine).ok()?;
     let volumes = app.replica.list::<model::Volume>();
+    let servers = app.replica.list::<Server>();
     let has = |volume: &&Doc<model::Volume>| {
-        records(app, volume).any(|(_, status)| status.aside.contains(engine))
+        records(app, &servers, volume.id()).any(|(_, status)| status.aside.contains(engine))
     };
     volumes.iter().find(has).map(Doc::id)
 }
@@ -84,7 +85,9 @@ fn set_aside(
 ) -> Result<String, Problem> {
     let home = space.placement.server;
     let (mut here, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
-    for (server, status) in records(app, volume) {
+    let servers = app.replica.list::<Server>();
+    for (server, status) in records(app, &servers, volume.id()) {
+        let server = ServerId(server.id().uuid());
         let names = status.aside.into_iter();
         let names = names.filter(|one| named.as_ref().is_none_or(|named| named == one));
         let all: &mut BTreeSet<(ServerId, String)> =
