@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub use self::{
     health::{FAILURES, HealthCheck, INTERVALS, ParseProbeError, Probe, TIMEOUTS},
-    report::{Health, MAX_WORDS, Report, Startup, Usage, words},
+    report::{Health, Report, Startup, Usage, words},
     session::{
         Answer, Command, Exit, FromAgent, Heard, Open, Refusal, Run, Target, TerminalSize, ToAgent,
         WAITING_CONNECTIONS,

@@ -139,6 +139,7 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(volumes::attach))
         .routes(routes!(volumes::detach))
         .routes(routes!(volumes::discard))
+        .routes(routes!(volumes::adopt::adopt))
         .routes(routes!(servers::list))
         .routes(routes!(servers::invite))
         .routes(routes!(servers::delete))

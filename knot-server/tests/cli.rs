@@ -207,6 +207,21 @@ fn a_person_reads_aligned_tables_without_colour() {
 }
 
 #[test]
+fn what_was_set_aside_is_listed_with_its_cause_and_adopted() {
+    let world = World::start(Script::default());
+    let (_, output, _) = run(knot(&world, &["volume", "ls"]));
+    let aside = output.lines().find(|line| line.contains("set aside")).unwrap();
+    assert!(aside.contains("knot-54") && aside.ends_with("another took its place"), "{output}");
+    for which in [&[][..], &["--engine-id", "knot-54"]] {
+        let command = [&["volume", "adopt", "dev:home"], which].concat();
+        let (status, output, errors) = run(knot(&world, &command));
+        assert_eq!((status, errors.as_str()), (0, ""));
+        assert_eq!(output, "home is again what was set aside, on alpha\n");
+    }
+    assert_eq!(run(knot(&world, &["volume", "adopt", "other"])).0, 4);
+}
+
+#[test]
 fn a_template_file_is_applied_and_given_back() {
     let world = World::start(Script::default());
     let (status, output, errors) =

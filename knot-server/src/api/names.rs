@@ -3,7 +3,7 @@
 use knot_core::{
     clock::Millis,
     id::Id,
-    names::{LONGEST, Life, Named, Names, Unclear, is_name},
+    names::{Life, Named, Names, Unclear, check_name},
     replica::{Doc, Replica},
     schema::Entity,
 };
@@ -19,17 +19,7 @@ const LIVES: u32 = 10_000;
 
 /// Refuses a name that breaks the rules.
 pub(super) fn check(name: &str) -> Result<(), Problem> {
-    if is_name(name) {
-        return Ok(());
-    }
-    let name: String = name.chars().take(80).collect();
-    Err(Problem::new(
-        Code::InvalidName,
-        format!(
-            "`{name}` is no name here: 1 to {LONGEST} lower-case letters, digits and dashes, beginning with a \
-             letter and not ending with a dash"
-        ),
-    ))
+    check_name("name", name).map_err(|why| Problem::new(Code::InvalidName, why))
 }
 
 /// What the things of one kind are called: `living` are all that live, `of` says within which scope a
@@ -72,10 +62,10 @@ mod tests {
     #[test]
     fn names_keep_to_their_rules() {
         for name in ["a", "web", "a-1", "a--b", &"a".repeat(63)] {
-            assert!(is_name(name), "{name}");
+            assert!(check(name).is_ok(), "{name}");
         }
         for name in ["", "-a", "1a", "a-", "A", "a b", "a_b", "é", "a.b", &"a".repeat(64)] {
-            assert!(!is_name(name), "{name}");
+            assert!(check(name).is_err(), "{name}");
         }
     }
 }

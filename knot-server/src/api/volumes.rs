@@ -1,6 +1,8 @@
 //! Volumes: storage that outlives the stops of its space. What is wanted is written here, and done by
 //! the server whose engine holds the volume.
 
+pub(super) mod adopt;
+
 use std::collections::BTreeSet;
 
 use axum::{Json, extract::State, http::StatusCode};
@@ -37,7 +39,7 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<
     let servers = app.replica.list::<Server>();
     let rows = seen.iter().flat_map(|volume| {
         let shown = show(&app, &world, volume);
-        let aside = aside(&app, &servers, volume.id(), &shown);
+        let aside = aside(&app, &servers, volume, &shown);
         std::iter::once(shown).chain(aside)
     });
     let mut volumes: Vec<Volume> = rows.collect();
@@ -259,6 +261,9 @@ pub(super) async fn discard(
     if !records.any(|(_, status)| status.aside.contains(&engine_id)) {
         return Err(Problem::not_found("volume that was set aside", &engine_id));
     }
+    if wanted_engine(&app, &volume) == engine_id {
+        return Err(in_use(format!("{engine_id} is the volume of its space again")));
+    }
     change(&app, &caller, &volume, move |edit| edit.insert(model::Volume::discard, &engine_id))
         .await
 }
@@ -328,6 +333,12 @@ fn find(app: &App, caller: &Caller, key: &str) -> Result<Doc<model::Volume>, Pro
     Ok(volume)
 }
 
+/// What the engine calls the volume that the document wants.
+fn wanted_engine(app: &App, volume: &Doc<model::Volume>) -> String {
+    let space = app.replica.get(volume.space).or_else(|| app.replica.remains(volume.space));
+    engine_id(volume.id(), volume, space.as_deref()).to_string()
+}
+
 fn may_see(app: &App, caller: &Caller, volume: &model::Volume) -> bool {
     let space = app.replica.get(volume.space);
     let of_space = space.is_some_and(|space| permit::space(caller, &space));
@@ -381,7 +392,7 @@ fn show(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Volume {
     let server = holder(app, volume);
     let status: Option<VolumeStatus> = app.replica.observed(volume.id(), server);
     let of = space.as_ref().or(dead.as_ref());
-    let engine = engine_id(volume.id(), volume, of.map(|space| &**space)).to_string();
+    let engine = wanted_engine(app, volume);
     let cause = status.as_ref().and_then(|status| status.cause.clone());
     let unreachable = app.reachability(server) != Reachability::Linked;
     let (state, on_engine) = match status {
@@ -419,19 +430,23 @@ fn show(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Volume {
 fn aside(
     app: &App,
     servers: &[Doc<Server>],
-    volume: Id<model::Volume>,
+    volume: &Doc<model::Volume>,
     shown: &Volume,
 ) -> Vec<Volume> {
+    let wanted = wanted_engine(app, volume);
     let mut rows = Vec::new();
-    for (server, status) in records(app, servers, volume) {
-        rows.extend(status.aside.into_iter().map(|engine_id| {
+    for (server, status) in records(app, servers, volume.id()) {
+        // What is its space's again has not been taken note of yet.
+        let aside = status.aside.into_iter().filter(|engine_id| *engine_id != wanted);
+        rows.extend(aside.map(|engine_id| {
             Volume {
                 state: "aside".to_owned(),
                 engine_id,
                 server: server.name.clone(),
                 keep: true,
                 cause: Some(
-                    "set aside when its space went on elsewhere; it stays until it is discarded"
+                    "set aside when its space got another in its place; it stays until it is adopted \
+                     or deleted"
                         .to_owned(),
                 ),
                 ..shown.clone()

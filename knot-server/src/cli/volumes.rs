@@ -10,7 +10,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::output::{Cell, Colour, clean, table};
 use crate::api::types::{
-    AttachVolume, CreateVolume, DiscardVolume, EditVolume, Orphan, Volume, Volumes,
+    AdoptVolume, AttachVolume, CreateVolume, DiscardVolume, EditVolume, Orphan, Volume, Volumes,
 };
 
 #[derive(Debug, Subcommand)]
@@ -65,6 +65,14 @@ pub(crate) enum Command {
         /// The volume's name or id
         name: String,
     },
+    /// Give a stopped space back what was set aside when it got another volume in its place
+    Adopt {
+        /// SPACE:NAME, or the engine id of what was set aside
+        name: String,
+        /// Which, where several were set aside
+        #[arg(long)]
+        engine_id: Option<String>,
+    },
     /// Delete a volume with all that is in it
     #[command(visible_alias = "rm")]
     Delete {
@@ -104,6 +112,13 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         }
         Command::Detach { name } => {
             (post(&client, &name, "detach", EMPTY).await?, "is detached, on")
+        }
+        Command::Adopt { name, engine_id } => {
+            let wanted = AdoptVolume { engine_id };
+            (
+                post(&client, &name, "adopt", Body::Json(&wanted)).await?,
+                "is again what was set aside, on",
+            )
         }
         Command::Delete { name, set_aside: Some(engine_id) } => {
             let wanted = DiscardVolume { engine_id };
@@ -148,14 +163,25 @@ async fn list(context: &Context, client: &Client, orphans: bool) -> Result<(), F
         }
         let rows = volumes.into_iter().map(row).chain(strays.into_iter().map(stray));
         table(
-            ["NAME", "SPACE", "PATH", "STATE", "KEEP", "SIZE", "PLATFORM", "SERVER", "ENGINE ID"],
+            [
+                "NAME",
+                "SPACE",
+                "PATH",
+                "STATE",
+                "KEEP",
+                "SIZE",
+                "PLATFORM",
+                "SERVER",
+                "ENGINE ID",
+                "CAUSE",
+            ],
             rows.collect(),
             colour,
         )
     })
 }
 
-fn row(volume: Volume) -> [Cell; 9] {
+fn row(volume: Volume) -> [Cell; 10] {
     let meaning = match volume.state.as_str() {
         "missing" => Some(Colour::Bad),
         "aside" => Some(Colour::Busy),
@@ -172,10 +198,11 @@ fn row(volume: Volume) -> [Cell; 9] {
         volume.platform.into(),
         volume.server.into(),
         volume.engine_id.into(),
+        volume.cause.unwrap_or_default().into(),
     ]
 }
 
-fn stray(orphan: Orphan) -> [Cell; 9] {
+fn stray(orphan: Orphan) -> [Cell; 10] {
     let state = Cell::coloured("orphan", Some(Colour::Bad));
     let none = || Cell::from("");
     [
@@ -188,5 +215,6 @@ fn stray(orphan: Orphan) -> [Cell; 9] {
         orphan.platform.into(),
         orphan.server.into(),
         orphan.engine_id.into(),
+        none(),
     ]
 }

@@ -115,6 +115,7 @@ fn routes(told: Shared) -> Router {
         .route("/spaces/{name}/{action}", post(act))
         .route("/spaces/{name}/exec", get(super::exec::serve))
         .route("/volumes", get(async || Json(volumes())))
+        .route("/volumes/{name}/adopt", post(adopt))
         .route("/templates/{name}/difference", get(async || Json(difference())))
         .route("/variables/{name}", put(set_variable))
         .route("/groups/{group}/members/{user}", put(async || Json(group())))
@@ -205,7 +206,20 @@ fn volumes() -> Value {
     json!({ "volumes": [{
         "id": "55", "name": "home", "space": "dev", "space_id": "11", "path": "/home", "platform": "docker",
         "state": "present", "engine_id": "knot-55", "server": "alpha",
+    }, {
+        "id": "55", "name": "home", "space": "dev", "space_id": "11", "path": "/home", "platform": "docker",
+        "state": "aside", "engine_id": "knot-54", "server": "alpha", "cause": "another took its place",
     }] })
+}
+
+/// Of what is listed, whatever of it is named.
+async fn adopt(Path(name): Path<String>, Json(wanted): Json<Value>) -> Response {
+    let known = (name == "dev:home" && wanted == json!({}))
+        || (name == "dev:home" && wanted == json!({ "engine_id": "knot-54" }));
+    match known {
+        true => Json(volumes()["volumes"][0].clone()).into_response(),
+        false => problem(StatusCode::NOT_FOUND, "not_found", "there is no such volume"),
+    }
 }
 
 fn servers() -> Value {

@@ -100,3 +100,11 @@ pub struct DiscardVolume {
     /// What its engine calls it.
     pub engine_id: String,
 }
+
+/// Something that was set aside and is to be its space's volume again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdoptVolume {
+    /// What its engine calls it; may be left out where one was set aside only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_id: Option<String>,
+}
