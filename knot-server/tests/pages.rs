@@ -10,19 +10,21 @@ use axum::Router;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use knot_server::{
-    api::types::{Desired, Observed, ServerState},
+    api::types::{Desired, Observed, Orphan, ServerState, TemplateParameter},
     pages::{
-        self, Chart, Chrome, Conflict, ConflictingValue, ErrorPage, FieldRow, HistoryPage, Invalid,
-        LocalPath, RevisionRow, SavedTemplate, ServerRow, ServersPage, SignInPage, SpacePage,
+        self, Chart, ChosenTemplate, Chrome, Conflict, ConflictingValue, Dependency, ErrorPage,
+        FieldRow, GroupRow, GroupsPage, HistoryPage, Input, Invalid, LocalPath, MayDo,
+        NewSpacePage, OutdatedSpace, ParameterField, Placing, RevisionRow, SavedTemplate,
+        ServerChoice, ServerRow, ServersPage, Settings, Sharing, SignInPage, SpaceFacts, SpacePage,
         SpaceRow, SpacesPage, TemplateChoice, TemplatePage, TemplateRow, TemplatesPage,
-        TerminalPage,
+        TerminalPage, VariableRow, VariablesPage, VolumePlace, VolumeRow, VolumesPage,
     },
 };
 
 const HOSTILE: &str = "\"'><script>alert(1)</script>";
 
 fn chrome() -> Chrome {
-    Chrome { user: Some(HOSTILE.to_owned()), server: "athens-1".to_owned() }
+    Chrome { user: Some(HOSTILE.to_owned()), admin: true, server: "athens-1".to_owned() }
 }
 
 fn conflict() -> Conflict {
@@ -45,13 +47,14 @@ fn space(id: &str, desired: Desired, observed: Observed) -> SpaceRow {
         observed,
         home: "athens-1".to_owned(),
         home_reachable: true,
+        may_delete: true,
         ..SpaceRow::default()
     }
 }
 
 fn spaces(rows: Vec<SpaceRow>) -> String {
-    let templates = vec![TemplateChoice { id: "t1".to_owned(), name: HOSTILE.to_owned() }];
-    SpacesPage { chrome: chrome(), spaces: rows, templates }.render().expect("the page renders")
+    let page = SpacesPage { chrome: chrome(), spaces: rows, any_template: true };
+    page.render().expect("the page renders")
 }
 
 /// The part of the spaces page that shows one space.
@@ -74,10 +77,169 @@ fn saved(running: usize) -> SavedTemplate {
         revision: "b1946ac92492".to_owned(),
         running,
         outdated: running,
+        to_update: vec![OutdatedSpace {
+            id: HOSTILE.to_owned(),
+            name: HOSTILE.to_owned(),
+            owner: HOSTILE.to_owned(),
+        }],
         retired: true,
         invalid: Some(Invalid { problems: vec![HOSTILE.to_owned()], used: "0123".to_owned() }),
         conflicts: vec![conflict()],
     }
+}
+
+fn parameter(kind: &str, default: Option<&str>, required: bool) -> TemplateParameter {
+    TemplateParameter {
+        name: format!("{kind}{HOSTILE}"),
+        kind: kind.to_owned(),
+        description: HOSTILE.to_owned(),
+        default: default.map(str::to_owned),
+        choices: if kind == "choice" { vec![HOSTILE.to_owned()] } else { Vec::new() },
+        pattern: (kind == "text").then(|| HOSTILE.to_owned()),
+        least: Some(1.0),
+        most: None,
+        required,
+    }
+}
+
+/// A field of each kind, with a value and without.
+fn parameters() -> Vec<ParameterField> {
+    let kinds = ["text", "number", "bool", "choice", "secret"];
+    let field = |kind| {
+        [None, Some(HOSTILE)]
+            .map(|value| ParameterField::new(parameter(kind, value, value.is_none()), value))
+    };
+    let gone = ParameterField::gone(HOSTILE.to_owned(), HOSTILE.to_owned());
+    kinds.into_iter().flat_map(field).chain([gone]).collect()
+}
+
+fn pair() -> (String, String) {
+    (HOSTILE.to_owned(), HOSTILE.to_owned())
+}
+
+fn servers() -> Vec<ServerChoice> {
+    let [id, name, zone] = [HOSTILE; 3].map(str::to_owned);
+    vec![ServerChoice { id, name, zone }]
+}
+
+fn volume(state: &str, may: Option<MayDo>) -> VolumeRow {
+    VolumeRow {
+        id: HOSTILE.to_owned(),
+        name: HOSTILE.to_owned(),
+        space: HOSTILE.to_owned(),
+        space_id: HOSTILE.to_owned(),
+        owner: HOSTILE.to_owned(),
+        path: HOSTILE.to_owned(),
+        platform: HOSTILE.to_owned(),
+        state: state.to_owned(),
+        engine_id: HOSTILE.to_owned(),
+        server: HOSTILE.to_owned(),
+        size: Some(3 << 29),
+        keep: true,
+        cause: Some(HOSTILE.to_owned()),
+        may,
+    }
+}
+
+fn volumes() -> Vec<VolumeRow> {
+    let all = MayDo { resize: true, detach: true, delete: true, attach: vec![pair()] };
+    vec![
+        volume("present", Some(all.clone())),
+        volume("aside", Some(all)),
+        volume("missing", None),
+        VolumeRow { space: String::new(), ..volume("present", Some(MayDo::default())) },
+    ]
+}
+
+fn new_space(chosen: bool) -> String {
+    let [id, name, description, platform, image] = [HOSTILE; 5].map(str::to_owned);
+    let choice = TemplateChoice { id, name, description, platform, image };
+    let [id, name, description, platform] = [HOSTILE; 4].map(str::to_owned);
+    let chosen = chosen.then(|| ChosenTemplate {
+        id,
+        name,
+        description,
+        platform,
+        parameters: parameters(),
+        servers: servers(),
+    });
+    let page = NewSpacePage { chrome: chrome(), templates: vec![choice.clone(), choice], chosen };
+    page.render().expect("the page renders")
+}
+
+/// The page of a space, as its owner sees it.
+fn details() -> SpacePage {
+    let facts = SpaceFacts {
+        created: "2026-11-22T08:12:00Z".to_owned(),
+        generation: "1.2".to_owned(),
+        revision: HOSTILE.to_owned(),
+        driver: HOSTILE.to_owned(),
+        alt_names: [(HOSTILE.to_owned(), 80)].into(),
+        depends_on: vec![pair()],
+    };
+    let [id, name] = [HOSTILE; 2].map(str::to_owned);
+    let settings = Settings {
+        in_conflict: vec!["note".to_owned()],
+        dependencies: vec![Dependency { id, name, chosen: true }],
+    };
+    SpacePage {
+        chrome: chrome(),
+        space: SpaceRow {
+            health: Some(HOSTILE.to_owned()),
+            cause: Some(HOSTILE.to_owned()),
+            description: HOSTILE.to_owned(),
+            note: format!("{HOSTILE}</textarea>"),
+            shares: vec![HOSTILE.to_owned()],
+            moving_to: Some(HOSTILE.to_owned()),
+            conflicts: vec![conflict()],
+            ..space(HOSTILE, Desired::Running, Observed::Running)
+        },
+        facts,
+        settings: Some(settings),
+        parameters: parameters(),
+        sharing: Some(Sharing { users: vec![pair()] }),
+        placing: Some(Placing { servers: servers() }),
+        volumes: volumes(),
+        charts: vec![Chart {
+            title: "Memory",
+            now: HOSTILE.to_owned(),
+            most: HOSTILE.to_owned(),
+            points: HOSTILE.to_owned(),
+        }],
+        usage_problem: None,
+        generation: Some(HOSTILE.to_owned()),
+        log: HOSTILE.to_owned(),
+        log_problem: None,
+    }
+}
+
+/// The same, as somebody sees it whom it is shared with.
+fn shared() -> SpacePage {
+    let page = details();
+    SpacePage {
+        space: SpaceRow { may_delete: false, ..page.space },
+        settings: None,
+        sharing: None,
+        placing: None,
+        volumes: vec![volume("present", None)],
+        ..page
+    }
+}
+
+fn variables() -> String {
+    let [id, name, description] = [HOSTILE; 3].map(str::to_owned);
+    let plain = VariableRow {
+        id,
+        name,
+        description,
+        zones: vec![HOSTILE.to_owned()],
+        value: Some(format!("{HOSTILE}</textarea>")),
+        conflicts: vec![conflict()],
+    };
+    let secret = VariableRow { value: None, ..plain.clone() };
+    let zones = vec![HOSTILE.to_owned()];
+    let page = VariablesPage { chrome: chrome(), variables: vec![plain, secret], zones };
+    page.render().expect("the page renders")
 }
 
 fn every_page() -> Vec<String> {
@@ -87,7 +249,7 @@ fn every_page() -> Vec<String> {
         ..space(HOSTILE, Desired::Running, Observed::Failed)
     };
     let sign_in = SignInPage {
-        chrome: Chrome { user: None, server: HOSTILE.to_owned() },
+        chrome: Chrome { user: None, admin: false, server: HOSTILE.to_owned() },
         next: LocalPath::parse("/templates?q=\"><script>").expect("a local path"),
     };
     let templates = TemplatesPage {
@@ -137,23 +299,23 @@ fn every_page() -> Vec<String> {
             platforms: vec!["docker".to_owned(), HOSTILE.to_owned()],
         }],
     };
-    let details = SpacePage {
+    let [server, platform, engine_id] = [HOSTILE; 3].map(str::to_owned);
+    let orphan = Orphan { server, platform, engine_id };
+    let [server_id, server, platform] = [HOSTILE; 3].map(str::to_owned);
+    let volumes = VolumesPage {
         chrome: chrome(),
-        id: HOSTILE.to_owned(),
-        name: HOSTILE.to_owned(),
-        state: HOSTILE.to_owned(),
-        health: Some(HOSTILE.to_owned()),
-        cause: Some(HOSTILE.to_owned()),
-        charts: vec![Chart {
-            title: "Memory",
-            now: HOSTILE.to_owned(),
-            most: HOSTILE.to_owned(),
-            points: HOSTILE.to_owned(),
+        volumes: volumes(),
+        orphans: vec![orphan],
+        places: vec![VolumePlace { server_id, server, platform }],
+    };
+    let groups = GroupsPage {
+        chrome: chrome(),
+        groups: vec![GroupRow {
+            name: HOSTILE.to_owned(),
+            description: HOSTILE.to_owned(),
+            members: vec![HOSTILE.to_owned()],
+            templates: vec![pair()],
         }],
-        usage_problem: None,
-        generation: Some(HOSTILE.to_owned()),
-        log: HOSTILE.to_owned(),
-        log_problem: None,
     };
     let terminal = TerminalPage {
         id: HOSTILE.to_owned(),
@@ -162,14 +324,20 @@ fn every_page() -> Vec<String> {
     };
     vec![
         spaces(vec![failed]),
-        details.render().expect("the page renders"),
+        details().render().expect("the page renders"),
+        shared().render().expect("the page renders"),
         SpacePage {
             usage_problem: Some(HOSTILE.to_owned()),
             log_problem: Some(HOSTILE.to_owned()),
-            ..details
+            ..details()
         }
         .render()
         .expect("the page renders"),
+        new_space(true),
+        new_space(false),
+        volumes.render().expect("the page renders"),
+        variables(),
+        groups.render().expect("the page renders"),
         sign_in.render().expect("the page renders"),
         templates.render().expect("the page renders"),
         history.render().expect("the page renders"),
@@ -262,11 +430,82 @@ fn a_row_says_what_waits_and_what_is_wrong() {
 
 #[test]
 fn with_nothing_to_show_a_page_says_what_to_do() {
-    let page = SpacesPage { chrome: chrome(), spaces: Vec::new(), templates: Vec::new() };
+    let page = SpacesPage { chrome: chrome(), spaces: Vec::new(), any_template: false };
     let page = page.render().expect("the page renders");
     assert!(page.contains(r#"<p id="no-spaces" class="card empty">"#), "{page}");
     assert!(page.contains(r#"<p id="no-templates" class="card empty">"#), "{page}");
     assert!(page.contains(r#"href="/templates/new""#), "{page}");
+}
+
+#[test]
+fn whom_a_space_is_shared_with_is_offered_no_more_than_to_start_and_stop_it() {
+    let (own, shared) = (details().render(), shared().render());
+    let (own, shared) = (own.expect("the page renders"), shared.expect("the page renders"));
+    for path in ["shares", "unshare", "transfer", "move", "recover", "parameters", "attach"] {
+        assert!(own.contains(&format!("/{path}\"")), "{path}: {own}");
+        assert!(!shared.contains(&format!("/{path}\"")), "{path}: {shared}");
+    }
+    for part in ["id=\"settings\"", "data-method=\"PATCH\"", "data-action=\"delete\">"] {
+        assert!(own.contains(part) && !shared.contains(part), "{part}");
+    }
+    assert!(shared.contains(r#"data-action="delete" hidden>"#), "{shared}");
+    assert!(shared.contains(r#"data-action="restart">"#), "{shared}");
+}
+
+#[test]
+fn a_home_out_of_reach_is_recovered_from_and_not_moved_from() {
+    let page = details();
+    let lost =
+        SpacePage { space: SpaceRow { home_reachable: false, ..page.space.clone() }, ..details() };
+    let (page, lost) = (page.render(), lost.render());
+    let (page, lost) = (page.expect("the page renders"), lost.expect("the page renders"));
+    assert!(page.contains("/move\"") && page.contains(r#"<details id="recover">"#), "{page}");
+    assert!(!lost.contains("/move\"") && lost.contains(r#"<details id="recover" open>"#), "{lost}");
+}
+
+#[test]
+fn a_parameter_is_asked_for_as_its_type_has_it() {
+    let field = |kind, default, required, value| {
+        let mut page = details();
+        let field = ParameterField::new(parameter(kind, default, required), value);
+        page.parameters = vec![ParameterField { name: "size".to_owned(), ..field }];
+        page.render().expect("the page renders")
+    };
+    let of = |page: &str, part: &str| page.contains(part);
+    let text = field("text", None, true, Some("main"));
+    assert!(of(&text, r#"name="parameters/size" value="main" data-as="parameter""#), "{text}");
+    let number = field("number", Some("3"), false, None);
+    assert!(of(&number, r#"inputmode="decimal""#) && of(&number, "Default: 3"), "{number}");
+    assert!(of(&number, "A number, 1 or more."), "{number}");
+    let choice = field("bool", Some("true"), false, Some("false"));
+    assert!(of(&choice, r#"<option value="false" selected>false</option>"#), "{choice}");
+    assert!(of(&choice, r#"<option value="">Default: true</option>"#), "{choice}");
+    let needed = field("bool", None, true, None);
+    assert!(of(&needed, r#"<option value="" disabled selected>Choose one</option>"#), "{needed}");
+    let other = field("choice", None, false, Some("huge"));
+    assert!(of(&other, "huge (not a choice any more)"), "{other}");
+    let secret = field("secret", Some("hunter2"), false, Some("sealed"));
+    assert!(of(&secret, "Take the secret away") && !of(&secret, "hunter2"), "{secret}");
+    assert_eq!(ParameterField::new(parameter("odd", None, false), None).input, Input::Text);
+}
+
+#[test]
+fn a_secret_variable_has_no_value_to_show() {
+    let page = variables();
+    assert!(page.contains("Sealed: it is never shown."), "{page}");
+    assert_eq!(page.matches("<pre class=\"value\"").count(), 1, "{page}");
+}
+
+#[test]
+fn the_navigation_has_what_is_for_admins_for_admins_only() {
+    let of = |admin| {
+        let page = ErrorPage::not_found(Chrome { admin, ..chrome() });
+        page.render().expect("the page renders")
+    };
+    for path in ["/variables", "/groups"] {
+        assert!(of(true).contains(&format!("href=\"{path}\"")));
+        assert!(!of(false).contains(&format!("href=\"{path}\"")));
+    }
 }
 
 #[test]

@@ -28,23 +28,28 @@ type Shown = Result<Answer<(StatusCode, Json<Volume>)>, Problem>;
 /// Lists the volumes of the spaces that the caller may see, and the caller's own.
 #[utoipa::path(get, path = "/volumes", tag = "volumes", responses((status = 200, body = Volumes)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Volumes>> {
-    let world = World::new(&app);
-    let mut volumes: Vec<Volume> = app
-        .replica
-        .list::<model::Volume>()
-        .iter()
-        .filter(|volume| may_see(&app, &caller, volume))
-        .flat_map(|volume| [vec![show(&app, &world, volume)], aside(&app, &world, volume)].concat())
-        .collect();
-    volumes.sort_by(|a, b| {
-        let key = |one: &Volume| (one.space.clone(), one.name.clone(), one.id.clone());
-        key(a).cmp(&key(b))
-    });
+    let volumes = all(&app, &World::new(&app), &caller);
     let token = recent::<model::Volume>(&app.replica, |id| {
         volumes.iter().any(|volume| volume.id == id.to_string())
     });
     let orphans = if caller.admin { orphans(&app) } else { Vec::new() };
     caller.answer(Json(Volumes { volumes, orphans }), &token)
+}
+
+/// The volumes that a caller may see, and what was set aside for them, by space and name.
+pub(super) fn all(app: &App, world: &World<'_>, caller: &Caller) -> Vec<Volume> {
+    let mut volumes: Vec<Volume> = app
+        .replica
+        .list::<model::Volume>()
+        .iter()
+        .filter(|volume| may_see(app, caller, volume))
+        .flat_map(|volume| [vec![show(app, world, volume)], aside(app, world, volume)].concat())
+        .collect();
+    volumes.sort_by(|a, b| {
+        let key = |one: &Volume| (one.space.clone(), one.name.clone(), one.id.clone());
+        key(a).cmp(&key(b))
+    });
+    volumes
 }
 
 /// Makes a volume of the caller's on a server's engine.
@@ -57,7 +62,7 @@ pub(super) async fn create(
     caller: Caller,
     Body(wanted): Body<CreateVolume>,
 ) -> Shown {
-    names::check(&wanted.name)?;
+    names::check(&wanted.name).map_err(|problem| problem.of_field("name"))?;
     let _turn = app.names.lock().await;
     let taken = |volume: &Doc<model::Volume>| {
         volume.owner == caller.user && volume.name == wanted.name && !is_declared(volume)
@@ -66,7 +71,8 @@ pub(super) async fn create(
         return Err(Problem::new(
             Code::NameTaken,
             format!("you have a volume named {} already: choose another name", wanted.name),
-        ));
+        )
+        .of_field("name"));
     }
     let server = find_server(&app, &wanted.server)?.id();
     let id = ServerId(server.uuid());
@@ -162,7 +168,8 @@ pub(super) async fn attach(
             server_name(&app, home)
         )));
     }
-    model::check_path("a volume", &path).map_err(|why| Problem::new(Code::InvalidValue, why))?;
+    model::check_path("a volume", &path)
+        .map_err(|why| Problem::new(Code::InvalidValue, why).of_field("path"))?;
     if let Some(what) = what_stands_at(&app, &space, &path).await {
         return Err(Problem::new(
             Code::InvalidValue,
@@ -333,8 +340,16 @@ fn may_see(app: &App, caller: &Caller, volume: &model::Volume) -> bool {
     of_space || caller.admin || volume.owner == caller.user
 }
 
-fn is_declared(volume: &Doc<model::Volume>) -> bool {
+pub(super) fn is_declared(volume: &Doc<model::Volume>) -> bool {
     volume.is_declared(volume.id())
+}
+
+/// Whether a caller may change a volume.
+pub(super) fn may_change(app: &App, caller: &Caller, volume: &model::Volume) -> bool {
+    match app.replica.get(volume.space) {
+        Some(space) => permit::may(caller, &space, Use::Volumes),
+        None => caller.admin || volume.owner == caller.user,
+    }
 }
 
 /// Refuses a size where the engine bounds none.
@@ -438,7 +453,7 @@ fn aside(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Vec<Volum
 }
 
 /// What is on the engines of servers and of no document.
-fn orphans(app: &App) -> Vec<Orphan> {
+pub(super) fn orphans(app: &App) -> Vec<Orphan> {
     let mut found = Vec::new();
     for server in app.replica.list::<Server>() {
         let id = ServerId(server.id().uuid());

@@ -1,0 +1,155 @@
+//! The page of volumes, and the volumes on the page of a space.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use knot_core::{
+    id::{Id, ServerId},
+    model::{self, Server, ServerStatus, Space},
+    replica::Doc,
+};
+
+use super::Visitor;
+use crate::{
+    api::{
+        Reachability,
+        app::App,
+        caller::Caller,
+        causality::recent,
+        permit::{self, Use},
+        types,
+        volumes::{all, is_declared, may_change, orphans},
+        world::{World, server_names},
+    },
+    pages::{MayDo, VolumePlace, VolumeRow, VolumesPage, html},
+    spaces::drivers::Platform,
+};
+
+pub(super) async fn page(State(app): State<App>, visitor: Visitor) -> Response {
+    let world = World::new(&app);
+    let Visitor { caller, chrome } = visitor;
+    let volumes = rows(&app, &world, &caller, None);
+    let orphans = if caller.admin { orphans(&app) } else { Vec::new() };
+    let token = recent::<model::Volume>(&app.replica, |id| {
+        volumes.iter().any(|volume| volume.id == id.to_string())
+    });
+    let page = html(&VolumesPage { chrome, volumes, orphans, places: places(&app) });
+    caller.answer(page, &token).into_response()
+}
+
+/// The volumes that a caller may see: all, or those of one space.
+pub(super) fn rows(
+    app: &App,
+    world: &World<'_>,
+    caller: &Caller,
+    of: Option<Id<Space>>,
+) -> Vec<VolumeRow> {
+    let of = of.map(|space| space.to_string());
+    let mut volumes = all(app, world, caller);
+    volumes.retain(|volume| of.as_ref().is_none_or(|of| volume.space_id == *of));
+    let mut attachable = Attachable { spaces: None };
+    volumes.into_iter().map(|volume| row(app, world, caller, &mut attachable, volume)).collect()
+}
+
+fn row(
+    app: &App,
+    world: &World<'_>,
+    caller: &Caller,
+    attachable: &mut Attachable,
+    volume: types::Volume,
+) -> VolumeRow {
+    let doc = volume.id.parse().ok().and_then(|id: Id<model::Volume>| app.replica.get(id));
+    let doc = doc.filter(|doc| may_change(app, caller, doc));
+    VolumeRow {
+        may: doc.map(|doc| may(app, world, caller, attachable, &doc)),
+        id: volume.id,
+        name: volume.name,
+        space: volume.space,
+        space_id: volume.space_id,
+        owner: volume.owner,
+        path: volume.path,
+        platform: volume.platform,
+        state: volume.state,
+        engine_id: volume.engine_id,
+        server: volume.server,
+        size: volume.size,
+        keep: volume.keep,
+        cause: volume.cause,
+    }
+}
+
+fn may(
+    app: &App,
+    world: &World<'_>,
+    caller: &Caller,
+    attachable: &mut Attachable,
+    volume: &Doc<model::Volume>,
+) -> MayDo {
+    let (declared, attached) = (is_declared(volume), !volume.space.uuid().is_nil());
+    let attach = match declared || attached {
+        true => Vec::new(),
+        false => attachable.to(world, caller, volume),
+    };
+    MayDo {
+        resize: volume.platform.parse().is_ok_and(Platform::bounds_volumes),
+        detach: attached && !declared,
+        delete: app.replica.get(volume.space).is_none(),
+        attach,
+    }
+}
+
+/// The spaces that a caller may attach volumes to, by owner and home; looked for when first asked for.
+struct Attachable {
+    spaces: Option<BTreeMap<(Id<model::User>, ServerId), Vec<(String, String)>>>,
+}
+
+impl Attachable {
+    fn to(
+        &mut self,
+        world: &World<'_>,
+        caller: &Caller,
+        volume: &model::Volume,
+    ) -> Vec<(String, String)> {
+        let spaces = self.spaces.get_or_insert_with(|| {
+            let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+            for space in world.spaces_of(caller) {
+                if permit::may(caller, &space, Use::Volumes) {
+                    let one = (space.id().to_string(), world.space_name(&space));
+                    found.entry((space.owner, space.placement.server)).or_default().push(one);
+                }
+            }
+            for spaces in found.values_mut() {
+                spaces.sort_by(|a, b| (&a.1, &a.0).cmp(&(&b.1, &b.0)));
+            }
+            found
+        });
+        spaces.get(&(volume.owner, ServerId(volume.server.uuid()))).cloned().unwrap_or_default()
+    }
+}
+
+/// The engines that can be reached and hold volumes.
+fn places(app: &App) -> Vec<VolumePlace> {
+    let names = server_names(app);
+    let mut places = Vec::new();
+    for server in app.replica.list::<Server>() {
+        let id = ServerId(server.id().uuid());
+        let status: Option<ServerStatus> = app.replica.observed(server.id(), id);
+        if app.reachability(id) != Reachability::Linked {
+            continue;
+        }
+        let platforms = status.map(|status| status.platforms).unwrap_or_default();
+        // Where a person starts the agent there is no engine.
+        for platform in platforms.into_iter().filter(|one| one != Platform::Manual.word()) {
+            places.push(VolumePlace {
+                server_id: id.to_string(),
+                server: names.of(id.0).unwrap_or_default().to_owned(),
+                platform,
+            });
+        }
+    }
+    places.sort_by(|a, b| (&a.server, &a.platform).cmp(&(&b.server, &b.platform)));
+    places
+}
