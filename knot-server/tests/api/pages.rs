@@ -140,7 +140,7 @@ async fn pages_show_what_there_is_and_what_may_be_done_with_it() {
     };
     shows("root", "/variables", &["token", "secret", "proxy.example", "zone north"], &[]).await;
     shows("root", "/groups", &["team", "who builds", "anna", ">lab</a>"], &[]).await;
-    let own = ["spare", "attached to no space", "Attach", "Delete"];
+    let own = ["spare", "attached to no space", "Attach to", ">web</option>", "Delete"];
     shows("root", "/volumes", &own, &["Resize"]).await;
     shows("anna", "/volumes", &["New volume"], &["spare", "/variables"]).await;
     let path = format!("/spaces/{space}");

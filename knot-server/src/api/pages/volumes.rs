@@ -91,7 +91,7 @@ fn may(
     let (declared, attached) = (is_declared(volume), !volume.space.uuid().is_nil());
     let attach = match declared || attached {
         true => Vec::new(),
-        false => attachable.to(world, caller, volume),
+        false => attachable.to(app, world, caller, volume),
     };
     MayDo {
         resize: volume.platform.parse().is_ok_and(Platform::bounds_volumes),
@@ -101,14 +101,19 @@ fn may(
     }
 }
 
-/// The spaces that a caller may attach volumes to, by owner and home; looked for when first asked for.
+/// Where a volume has to be for a space, and whose.
+type Side = (Id<model::User>, ServerId, String);
+
+/// The spaces that a caller may attach volumes to, by owner, home and platform; looked for when first
+/// asked for.
 struct Attachable {
-    spaces: Option<BTreeMap<(Id<model::User>, ServerId), Vec<(String, String)>>>,
+    spaces: Option<BTreeMap<Side, Vec<(String, String)>>>,
 }
 
 impl Attachable {
     fn to(
         &mut self,
+        app: &App,
         world: &World<'_>,
         caller: &Caller,
         volume: &model::Volume,
@@ -116,9 +121,11 @@ impl Attachable {
         let spaces = self.spaces.get_or_insert_with(|| {
             let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
             for space in world.spaces_of(caller) {
+                let Some(template) = app.replica.get(space.template) else { continue };
                 if permit::may(caller, &space, Use::Volumes) {
                     let one = (space.id().to_string(), world.space_name(&space));
-                    found.entry((space.owner, space.placement.server)).or_default().push(one);
+                    let side = (space.owner, space.placement.server, template.platform.clone());
+                    found.entry(side).or_default().push(one);
                 }
             }
             for spaces in found.values_mut() {
@@ -126,7 +133,8 @@ impl Attachable {
             }
             found
         });
-        spaces.get(&(volume.owner, ServerId(volume.server.uuid()))).cloned().unwrap_or_default()
+        let side = (volume.owner, ServerId(volume.server.uuid()), volume.platform.clone());
+        spaces.get(&side).cloned().unwrap_or_default()
     }
 }
 
