@@ -142,7 +142,7 @@ fn volume(state: &str, may: Option<MayDo>) -> VolumeRow {
 }
 
 fn volumes() -> Vec<VolumeRow> {
-    let all = MayDo { resize: true, detach: true, delete: true, attach: vec![pair()] };
+    let all = MayDo { resize: true, adopt: true, detach: true, delete: true, attach: vec![pair()] };
     vec![
         volume("present", Some(all.clone())),
         volume("aside", Some(all)),

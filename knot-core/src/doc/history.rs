@@ -58,6 +58,7 @@ impl History {
     }
 
     /// How many layers its changes lie in.
+    #[cfg(feature = "sim")]
     pub fn layers(&self) -> usize {
         self.document.layers.len()
     }

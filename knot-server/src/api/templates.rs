@@ -18,7 +18,7 @@ use knot_core::{
     model::{self, Broken, Group, Space, Variable},
     names::{For, Names, Unclear},
     replica::{Committed, Doc, Token},
-    schema::{Edit, Set},
+    schema::{Edit, Field, FieldValue, Set},
     secrets::{Place, Sealed},
 };
 use uuid::Uuid;
@@ -32,6 +32,7 @@ use super::{
     names::unclear,
     permit::{self, Action},
     problem::{Code, Problem},
+    seal::seal_unless_same,
     types::{
         AppliedTemplate, ApplyOutcome, InvalidField, InvalidMerge, Template, TemplateParameter,
         Templates,
@@ -233,7 +234,6 @@ fn sealed(
     password: Option<Password>,
     stored: Option<Sealed>,
 ) -> Result<Option<Sealed>, Problem> {
-    let keyring = app.keys.keyring();
     let place = Place { doc: id.into(), field: "registry_password" };
     match (password, stored) {
         (None, _) => Ok(None),
@@ -243,21 +243,9 @@ fn sealed(
             "in `registry`: no password is stored that `sealed` could stand for: write the password",
         )),
         (Some(Password::Plain(plain)), stored) => {
-            let opened = stored.as_ref().and_then(|stored| keyring.open(place, stored).ok());
-            if opened.is_some_and(|opened| opened.expose() == plain.as_bytes()) {
-                return Ok(stored);
-            }
-            seal(app, place, &plain).map(Some)
+            seal_unless_same(app, place, &plain, stored).map(Some)
         }
     }
-}
-
-/// Seals a secret for its place.
-pub(super) fn seal(app: &App, place: Place<'_>, secret: &str) -> Result<Sealed, Problem> {
-    app.keys.keyring().seal(place, secret.as_bytes()).map_err(|error| {
-        let retry_after = Some(1);
-        Problem { retry_after, ..Problem::new(Code::Busy, error.to_string()) }
-    })
 }
 
 /// The file of a template, under the name that it is shown with.
@@ -316,10 +304,12 @@ pub(super) fn show(app: &App, doc: &Doc<model::Template>, names: &Names<()>) -> 
     }
 }
 
-/// Writes all fields: those that are so already are no change, and what was in conflict is settled.
+/// Writes all fields: those that are so already are no change, and what was in conflict is settled. Of
+/// a new template only those that say something are written: its history then shows what it was made of.
 fn put(edit: &mut Edit<'_, model::Template>, wanted: model::Template) {
     use model::Template as T;
     let current: T = (**edit).clone();
+    let new = current == T::default();
     edit.replace(T::environment, &current.environment, &wanted.environment);
     edit.replace(T::ports, &current.ports, &wanted.ports);
     edit.replace(T::mounts, &current.mounts, &wanted.mounts);
@@ -334,29 +324,41 @@ fn put(edit: &mut Edit<'_, model::Template>, wanted: model::Template) {
     replace(edit, T::groups, &current.groups, &wanted.groups);
     replace(edit, T::zones, &current.zones, &wanted.zones);
     replace(edit, T::without, &current.without, &wanted.without);
-    edit.set(T::name, wanted.name);
-    edit.set(T::description, wanted.description);
-    edit.set(T::retired, wanted.retired);
-    edit.set(T::platform, wanted.platform);
-    edit.set(T::image, wanted.image);
-    edit.set(T::registry_user, wanted.registry_user);
-    edit.set(T::registry_password, wanted.registry_password);
-    edit.set(T::command, wanted.command);
-    edit.set(T::network, wanted.network);
-    edit.set(T::memory, wanted.memory);
-    edit.set(T::millicpus, wanted.millicpus);
-    edit.set(T::job, wanted.job);
-    edit.set(T::startup_script, wanted.startup_script);
-    edit.set(T::shutdown_script, wanted.shutdown_script);
-    edit.set(T::health, wanted.health);
-    edit.set(T::health_interval, wanted.health_interval);
-    edit.set(T::health_timeout, wanted.health_timeout);
-    edit.set(T::health_failures, wanted.health_failures);
-    edit.set(T::health_restarts, wanted.health_restarts);
-    edit.set(T::idle_stop, wanted.idle_stop);
-    edit.set(T::schedule_starts, wanted.schedule_starts);
-    edit.set(T::max_uptime, wanted.max_uptime);
-    edit.set(T::start_on_connect, wanted.start_on_connect);
+    set(edit, new, T::name, wanted.name);
+    set(edit, new, T::description, wanted.description);
+    set(edit, new, T::retired, wanted.retired);
+    set(edit, new, T::platform, wanted.platform);
+    set(edit, new, T::image, wanted.image);
+    set(edit, new, T::registry_user, wanted.registry_user);
+    set(edit, new, T::registry_password, wanted.registry_password);
+    set(edit, new, T::command, wanted.command);
+    set(edit, new, T::network, wanted.network);
+    set(edit, new, T::memory, wanted.memory);
+    set(edit, new, T::millicpus, wanted.millicpus);
+    set(edit, new, T::job, wanted.job);
+    set(edit, new, T::startup_script, wanted.startup_script);
+    set(edit, new, T::shutdown_script, wanted.shutdown_script);
+    set(edit, new, T::health, wanted.health);
+    set(edit, new, T::health_interval, wanted.health_interval);
+    set(edit, new, T::health_timeout, wanted.health_timeout);
+    set(edit, new, T::health_failures, wanted.health_failures);
+    set(edit, new, T::health_restarts, wanted.health_restarts);
+    set(edit, new, T::idle_stop, wanted.idle_stop);
+    set(edit, new, T::schedule_starts, wanted.schedule_starts);
+    set(edit, new, T::max_uptime, wanted.max_uptime);
+    set(edit, new, T::start_on_connect, wanted.start_on_connect);
+}
+
+/// Sets a field; of a new template only where that says more than nothing does.
+fn set<V: FieldValue>(
+    edit: &mut Edit<'_, model::Template>,
+    new: bool,
+    field: Field<model::Template, V>,
+    value: V,
+) {
+    if !new || value.to_scalar() != V::default().to_scalar() {
+        edit.set(field, value);
+    }
 }
 
 /// Makes a set equal to `wanted` by single elements.

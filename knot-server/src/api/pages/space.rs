@@ -88,7 +88,7 @@ fn filled(
         settings,
         sharing,
         placing,
-        volumes: volumes::rows(app, world, caller, Some(space.id())),
+        volumes: volumes::of_space(app, world, caller, space.id()),
         space: row(shown, may(Use::Delete)),
         charts: Vec::new(),
         usage_problem: None,

@@ -31,25 +31,34 @@ use crate::{
 pub(super) async fn page(State(app): State<App>, visitor: Visitor) -> Response {
     let world = World::new(&app);
     let Visitor { caller, chrome } = visitor;
-    let volumes = rows(&app, &world, &caller, None);
-    let orphans = if caller.admin { orphans(&app) } else { Vec::new() };
-    let token = recent::<model::Volume>(&app.replica, |id| {
-        volumes.iter().any(|volume| volume.id == id.to_string())
-    });
+    let servers = app.replica.list::<Server>();
+    let (volumes, ids) = all(&app, &world, &servers, &caller);
+    let token = recent(&app.replica, |id| ids.contains(&id));
+    let orphans = if caller.admin { orphans(&app, &servers) } else { Vec::new() };
+    let volumes = rows(&app, &world, &caller, volumes);
     let page = html(&VolumesPage { chrome, volumes, orphans, places: places(&app) });
     caller.answer(page, &token).into_response()
 }
 
-/// The volumes that a caller may see: all, or those of one space.
-pub(super) fn rows(
+/// The volumes of a space.
+pub(super) fn of_space(
     app: &App,
     world: &World<'_>,
     caller: &Caller,
-    of: Option<Id<Space>>,
+    space: Id<Space>,
 ) -> Vec<VolumeRow> {
-    let of = of.map(|space| space.to_string());
-    let mut volumes = all(app, world, caller);
-    volumes.retain(|volume| of.as_ref().is_none_or(|of| volume.space_id == *of));
+    let of = space.to_string();
+    let (mut volumes, _) = all(app, world, &app.replica.list::<Server>(), caller);
+    volumes.retain(|volume| volume.space_id == of);
+    rows(app, world, caller, volumes)
+}
+
+fn rows(
+    app: &App,
+    world: &World<'_>,
+    caller: &Caller,
+    volumes: Vec<types::Volume>,
+) -> Vec<VolumeRow> {
     let mut attachable = Attachable { spaces: None };
     volumes.into_iter().map(|volume| row(app, world, caller, &mut attachable, volume)).collect()
 }
@@ -95,6 +104,7 @@ fn may(
     };
     MayDo {
         resize: volume.platform.parse().is_ok_and(Platform::bounds_volumes),
+        adopt: declared && app.replica.get(volume.space).is_some(),
         detach: attached && !declared,
         delete: app.replica.get(volume.space).is_none(),
         attach,
