@@ -18,7 +18,7 @@ use knot_core::{
     model::{self, Broken, Group, Space, Variable},
     names::{For, Names, Unclear},
     replica::{Committed, Doc, Token},
-    schema::{Edit, Field, FieldValue, Set},
+    schema::{Edit, Set},
     secrets::{Place, Sealed},
 };
 use uuid::Uuid;
@@ -91,11 +91,7 @@ pub(super) async fn apply(
         Some(before) => app.replica.edit(before.id(), author, write).await?,
         None => app.replica.put(id, author, write).await?,
     };
-    let outcome = match before {
-        None => ApplyOutcome::Created,
-        Some(before) if before.heads() == committed.heads => ApplyOutcome::Unchanged,
-        Some(_) => ApplyOutcome::Changed,
-    };
+    let outcome = outcome(before, &committed);
     tracing::info!(template = %committed.id, ?outcome, user = %caller.user, "template applied");
     applied(&app, &caller, &committed, outcome)
 }
@@ -177,6 +173,18 @@ pub(super) fn all(app: &App, caller: &Caller) -> Vec<Template> {
     let (templates, names) = template_names(app);
     let seen = templates.iter().filter(|template| permit::template(caller, template));
     seen.map(|template| show(app, template, &names)).collect()
+}
+
+/// What a write came to.
+fn outcome(
+    before: Option<&Doc<model::Template>>,
+    committed: &Committed<model::Template>,
+) -> ApplyOutcome {
+    match before {
+        None => ApplyOutcome::Created,
+        Some(before) if before.heads() == committed.heads => ApplyOutcome::Unchanged,
+        Some(_) => ApplyOutcome::Changed,
+    }
 }
 
 /// The answer to a write: the template as it is now.
@@ -304,12 +312,10 @@ pub(super) fn show(app: &App, doc: &Doc<model::Template>, names: &Names<()>) -> 
     }
 }
 
-/// Writes all fields: those that are so already are no change, and what was in conflict is settled. Of
-/// a new template only those that say something are written: its history then shows what it was made of.
+/// Writes all fields: those that are so already are no change, and what was in conflict is settled.
 fn put(edit: &mut Edit<'_, model::Template>, wanted: model::Template) {
     use model::Template as T;
     let current: T = (**edit).clone();
-    let new = current == T::default();
     edit.replace(T::environment, &current.environment, &wanted.environment);
     edit.replace(T::ports, &current.ports, &wanted.ports);
     edit.replace(T::mounts, &current.mounts, &wanted.mounts);
@@ -324,41 +330,29 @@ fn put(edit: &mut Edit<'_, model::Template>, wanted: model::Template) {
     replace(edit, T::groups, &current.groups, &wanted.groups);
     replace(edit, T::zones, &current.zones, &wanted.zones);
     replace(edit, T::without, &current.without, &wanted.without);
-    set(edit, new, T::name, wanted.name);
-    set(edit, new, T::description, wanted.description);
-    set(edit, new, T::retired, wanted.retired);
-    set(edit, new, T::platform, wanted.platform);
-    set(edit, new, T::image, wanted.image);
-    set(edit, new, T::registry_user, wanted.registry_user);
-    set(edit, new, T::registry_password, wanted.registry_password);
-    set(edit, new, T::command, wanted.command);
-    set(edit, new, T::network, wanted.network);
-    set(edit, new, T::memory, wanted.memory);
-    set(edit, new, T::millicpus, wanted.millicpus);
-    set(edit, new, T::job, wanted.job);
-    set(edit, new, T::startup_script, wanted.startup_script);
-    set(edit, new, T::shutdown_script, wanted.shutdown_script);
-    set(edit, new, T::health, wanted.health);
-    set(edit, new, T::health_interval, wanted.health_interval);
-    set(edit, new, T::health_timeout, wanted.health_timeout);
-    set(edit, new, T::health_failures, wanted.health_failures);
-    set(edit, new, T::health_restarts, wanted.health_restarts);
-    set(edit, new, T::idle_stop, wanted.idle_stop);
-    set(edit, new, T::schedule_starts, wanted.schedule_starts);
-    set(edit, new, T::max_uptime, wanted.max_uptime);
-    set(edit, new, T::start_on_connect, wanted.start_on_connect);
-}
-
-/// Sets a field; of a new template only where that says more than nothing does.
-fn set<V: FieldValue>(
-    edit: &mut Edit<'_, model::Template>,
-    new: bool,
-    field: Field<model::Template, V>,
-    value: V,
-) {
-    if !new || value.to_scalar() != V::default().to_scalar() {
-        edit.set(field, value);
-    }
+    edit.set_sparse(T::name, wanted.name);
+    edit.set_sparse(T::description, wanted.description);
+    edit.set_sparse(T::retired, wanted.retired);
+    edit.set_sparse(T::platform, wanted.platform);
+    edit.set_sparse(T::image, wanted.image);
+    edit.set_sparse(T::registry_user, wanted.registry_user);
+    edit.set_sparse(T::registry_password, wanted.registry_password);
+    edit.set_sparse(T::command, wanted.command);
+    edit.set_sparse(T::network, wanted.network);
+    edit.set_sparse(T::memory, wanted.memory);
+    edit.set_sparse(T::millicpus, wanted.millicpus);
+    edit.set_sparse(T::job, wanted.job);
+    edit.set_sparse(T::startup_script, wanted.startup_script);
+    edit.set_sparse(T::shutdown_script, wanted.shutdown_script);
+    edit.set_sparse(T::health, wanted.health);
+    edit.set_sparse(T::health_interval, wanted.health_interval);
+    edit.set_sparse(T::health_timeout, wanted.health_timeout);
+    edit.set_sparse(T::health_failures, wanted.health_failures);
+    edit.set_sparse(T::health_restarts, wanted.health_restarts);
+    edit.set_sparse(T::idle_stop, wanted.idle_stop);
+    edit.set_sparse(T::schedule_starts, wanted.schedule_starts);
+    edit.set_sparse(T::max_uptime, wanted.max_uptime);
+    edit.set_sparse(T::start_on_connect, wanted.start_on_connect);
 }
 
 /// Makes a set equal to `wanted` by single elements.
