@@ -84,7 +84,7 @@ fn filled(
         facts: facts(world, caller, space, &shown),
         parameters: parameters(app, template.as_ref(), &shown.parameters),
         by_hand: may(Use::Edit)
-            && template.is_some_and(|one| one.platform == Platform::Manual.word()),
+            && template.is_some_and(|one| one.platform.parse() == Ok(Platform::Manual)),
         settings,
         sharing,
         placing,

@@ -160,7 +160,7 @@ fn places(app: &App) -> Vec<VolumePlace> {
         }
         let platforms = status.map(|status| status.platforms).unwrap_or_default();
         // Where a person starts the agent there is no engine.
-        for platform in platforms.into_iter().filter(|one| one != Platform::Manual.word()) {
+        for platform in platforms.into_iter().filter(|one| one.parse() != Ok(Platform::Manual)) {
             places.push(VolumePlace {
                 server_id: id.to_string(),
                 server: names.of(id.0).unwrap_or_default().to_owned(),
