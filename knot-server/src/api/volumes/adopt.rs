@@ -36,10 +36,10 @@ pub(in crate::api) async fn adopt(
     Key(key): Key,
     Body(AdoptVolume { engine_id }): Body<AdoptVolume>,
 ) -> Result<Answer<(StatusCode, Json<Volume>)>, Problem> {
-    let by_name = by_engine(&app, &key);
-    let key = by_name.map_or_else(|| key.clone(), |id| id.to_string());
-    let named = engine_id.or_else(|| by_name.map(|_| key.clone()));
-    let volume = find(&app, &caller, &key)?;
+    let (volume, named) = match by_engine(&app, &key) {
+        Some(id) => (find(&app, &caller, &id.to_string())?, Some(key)),
+        None => (find(&app, &caller, &key)?, engine_id),
+    };
     let space = app.replica.get(volume.space).filter(|_| is_declared(&volume));
     let Some(space) = space else {
         return Err(in_use(format!("{} is of no space's template: attach it", volume.name)));
@@ -65,9 +65,12 @@ pub(in crate::api) async fn adopt(
     .await
 }
 
-/// The volume for which something was set aside that its engine calls so.
+/// The volume for which something was set aside that its engine calls so, where that is no volume's id.
 fn by_engine(app: &App, engine: &str) -> Option<Id<model::Volume>> {
-    Uuid::parse_str(engine).ok()?;
+    let id = Id::<model::Volume>::from_uuid(Uuid::parse_str(engine).ok()?);
+    if app.replica.get(id).is_some() {
+        return None;
+    }
     let volumes = app.replica.list::<model::Volume>();
     let servers = app.replica.list::<Server>();
     let has = |volume: &&Doc<model::Volume>| {
