@@ -33,7 +33,8 @@ document.addEventListener("submit", async (event) => {
     const then = await send(form);
     if (then === false) return;
     if (then) return location.assign(then);
-    await renew(form.closest("[data-renew]"));
+    // It was done: that the page could not be fetched again is no failure of it.
+    await renew(form.closest("[data-renew]")).catch(() => {});
     if (form.isConnected) form.reset();
     say(form.dataset.done);
   } catch (error) {
