@@ -124,10 +124,16 @@ impl Browser {
         self.value(&format!("document.querySelector({selector:?}).click()")).await;
     }
 
+    /// Waits until a page with this is there, and its modules have run.
+    async fn loaded(&mut self, selector: &str) {
+        let there = format!("document.querySelector({selector:?})");
+        self.until(&format!("{there} && document.readyState === 'complete'")).await;
+    }
+
     /// Opens a page of a cluster as its first admin.
     async fn sign_in(&mut self, world: &World, url: &str) {
         self.open(url).await;
-        self.until("document.querySelector('input[type=password]')").await;
+        self.loaded("input[type=password]").await;
         self.fill("input[name=user]", "admin").await;
         let password = world.up["admin"]["password"].as_str().unwrap().to_owned();
         self.fill("input[name=password]", &password).await;
@@ -197,7 +203,7 @@ async fn a_space_is_made_with_a_parameter_edited_and_shared_in_the_browser() {
 
     // A value that the template does not take is refused at its field, and nothing typed is lost.
     browser.sign_in(&world, &url("/spaces/new?template=lab")).await;
-    browser.until("document.querySelector('#name')").await;
+    browser.loaded("[name='parameters/branch']").await;
     browser.fill("#name", "web").await;
     browser.fill("[name='parameters/branch']", "Main").await;
     browser.click("[name=start]").await;
@@ -208,7 +214,7 @@ async fn a_space_is_made_with_a_parameter_edited_and_shared_in_the_browser() {
     browser.value("document.activeElement.select()").await;
     browser.write("main").await;
     browser.click("form .main").await;
-    browser.until("document.querySelector('#title')?.innerText === 'web'").await;
+    browser.loaded("#title").await;
     let made = world.json(1, &["space", "show", "web"]);
     assert_eq!(made["parameters"], json!({"branch": "main"}));
     assert_eq!(made["desired"], "stopped");
