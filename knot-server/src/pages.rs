@@ -7,37 +7,49 @@
 mod assets;
 mod details;
 mod error;
+mod forms;
+mod groups;
 mod headers;
 mod local_path;
+mod new_space;
 mod servers;
 mod sign_in;
 mod spaces;
 mod templates;
 mod terminal;
+mod variables;
+mod volumes;
 
 use askama::Template;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
 pub use assets::{static_router, static_url};
-pub use details::{Chart, SpacePage};
+pub use details::{Chart, Dependency, Placing, Settings, Sharing, SpaceFacts, SpacePage};
 pub use error::ErrorPage;
+pub use forms::{Input, ParameterField, ServerChoice};
+pub use groups::{GroupRow, GroupsPage};
 pub use headers::security_headers;
 pub use local_path::LocalPath;
+pub use new_space::{ChosenTemplate, NewSpacePage, TemplateChoice};
 pub use servers::{ServerRow, ServersPage};
 pub use sign_in::SignInPage;
-pub use spaces::{Conflict, ConflictingValue, SpaceRow, SpacesPage, TemplateChoice};
+pub use spaces::{Conflict, ConflictingValue, SpaceRow, SpacesPage};
 pub use templates::{
-    FieldRow, HistoryPage, Invalid, RevisionRow, SavedTemplate, TemplatePage, TemplateRow,
-    TemplatesPage,
+    FieldRow, HistoryPage, Invalid, OutdatedSpace, RevisionRow, SavedTemplate, TemplatePage,
+    TemplateRow, TemplatesPage,
 };
 pub use terminal::TerminalPage;
+pub use variables::{VariableRow, VariablesPage};
+pub use volumes::{MayDo, VolumePlace, VolumeRow, VolumesPage};
 
 /// What surrounds every page: who looks at it, and which server it came from.
 #[derive(Clone, Debug)]
 pub struct Chrome {
     /// The signed-in user's name; with none, the page has no navigation.
     pub user: Option<String>,
+    /// Whether the user is an admin: the navigation then has what is for admins.
+    pub admin: bool,
     /// The name of the server that renders the page.
     pub server: String,
 }

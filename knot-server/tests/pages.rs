@@ -3,6 +3,9 @@
 
 #![allow(clippy::expect_used, reason = "a test's helpers may fail as its body may")]
 
+#[path = "pages/samples.rs"]
+mod samples;
+
 use std::collections::BTreeSet;
 
 use askama::Template;
@@ -10,176 +13,17 @@ use axum::Router;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use knot_server::{
-    api::types::{Desired, Observed, ServerState},
+    api::types::{Desired, Observed},
     pages::{
-        self, Chart, Chrome, Conflict, ConflictingValue, ErrorPage, FieldRow, HistoryPage, Invalid,
-        LocalPath, RevisionRow, SavedTemplate, ServerRow, ServersPage, SignInPage, SpacePage,
-        SpaceRow, SpacesPage, TemplateChoice, TemplatePage, TemplateRow, TemplatesPage,
+        self, Chrome, ErrorPage, Input, ParameterField, SpacePage, SpaceRow, SpacesPage,
         TerminalPage,
     },
 };
 
-const HOSTILE: &str = "\"'><script>alert(1)</script>";
-
-fn chrome() -> Chrome {
-    Chrome { user: Some(HOSTILE.to_owned()), server: "athens-1".to_owned() }
-}
-
-fn conflict() -> Conflict {
-    let edit = |author: &str| ConflictingValue {
-        value: HOSTILE.to_owned(),
-        author: author.to_owned(),
-        time: "2026-11-22T08:12:00Z".to_owned(),
-    };
-    Conflict { field: "image".to_owned(), values: vec![edit("bob"), edit("carol")] }
-}
-
-fn space(id: &str, desired: Desired, observed: Observed) -> SpaceRow {
-    SpaceRow {
-        id: id.to_owned(),
-        name: HOSTILE.to_owned(),
-        owner: "alice".to_owned(),
-        template: "rust-dev".to_owned(),
-        template_id: "t1".to_owned(),
-        desired,
-        observed,
-        home: "athens-1".to_owned(),
-        home_reachable: true,
-        ..SpaceRow::default()
-    }
-}
-
-fn spaces(rows: Vec<SpaceRow>) -> String {
-    let templates = vec![TemplateChoice { id: "t1".to_owned(), name: HOSTILE.to_owned() }];
-    SpacesPage { chrome: chrome(), spaces: rows, templates }.render().expect("the page renders")
-}
-
-/// The part of the spaces page that shows one space.
-fn row(space: SpaceRow) -> String {
-    let page = spaces(vec![space]);
-    let (_, list) = page.split_once("<ul id=\"spaces\"").expect("the list begins");
-    let (row, _) = list.split_once("</ul>\n<p id=\"no-spaces\"").expect("the list ends");
-    row.to_owned()
-}
-
-fn template_page(saved: Option<SavedTemplate>, may_edit: bool) -> String {
-    let source = format!("name: rust-dev\ndescription: {HOSTILE}</textarea>\n");
-    TemplatePage { chrome: chrome(), saved, source, may_edit }.render().expect("the page renders")
-}
-
-fn saved(running: usize) -> SavedTemplate {
-    SavedTemplate {
-        id: "t1".to_owned(),
-        name: HOSTILE.to_owned(),
-        revision: "b1946ac92492".to_owned(),
-        running,
-        outdated: running,
-        retired: true,
-        invalid: Some(Invalid { problems: vec![HOSTILE.to_owned()], used: "0123".to_owned() }),
-        conflicts: vec![conflict()],
-    }
-}
-
-fn every_page() -> Vec<String> {
-    let failed = SpaceRow {
-        cause: Some(HOSTILE.to_owned()),
-        conflicts: vec![conflict()],
-        ..space(HOSTILE, Desired::Running, Observed::Failed)
-    };
-    let sign_in = SignInPage {
-        chrome: Chrome { user: None, server: HOSTILE.to_owned() },
-        next: LocalPath::parse("/templates?q=\"><script>").expect("a local path"),
-    };
-    let templates = TemplatesPage {
-        chrome: chrome(),
-        may_edit: true,
-        templates: vec![TemplateRow {
-            id: HOSTILE.to_owned(),
-            name: HOSTILE.to_owned(),
-            description: HOSTILE.to_owned(),
-            platform: "docker".to_owned(),
-            image: HOSTILE.to_owned(),
-            spaces: 2,
-            conflicts: 1,
-            retired: true,
-            invalid: true,
-            groups: vec![HOSTILE.to_owned()],
-        }],
-    };
-    let history = HistoryPage {
-        chrome: chrome(),
-        id: HOSTILE.to_owned(),
-        name: HOSTILE.to_owned(),
-        revisions: vec![RevisionRow {
-            id: HOSTILE.to_owned(),
-            short: "0123456789ab".to_owned(),
-            author: HOSTILE.to_owned(),
-            time: "2026-11-22T08:12:00Z".to_owned(),
-            fields: vec![FieldRow {
-                field: HOSTILE.to_owned(),
-                lines: vec![format!("-{HOSTILE}"), format!("+{HOSTILE}")],
-            }],
-            used: true,
-        }],
-        next: HOSTILE.to_owned(),
-        may_edit: true,
-    };
-    let servers = ServersPage {
-        chrome: chrome(),
-        servers: vec![ServerRow {
-            id: "s1".to_owned(),
-            name: HOSTILE.to_owned(),
-            zone: HOSTILE.to_owned(),
-            quic: "10.1.0.1:7440".to_owned(),
-            state: ServerState::Live,
-            clock: "clock 5 min ahead".to_owned(),
-            this: true,
-            platforms: vec!["docker".to_owned(), HOSTILE.to_owned()],
-        }],
-    };
-    let details = SpacePage {
-        chrome: chrome(),
-        id: HOSTILE.to_owned(),
-        name: HOSTILE.to_owned(),
-        state: HOSTILE.to_owned(),
-        health: Some(HOSTILE.to_owned()),
-        cause: Some(HOSTILE.to_owned()),
-        charts: vec![Chart {
-            title: "Memory",
-            now: HOSTILE.to_owned(),
-            most: HOSTILE.to_owned(),
-            points: HOSTILE.to_owned(),
-        }],
-        usage_problem: None,
-        generation: Some(HOSTILE.to_owned()),
-        log: HOSTILE.to_owned(),
-        log_problem: None,
-    };
-    let terminal = TerminalPage {
-        id: HOSTILE.to_owned(),
-        name: HOSTILE.to_owned(),
-        server: "athens-1".to_owned(),
-    };
-    vec![
-        spaces(vec![failed]),
-        details.render().expect("the page renders"),
-        SpacePage {
-            usage_problem: Some(HOSTILE.to_owned()),
-            log_problem: Some(HOSTILE.to_owned()),
-            ..details
-        }
-        .render()
-        .expect("the page renders"),
-        sign_in.render().expect("the page renders"),
-        templates.render().expect("the page renders"),
-        history.render().expect("the page renders"),
-        template_page(Some(saved(3)), true),
-        template_page(None, true),
-        servers.render().expect("the page renders"),
-        terminal.render().expect("the page renders"),
-        ErrorPage::forbidden(chrome(), HOSTILE.to_owned()).render().expect("the page renders"),
-    ]
-}
+use samples::{
+    chrome, conflict, details, every_page, parameter, row, saved, shared, space, template_page,
+    variables,
+};
 
 #[test]
 fn what_a_person_wrote_never_becomes_markup() {
@@ -262,11 +106,84 @@ fn a_row_says_what_waits_and_what_is_wrong() {
 
 #[test]
 fn with_nothing_to_show_a_page_says_what_to_do() {
-    let page = SpacesPage { chrome: chrome(), spaces: Vec::new(), templates: Vec::new() };
+    let page = SpacesPage { chrome: chrome(), spaces: Vec::new(), any_template: false };
     let page = page.render().expect("the page renders");
     assert!(page.contains(r#"<p id="no-spaces" class="card empty">"#), "{page}");
     assert!(page.contains(r#"<p id="no-templates" class="card empty">"#), "{page}");
     assert!(page.contains(r#"href="/templates/new""#), "{page}");
+}
+
+#[test]
+fn whom_a_space_is_shared_with_is_offered_no_more_than_to_start_and_stop_it() {
+    let (own, shared) = (details().render(), shared().render());
+    let (own, shared) = (own.expect("the page renders"), shared.expect("the page renders"));
+    for path in
+        ["shares", "unshare", "transfer", "move", "recover", "parameters", "attach", "launch"]
+    {
+        assert!(own.contains(&format!("/{path}\"")), "{path}: {own}");
+        assert!(!shared.contains(&format!("/{path}\"")), "{path}: {shared}");
+    }
+    for part in ["id=\"settings\"", "data-method=\"PATCH\"", "data-action=\"delete\">"] {
+        assert!(own.contains(part) && !shared.contains(part), "{part}");
+    }
+    assert!(shared.contains(r#"data-action="delete" hidden>"#), "{shared}");
+    assert!(shared.contains(r#"data-action="restart">"#), "{shared}");
+}
+
+#[test]
+fn a_home_out_of_reach_is_recovered_from_and_not_moved_from() {
+    let page = details();
+    let lost =
+        SpacePage { space: SpaceRow { home_reachable: false, ..page.space.clone() }, ..details() };
+    let (page, lost) = (page.render(), lost.render());
+    let (page, lost) = (page.expect("the page renders"), lost.expect("the page renders"));
+    assert!(page.contains("/move\"") && page.contains(r#"<details id="recover">"#), "{page}");
+    assert!(!lost.contains("/move\"") && lost.contains(r#"<details id="recover" open>"#), "{lost}");
+}
+
+#[test]
+fn a_parameter_is_asked_for_as_its_type_has_it() {
+    let field = |kind, default, required, value| {
+        let mut page = details();
+        let field = ParameterField::new(parameter(kind, default, required), value);
+        page.parameters = vec![ParameterField { name: "size".to_owned(), ..field }];
+        page.render().expect("the page renders")
+    };
+    let of = |page: &str, part: &str| page.contains(part);
+    let text = field("text", None, true, Some("main"));
+    assert!(of(&text, r#"name="parameters/size" value="main" data-as="parameter""#), "{text}");
+    let number = field("number", Some("3"), false, None);
+    assert!(of(&number, r#"inputmode="decimal""#) && of(&number, "Default: 3"), "{number}");
+    assert!(of(&number, "A number, 1 or more."), "{number}");
+    let choice = field("bool", Some("true"), false, Some("false"));
+    assert!(of(&choice, r#"<option value="false" selected>false</option>"#), "{choice}");
+    assert!(of(&choice, r#"<option value="">Default: true</option>"#), "{choice}");
+    let needed = field("bool", None, true, None);
+    assert!(of(&needed, r#"<option value="" disabled selected>Choose one</option>"#), "{needed}");
+    let other = field("choice", None, false, Some("huge"));
+    assert!(of(&other, "huge (not a choice any more)"), "{other}");
+    let secret = field("secret", Some("hunter2"), false, Some("sealed"));
+    assert!(of(&secret, "Take the secret away") && !of(&secret, "hunter2"), "{secret}");
+    assert_eq!(ParameterField::new(parameter("odd", None, false), None).input, Input::Text);
+}
+
+#[test]
+fn a_secret_variable_has_no_value_to_show() {
+    let page = variables();
+    assert!(page.contains("Sealed: it is never shown."), "{page}");
+    assert_eq!(page.matches("<pre class=\"value\"").count(), 1, "{page}");
+}
+
+#[test]
+fn the_navigation_has_what_is_for_admins_for_admins_only() {
+    let of = |admin| {
+        let page = ErrorPage::not_found(Chrome { admin, ..chrome() });
+        page.render().expect("the page renders")
+    };
+    for path in ["/variables", "/groups"] {
+        assert!(of(true).contains(&format!("href=\"{path}\"")));
+        assert!(!of(false).contains(&format!("href=\"{path}\"")));
+    }
 }
 
 #[test]

@@ -24,15 +24,20 @@ use super::{
 /// Lists the groups that the caller may see.
 #[utoipa::path(get, path = "/groups", tag = "groups", responses((status = 200, body = Groups)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Groups>> {
+    let groups = all(&app, &caller);
+    let mut token = recent::<model::Group>(&app.replica, |_| true);
+    token.extend(&recent::<User>(&app.replica, |_| true));
+    caller.answer(Json(Groups { groups }), &token)
+}
+
+/// The groups that a caller may see, by name.
+pub(super) fn all(app: &App, caller: &Caller) -> Vec<Group> {
     let users = app.replica.list::<User>();
     let mut groups = app.replica.list::<model::Group>();
     groups.retain(|group| caller.admin || caller.groups.contains(&group.name));
     groups.sort_by(|a, b| (&a.name, a.id()).cmp(&(&b.name, b.id())));
     groups.dedup_by(|a, b| a.name == b.name);
-    let groups = groups.iter().map(|group| show(group, &users)).collect();
-    let mut token = recent::<model::Group>(&app.replica, |_| true);
-    token.extend(&recent::<User>(&app.replica, |_| true));
-    caller.answer(Json(Groups { groups }), &token)
+    groups.iter().map(|group| show(group, &users)).collect()
 }
 
 /// Makes a group: an admin may.
@@ -46,13 +51,14 @@ pub(super) async fn create(
     Body(wanted): Body<CreateGroup>,
 ) -> Result<Answer<(StatusCode, Json<Group>)>, Problem> {
     permit::check(&caller, Action::Groups)?;
-    names::check(&wanted.name)?;
+    names::check(&wanted.name).map_err(|problem| problem.of_field("name"))?;
     let _turn = app.names.lock().await;
     if find(&app, &wanted.name).is_ok() {
         return Err(Problem::new(
             Code::NameTaken,
             format!("there is a group {} already: choose another name", wanted.name),
-        ));
+        )
+        .of_field("name"));
     }
     let id = names::life(&app.replica, |life| model::Group::id_of(&wanted.name, life));
     let committed = app

@@ -1,5 +1,10 @@
 //! Fills the web pages in, from what the API shows; sends who is not signed in to sign in first.
 
+mod admin;
+mod new_space;
+mod space;
+mod volumes;
+
 use std::collections::BTreeMap;
 
 use axum::{
@@ -17,18 +22,16 @@ use super::{
     app::App,
     caller::{Asked, Caller, Key, without_seen},
     causality::{of_read, recent},
-    permit::{self, Action},
+    permit::{self, Action, Use},
     problem::{Code, Problem},
-    servers,
-    spaces::insight,
-    templates, types,
+    servers, templates, types,
     world::{World, find_template_of, server_names, template_names},
 };
 use crate::pages::{
-    Chart, Chrome, Conflict, ConflictingValue, ErrorPage, FieldRow, HistoryPage, Invalid,
-    LocalPath, RevisionRow, SavedTemplate, ServerRow, ServersPage, SignInPage, SpacePage, SpaceRow,
-    SpacesPage, TemplateChoice, TemplatePage, TemplateRow, TemplatesPage, TerminalPage, html,
-    security_headers, static_router,
+    Chrome, Conflict, ConflictingValue, ErrorPage, FieldRow, HistoryPage, Invalid, LocalPath,
+    OutdatedSpace, RevisionRow, SavedTemplate, ServerRow, ServersPage, SignInPage, SpaceRow,
+    SpacesPage, TemplatePage, TemplateRow, TemplatesPage, TerminalPage, html, security_headers,
+    static_router,
 };
 
 /// What a new template's page begins with.
@@ -44,13 +47,17 @@ pub(super) fn router() -> Router<App> {
     Router::new()
         .route("/", get(spaces))
         .route("/sign-in", get(sign_in))
-        .route("/spaces/{space}", get(space))
+        .route("/spaces/new", get(new_space::page))
+        .route("/spaces/{space}", get(space::page))
         .route("/spaces/{space}/terminal", get(terminal))
         .route("/templates", get(templates_page))
         .route("/templates/new", get(new_template))
         .route("/templates/{template}", get(template))
         .route("/templates/{template}/history", get(history))
         .route("/servers", get(servers_page))
+        .route("/volumes", get(volumes::page))
+        .route("/variables", get(admin::variables))
+        .route("/groups", get(admin::groups))
         .merge(static_router())
         .fallback(nothing)
         .layer(middleware::map_response(security_headers))
@@ -69,13 +76,12 @@ impl FromRequestParts<App> for Visitor {
         if Caller::identify(app, &parts.headers).is_err() {
             return Err(to_sign_in(&parts.uri));
         }
-        let chrome = |user| Chrome { user, server: app.name.clone() };
         match Caller::admit(parts, app).await {
             Ok(caller) => {
-                let chrome = chrome(Some(caller.name.clone()));
+                let chrome = chrome(app, Some(&caller));
                 Ok(Self { caller, chrome })
             }
-            Err(problem) => Err(without_seen(problem.code, refusal(chrome(None), problem))),
+            Err(problem) => Err(without_seen(problem.code, refusal(chrome(app, None), problem))),
         }
     }
 }
@@ -83,6 +89,15 @@ impl FromRequestParts<App> for Visitor {
 impl Visitor {
     fn refuse(self, problem: Problem) -> Response {
         refusal(self.chrome, problem)
+    }
+}
+
+/// What surrounds a page for somebody, or for a stranger.
+fn chrome(app: &App, caller: Option<&Caller>) -> Chrome {
+    Chrome {
+        user: caller.map(|caller| caller.name.clone()),
+        admin: caller.is_some_and(|caller| caller.admin),
+        server: app.name.clone(),
     }
 }
 
@@ -131,70 +146,26 @@ async fn sign_in(
     if Caller::identify(&app, &parts.headers).is_ok() {
         return Redirect::to(&next.to_string()).into_response();
     }
-    let chrome = Chrome { user: None, server: app.name.clone() };
-    html(&SignInPage { chrome, next })
+    html(&SignInPage { chrome: chrome(&app, None), next })
 }
 
 async fn spaces(State(app): State<App>, visitor: Visitor) -> Response {
     let world = World::new(&app);
     let Visitor { caller, chrome } = visitor;
-    let mut shown: Vec<_> =
-        world.spaces_of(&caller).iter().map(|space| world.show(space)).collect();
-    shown.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    let mut choices: Vec<_> = templates::all(&app, &caller)
-        .into_iter()
-        .filter(|template| !template.retired)
-        .map(|template| TemplateChoice { id: template.id, name: template.name })
+    let mut shown: Vec<_> = world
+        .spaces_of(&caller)
+        .iter()
+        .map(|space| row(world.show(space), permit::may(&caller, space, Use::Delete)))
         .collect();
-    choices.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    let spaces = shown.into_iter().map(row).collect();
+    shown.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    let mut templates = app.replica.list::<knot_core::model::Template>().into_iter();
+    let any_template =
+        templates.any(|template| !template.retired && permit::template(&caller, &template));
     let token = recent(&app.replica, |id| {
         world.space(id).is_some_and(|space| permit::space(&caller, &space))
     });
-    let page = html(&SpacesPage { chrome, spaces, templates: choices });
+    let page = html(&SpacesPage { chrome, spaces: shown, any_template });
     caller.answer(page, &token).into_response()
-}
-
-async fn space(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Response {
-    let found = {
-        let world = World::new(&app);
-        let found = world.find(&visitor.caller, &key, For::Reading);
-        found.map(|space| {
-            let shown = world.show(&space);
-            (space, shown)
-        })
-    };
-    let (space, shown) = match found {
-        Ok(found) => found,
-        Err(problem) => return visitor.refuse(problem),
-    };
-    let (used, log) =
-        tokio::join!(insight::usage_of(&app, &space), insight::provision_log(&app, &space));
-    let (charts, usage_problem) = match used {
-        Ok(usage) => (Chart::of(&usage.day), None),
-        Err(problem) => (Vec::new(), Some(problem.detail)),
-    };
-    let (generation, log, log_problem) = match log {
-        Ok((generation, log)) => (Some(generation), log, None),
-        Err(problem) => (None, String::new(), Some(problem.detail)),
-    };
-    let page = html(&SpacePage {
-        chrome: visitor.chrome,
-        id: shown.id,
-        name: shown.name,
-        state: shown.observed.to_string(),
-        health: shown.health.map(|health| match health.well {
-            true => "well".to_owned(),
-            false => format!("unwell: {}", health.words),
-        }),
-        cause: shown.cause,
-        charts,
-        usage_problem,
-        generation,
-        log,
-        log_problem,
-    });
-    visitor.caller.answer(page, &of_read(&space)).into_response()
 }
 
 async fn terminal(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Response {
@@ -253,23 +224,26 @@ async fn template(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Re
     };
     let world = World::new(&app);
     let all = world.all_spaces();
-    let running = all
-        .iter()
-        .filter(|space| space.template == template.id())
-        .map(|space| world.show(space))
-        .filter(|space| space.observed == types::Observed::Running);
-    let (mut count, mut outdated) = (0, 0);
-    for space in running {
-        count += 1;
-        outdated += usize::from(space.update_available);
+    let (mut running, mut outdated, mut to_update) = (0, 0, Vec::new());
+    for space in all.iter().filter(|space| space.template == template.id()) {
+        let shown = world.show(space);
+        let runs = shown.observed == types::Observed::Running;
+        running += usize::from(runs);
+        outdated += usize::from(runs && shown.update_available);
+        if runs && shown.update_available && permit::may(&visitor.caller, space, Use::Run) {
+            let types::Space { id, name, owner, .. } = shown;
+            to_update.push(OutdatedSpace { id, name, owner });
+        }
     }
+    to_update.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let shown = templates::show(&app, &template, &template_names(&app).1);
     let saved = SavedTemplate {
         id: shown.id,
         name: shown.name,
         revision: shown.revision,
-        running: count,
+        running,
         outdated,
+        to_update,
         retired: shown.retired,
         invalid: shown.invalid.map(|invalid| Invalid {
             problems: invalid
@@ -363,14 +337,14 @@ async fn nothing(State(app): State<App>, OriginalUri(uri): OriginalUri, parts: P
         return Problem::new(Code::NotFound, format!("nothing is at {}", uri.path()))
             .into_response();
     }
-    let user = Caller::identify(&app, &parts.headers).ok().map(|caller| caller.name);
-    ErrorPage::not_found(Chrome { user, server: app.name.clone() }).into_response()
+    let caller = Caller::identify(&app, &parts.headers).ok();
+    ErrorPage::not_found(chrome(&app, caller.as_ref())).into_response()
 }
 
 /// The page for a sign-in link that does not sign in.
 pub(super) fn bad_link(app: &App, detail: &str) -> Response {
     ErrorPage {
-        chrome: Chrome { user: None, server: app.name.clone() },
+        chrome: chrome(app, None),
         status: StatusCode::UNAUTHORIZED,
         title: "This link does not sign in".to_owned(),
         detail: detail.to_owned(),
@@ -378,8 +352,13 @@ pub(super) fn bad_link(app: &App, detail: &str) -> Response {
     .into_response()
 }
 
-fn row(space: types::Space) -> SpaceRow {
+fn row(space: types::Space, may_delete: bool) -> SpaceRow {
     SpaceRow {
+        may_delete,
+        health: space.health.map(|health| match health.well {
+            true => "well".to_owned(),
+            false => format!("unwell: {}", health.words),
+        }),
         id: space.id,
         name: space.name,
         owner: space.owner,

@@ -107,6 +107,11 @@ pub(super) fn check_space(
     }
 }
 
+/// Whether a caller may do this with a space: for pages, which do not offer what would be refused.
+pub(super) fn may(caller: &Caller, space: &Space, wanted: Use) -> bool {
+    check_space(caller, space, "", wanted).is_ok()
+}
+
 /// Whether a caller may see a template and make spaces from it: everybody, or the members of its
 /// groups and an admin.
 pub(super) fn template(caller: &Caller, template: &Template) -> bool {

@@ -141,6 +141,8 @@ pub struct Problem {
     pub detail: String,
     /// Where in a posted file.
     pub place: Option<Place>,
+    /// The field of a JSON body that is refused, such as `parameters/size`; where it is one.
+    pub field: Option<String>,
     /// After how many seconds to try again.
     pub retry_after: Option<u64>,
 }
@@ -148,7 +150,12 @@ pub struct Problem {
 impl Problem {
     /// A problem of this kind, with what happened and what to do.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), place: None, retry_after: None }
+        Self { code, detail: detail.into(), place: None, field: None, retry_after: None }
+    }
+
+    /// The same, of this field of the body: forms show it there.
+    pub(super) fn of_field(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
     }
 
     /// There is no such thing, or the caller may not know of it.
@@ -186,11 +193,15 @@ struct Body<'a> {
     problem: types::Problem,
     #[serde(flatten)]
     place: Option<&'a Place>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Json(Body { problem: self.body(), place: self.place.as_ref() });
+        // A place in a file names its own field.
+        let field = self.field.as_deref().filter(|_| self.place.is_none());
+        let body = Json(Body { problem: self.body(), place: self.place.as_ref(), field });
         let mut response = (self.code.status(), body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

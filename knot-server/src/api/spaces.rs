@@ -5,7 +5,7 @@ pub(super) mod edit;
 pub(super) mod index;
 pub(crate) mod insight;
 pub(crate) mod parameters;
-mod place;
+pub(super) mod place;
 pub(super) mod rehome;
 pub(crate) mod show;
 
@@ -66,7 +66,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     Body(wanted): Body<CreateSpace>,
 ) -> Shown {
-    names::check(&wanted.name)?;
+    names::check(&wanted.name).map_err(|problem| problem.of_field("name"))?;
     let key = keyed(&caller, &headers)?;
     let _turn = app.names.lock().await;
     if let Some(id) = key
@@ -85,10 +85,12 @@ pub(super) async fn create(
             return Err(Problem::new(
                 Code::NameTaken,
                 format!("you have a space named {} already: choose another name", wanted.name),
-            ));
+            )
+            .of_field("name"));
         }
         match (&wanted.server, key) {
-            (Some(server), _) => place::chosen(&app, server, &template)?,
+            (Some(server), _) => place::chosen(&app, server, &template)
+                .map_err(|problem| problem.of_field("server"))?,
             (None, Some(id)) => place::home_of(&app, id, &template)?,
             (None, None) => place::home(&app, &world, &template)?,
         }

@@ -31,11 +31,17 @@ pub(super) async fn list(
     caller: Caller,
 ) -> Result<Answer<Json<Variables>>, Problem> {
     permit::check(&caller, Action::Variables)?;
-    let variables = app.replica.list::<model::Variable>();
-    let mut variables: Vec<_> = variables.iter().map(|one| show(&app, one)).collect();
-    variables.sort_by(|a, b| (&a.name, &a.zones, &a.id).cmp(&(&b.name, &b.zones, &b.id)));
+    let variables = all(&app);
     let token = recent::<model::Variable>(&app.replica, |_| true);
     Ok(caller.answer(Json(Variables { variables }), &token))
+}
+
+/// All variables, by name and zones.
+pub(super) fn all(app: &App) -> Vec<Variable> {
+    let variables = app.replica.list::<model::Variable>();
+    let mut variables: Vec<_> = variables.iter().map(|one| show(app, one)).collect();
+    variables.sort_by(|a, b| (&a.name, &a.zones, &a.id).cmp(&(&b.name, &b.zones, &b.id)));
+    variables
 }
 
 /// Sets the variable of this name for these zones: an admin may. Running spaces have the old value
@@ -52,7 +58,7 @@ pub(super) async fn set(
     Body(wanted): Body<SetVariable>,
 ) -> Result<Answer<Json<Variable>>, Problem> {
     permit::check(&caller, Action::Variables)?;
-    check_name(&name)?;
+    check_name(&name).map_err(|problem| problem.of_field("name"))?;
     if wanted.value.len() > LONGEST_VARIABLE {
         return Err(Problem::new(
             Code::TooLarge,
@@ -64,7 +70,8 @@ pub(super) async fn set(
         return Err(Problem::new(
             Code::MalformedRequest,
             format!("zones are names, at most {ZONES}: a variable names those that it is for"),
-        ));
+        )
+        .of_field("zones"));
     }
     let _turn = app.names.lock().await;
     let lives = |life| model::Variable::id_of(&name, &zones, life);

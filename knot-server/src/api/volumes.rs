@@ -33,20 +33,30 @@ type Shown = Result<Answer<(StatusCode, Json<Volume>)>, Problem>;
 #[utoipa::path(get, path = "/volumes", tag = "volumes", responses((status = 200, body = Volumes)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Volumes>> {
     let world = World::new(&app);
-    let mut seen = app.replica.list::<model::Volume>();
-    seen.retain(|volume| may_see(&app, &caller, volume));
-    let ids: BTreeSet<_> = seen.iter().map(Doc::id).collect();
     let servers = app.replica.list::<Server>();
+    let (volumes, ids) = all(&app, &world, &servers, &caller);
+    let token = recent(&app.replica, |id| ids.contains(&id));
+    let orphans = if caller.admin { orphans(&app, &servers) } else { Vec::new() };
+    caller.answer(Json(Volumes { volumes, orphans }), &token)
+}
+
+/// The volumes that a caller may see, and what was set aside for them, by space and name; and their ids.
+pub(super) fn all(
+    app: &App,
+    world: &World<'_>,
+    servers: &[Doc<Server>],
+    caller: &Caller,
+) -> (Vec<Volume>, BTreeSet<Id<model::Volume>>) {
+    let mut seen = app.replica.list::<model::Volume>();
+    seen.retain(|volume| may_see(app, caller, volume));
     let rows = seen.iter().flat_map(|volume| {
-        let shown = show(&app, &world, volume);
-        let aside = aside(&app, &servers, volume, &shown);
+        let shown = show(app, world, volume);
+        let aside = aside(app, servers, volume, &shown);
         std::iter::once(shown).chain(aside)
     });
     let mut volumes: Vec<Volume> = rows.collect();
     volumes.sort_by(|a, b| (&a.space, &a.name, &a.id).cmp(&(&b.space, &b.name, &b.id)));
-    let token = recent(&app.replica, |id| ids.contains(&id));
-    let orphans = if caller.admin { orphans(&app, &servers) } else { Vec::new() };
-    caller.answer(Json(Volumes { volumes, orphans }), &token)
+    (volumes, seen.iter().map(Doc::id).collect())
 }
 
 /// Makes a volume of the caller's on a server's engine.
@@ -59,7 +69,7 @@ pub(super) async fn create(
     caller: Caller,
     Body(wanted): Body<CreateVolume>,
 ) -> Shown {
-    names::check(&wanted.name)?;
+    names::check(&wanted.name).map_err(|problem| problem.of_field("name"))?;
     let _turn = app.names.lock().await;
     let taken = |volume: &Doc<model::Volume>| {
         volume.owner == caller.user && volume.name == wanted.name && !is_declared(volume)
@@ -68,7 +78,8 @@ pub(super) async fn create(
         return Err(Problem::new(
             Code::NameTaken,
             format!("you have a volume named {} already: choose another name", wanted.name),
-        ));
+        )
+        .of_field("name"));
     }
     let server = find_server(&app, &wanted.server)?.id();
     let id = ServerId(server.uuid());
@@ -164,7 +175,8 @@ pub(super) async fn attach(
             server_name(&app, home)
         )));
     }
-    model::check_path("a volume", &path).map_err(|why| Problem::new(Code::InvalidValue, why))?;
+    model::check_path("a volume", &path)
+        .map_err(|why| Problem::new(Code::InvalidValue, why).of_field("path"))?;
     if let Some(what) = what_stands_at(&app, &space, &path).await {
         return Err(Problem::new(
             Code::InvalidValue,
@@ -345,8 +357,16 @@ fn may_see(app: &App, caller: &Caller, volume: &model::Volume) -> bool {
     of_space || caller.admin || volume.owner == caller.user
 }
 
-fn is_declared(volume: &Doc<model::Volume>) -> bool {
+pub(super) fn is_declared(volume: &Doc<model::Volume>) -> bool {
     volume.is_declared(volume.id())
+}
+
+/// Whether a caller may change a volume.
+pub(super) fn may_change(app: &App, caller: &Caller, volume: &model::Volume) -> bool {
+    match app.replica.get(volume.space) {
+        Some(space) => permit::may(caller, &space, Use::Volumes),
+        None => caller.admin || volume.owner == caller.user,
+    }
 }
 
 /// Refuses a size where the engine bounds none.
@@ -457,7 +477,7 @@ fn aside(
 }
 
 /// What is on the engines of servers and of no document.
-fn orphans(app: &App, servers: &[Doc<Server>]) -> Vec<Orphan> {
+pub(super) fn orphans(app: &App, servers: &[Doc<Server>]) -> Vec<Orphan> {
     let mut found = Vec::new();
     for server in servers {
         let id = ServerId(server.id().uuid());

@@ -24,19 +24,26 @@ macro_rules! own {
 
 const OWN: &[(&str, &[u8])] = own![
     "api.js",
+    "forms.js",
     "history.js",
     "knot.css",
     "knot.svg",
     "live.js",
+    "new-space.js",
     "page.js",
+    "renew.js",
+    "row.js",
     "servers.js",
     "session.js",
     "sign-in.js",
+    "space.js",
     "spaces.js",
     "template.js",
     "terminal.css",
     "terminal.js",
     "theme.js",
+    "update.js",
+    "volumes.js",
 ];
 
 /// Licences must be findable without knowing the hash.

@@ -1,6 +1,6 @@
 //! The page of spaces, and its rows.
 //!
-//! `web/static/spaces.js` fills the same row from the API's `Space` when it changes: what a row shows when is decided
+//! `web/static/row.js` fills the same row from the API's `Space` when it changes: what a row shows when is decided
 //! in the methods here and in that file's `fill`, and nowhere else.
 
 use askama::Template;
@@ -8,7 +8,7 @@ use askama::Template;
 use super::Chrome;
 use crate::api::types::{Desired, Observed};
 
-/// `/`: the spaces that the user may see, and a form for a new one.
+/// `/`: the spaces that the user may see.
 #[derive(Template)]
 #[template(path = "spaces.html")]
 pub struct SpacesPage {
@@ -16,24 +16,15 @@ pub struct SpacesPage {
     pub chrome: Chrome,
     /// The spaces, by name; none that is gone.
     pub spaces: Vec<SpaceRow>,
-    /// What a new space can be made from, by name.
-    pub templates: Vec<TemplateChoice>,
+    /// Whether there is a template that a new space can be made from.
+    pub any_template: bool,
 }
 
 impl SpacesPage {
     /// The empty row that the script copies for a space that appears.
     fn blank(&self) -> SpaceRow {
-        SpaceRow::default()
+        SpaceRow { may_delete: true, ..SpaceRow::default() }
     }
-}
-
-/// A template in the form for a new space.
-#[derive(Clone, Debug)]
-pub struct TemplateChoice {
-    /// The template's id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
 }
 
 /// One space: the fields of the API's `Space` that a row shows.
@@ -55,6 +46,10 @@ pub struct SpaceRow {
     pub desired: Desired,
     /// What its home saw last.
     pub observed: Observed,
+    /// What its health checks say; nothing where there is none.
+    pub health: Option<String>,
+    /// Whether the user may delete it.
+    pub may_delete: bool,
     /// Why it failed or waits, if it does.
     pub cause: Option<String>,
     /// Since when it is as observed, RFC 3339.
@@ -79,26 +74,26 @@ pub struct SpaceRow {
 
 impl SpaceRow {
     /// A space on its way out takes no orders.
-    fn takes_orders(&self) -> bool {
+    pub(super) fn takes_orders(&self) -> bool {
         !matches!(self.observed, Observed::Deleting | Observed::Gone)
     }
 
-    fn wants_to_run(&self) -> bool {
+    pub(super) fn wants_to_run(&self) -> bool {
         self.desired == Desired::Running
     }
 
-    fn has_terminal(&self) -> bool {
+    pub(super) fn has_terminal(&self) -> bool {
         self.observed == Observed::Running && !self.without_terminal
     }
 
     /// Running was asked for, and nothing of it shows yet.
-    fn start_waits(&self) -> bool {
+    pub(super) fn start_waits(&self) -> bool {
         self.desired == Desired::Running
             && matches!(self.observed, Observed::Created | Observed::Stopped)
     }
 
     /// Stopping was asked for, and nothing of it shows yet.
-    fn stop_waits(&self) -> bool {
+    pub(super) fn stop_waits(&self) -> bool {
         self.desired == Desired::Stopped
             && matches!(
                 self.observed,

@@ -68,12 +68,25 @@ pub struct SavedTemplate {
     pub running: usize,
     /// How many of those run an older revision.
     pub outdated: usize,
+    /// Those of them that the user may restart.
+    pub to_update: Vec<OutdatedSpace>,
     /// Whether no new spaces are made from it.
     pub retired: bool,
     /// Why what concurrent edits came to cannot be used.
     pub invalid: Option<Invalid>,
     /// Fields that hold concurrent edits.
     pub conflicts: Vec<Conflict>,
+}
+
+/// A running space with an older revision of its template.
+#[derive(Clone, Debug)]
+pub struct OutdatedSpace {
+    /// The space's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its owner's name.
+    pub owner: String,
 }
 
 /// A merge that cannot be used.

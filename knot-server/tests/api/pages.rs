@@ -1,6 +1,10 @@
 //! The pages: who sees them, and what they show.
 
-use reqwest::{StatusCode, header};
+use knot_core::{
+    id::Id,
+    model::{self, ServerStatus},
+};
+use reqwest::{Method, StatusCode, header};
 use serde_json::json;
 
 use crate::world::{Answer, PASSWORD, Server, answer, http, world};
@@ -51,7 +55,14 @@ async fn pages_show_what_the_api_shows() {
     for (path, words) in [
         ("/", vec!["data-observed=\"created\"", "web", "rust"]),
         (&*format!("/spaces/{space}/terminal"), vec!["data-space", "via alpha"]),
-        (&*format!("/spaces/{space}"), vec!["What it takes up", "nothing yet", "created"]),
+        (
+            &*format!("/spaces/{space}"),
+            vec!["What it takes up", "nothing yet", "created", "Share with user", "Recover"],
+        ),
+        ("/spaces/new", vec!["From template <strong>rust</strong>", "Chosen for you", "alpha"]),
+        ("/volumes", vec!["New volume", "alpha, docker"]),
+        ("/variables", vec!["New variable", "no variables yet"]),
+        ("/groups", vec!["New group", "no groups yet"]),
         ("/templates", vec!["rust", "busybox", "New template"]),
         ("/templates/new", vec!["debian:bookworm"]),
         (&*format!("/templates/{template}"), vec!["image: busybox", "Save"]),
@@ -84,6 +95,11 @@ async fn what_is_not_there_or_not_allowed_has_a_page() {
         ("/templates/none/history".to_owned(), StatusCode::NOT_FOUND),
         ("/templates/rust/history?after=1&after=2".to_owned(), StatusCode::BAD_REQUEST),
         ("/templates/new".to_owned(), StatusCode::FORBIDDEN),
+        ("/spaces/new?template=none".to_owned(), StatusCode::NOT_FOUND),
+        ("/spaces/new?template=1&template=2".to_owned(), StatusCode::BAD_REQUEST),
+        ("/variables".to_owned(), StatusCode::FORBIDDEN),
+        ("/groups".to_owned(), StatusCode::FORBIDDEN),
+        ("/volumes".to_owned(), StatusCode::OK),
     ] {
         let page = open(&server, &path, Some("anna")).await;
         assert_eq!(page.status, status, "{path}");
@@ -93,6 +109,95 @@ async fn what_is_not_there_or_not_allowed_has_a_page() {
     assert!(!page.text.contains(&space));
     let page = open(&server, "/templates/rust", Some("anna")).await;
     assert!(page.text.contains("readonly"));
+}
+
+#[tokio::test]
+async fn pages_show_what_there_is_and_what_may_be_done_with_it() {
+    let server = world().await;
+    let root = server.root().await;
+    server.user("anna").await;
+    root.post("/groups", json!({"name": "team", "description": "who builds"})).await.ok();
+    root.put("/groups/team/members/anna", json!({})).await.ok();
+    root.put("/variables/token", json!({"value": "hunter2", "secret": true})).await.ok();
+    let zoned = json!({"value": "proxy.example", "zones": ["north"]});
+    root.put("/variables/proxy", zoned).await.ok();
+    let file = "name: lab\nplatform: docker\nimage: busybox\ngroups: [team]\nvolumes: {data: /data}\n\
+        parameters:\n  branch: {required: true, description: what to check out}\n  key: {type: secret}\n";
+    root.apply(file).await.ok();
+    root.template("plain").await;
+    let given = json!({"branch": "main", "key": "hunter2"});
+    let wanted = json!({"name": "web", "template": "lab", "parameters": given});
+    let space = root.post("/spaces", wanted).await.ok()["id"].as_str().unwrap().to_owned();
+    root.post("/spaces/web/shares", json!({"user": "anna"})).await.ok();
+    let volume = json!({"name": "spare", "server": "alpha", "platform": "docker"});
+    root.post("/volumes", volume).await.ok();
+
+    let shows = async |user: &str, path: &str, words: &[&str], not: &[&str]| {
+        let page = open(&server, path, Some(user)).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}");
+        for word in words {
+            assert!(page.text.contains(word), "{path} lacks {word}: {}", page.text);
+        }
+        for word in not.iter().chain(&["hunter2", "sealed1."]) {
+            assert!(!page.text.contains(word), "{path} has {word}: {}", page.text);
+        }
+    };
+    shows("root", "/variables", &["token", "secret", "proxy.example", "zone north"], &[]).await;
+    shows("root", "/groups", &["team", "who builds", "anna", ">lab</a>"], &[]).await;
+    let own = ["spare", "attached to no space", "Attach to", ">web</option>", "Delete"];
+    shows("root", "/volumes", &own, &["Resize"]).await;
+    shows("anna", "/volumes", &["New volume"], &["spare", "/variables"]).await;
+    let path = format!("/spaces/{space}");
+    let forms = ["value=\"main\"", "what to check out", "Take the secret away", "/unshare"];
+    shows("root", &path, &forms, &[]).await;
+    shows("anna", &path, &["main"], &["/unshare", "/transfer", "/recover", "Save"]).await;
+    shows("root", "/spaces/new", &[">lab<", ">plain<"], &["data-form"]).await;
+    let chosen = ["parameters/branch", "what to check out", "type=\"password\""];
+    shows("root", "/spaces/new?template=lab", &chosen, &[]).await;
+}
+
+#[tokio::test]
+async fn a_space_whose_home_has_old_data_says_why_nothing_happens() {
+    let server = world().await;
+    let root = server.root().await;
+    root.template("rust").await;
+    let space = root.create("web", "rust").await;
+    let me = server.replica.me();
+    let id = Id::<model::Server>::from_uuid(me.0);
+    let mut status: ServerStatus = server.replica.observed(id, me).unwrap();
+    status.restored = true;
+    server.replica.observe(id, &status).await.unwrap();
+    for path in ["/".to_owned(), format!("/spaces/{space}")] {
+        let page = open(&server, &path, Some("root")).await;
+        assert!(page.text.contains("its server alpha waits: its data was restored"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_field_that_a_form_has() {
+    let server = world().await;
+    let root = server.root().await;
+    root.apply("name: lab\nplatform: docker\nimage: busybox\nparameters: {n: {type: number}}\n")
+        .await
+        .ok();
+    root.create("web", "lab").await;
+    let patch =
+        async |path: &str, body| answer(root.request(Method::PATCH, path).json(&body)).await;
+    let new = |name, n| json!({"name": name, "template": "lab", "parameters": {"n": n}});
+    for (answer, field) in [
+        (root.post("/spaces", new("A b", "1")).await, "name"),
+        (root.post("/spaces", new("web", "1")).await, "name"),
+        (root.post("/spaces", new("two", "many")).await, "parameters/n"),
+        (patch("/spaces/web", json!({"name": "A b"})).await, "name"),
+        (patch("/spaces/web", json!({"alt_names": {"www": 0}})).await, "alt_names"),
+        (patch("/spaces/web", json!({"depends_on": ["web"]})).await, "depends_on"),
+        (root.put("/variables/a-b", json!({"value": ""})).await, "name"),
+        (root.post("/groups", json!({"name": "A b"})).await, "name"),
+    ] {
+        assert!(answer.status.is_client_error(), "{field}: {}", answer.text);
+        let problem: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
+        assert_eq!(problem["field"], field, "{problem}");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,11 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
-use crate::{engine::have, wait::BOUND, world::World};
+use crate::{
+    engine::have,
+    wait::BOUND,
+    world::{World, describe, knot_server, path},
+};
 
 const PROGRAMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
@@ -119,6 +123,23 @@ impl Browser {
     async fn click(&mut self, selector: &str) {
         self.value(&format!("document.querySelector({selector:?}).click()")).await;
     }
+
+    /// Waits until a page with this is there, and its modules have run.
+    async fn loaded(&mut self, selector: &str) {
+        let there = format!("document.querySelector({selector:?})");
+        self.until(&format!("{there} && document.readyState === 'complete'")).await;
+    }
+
+    /// Opens a page of a cluster as its first admin.
+    async fn sign_in(&mut self, world: &World, url: &str) {
+        self.open(url).await;
+        self.loaded("input[type=password]").await;
+        self.fill("input[name=user]", "admin").await;
+        let password = world.up["admin"]["password"].as_str().unwrap().to_owned();
+        self.fill("input[name=password]", &password).await;
+        self.click("form button[type=submit]").await;
+        self.until("document.querySelector('#live') && !document.querySelector('#sign-in')").await;
+    }
 }
 
 impl Drop for Browser {
@@ -137,13 +158,7 @@ async fn a_space_is_made_and_its_terminal_used_in_the_browser() {
     let world = tokio::task::spawn_blocking(|| World::start(3)).await.unwrap();
 
     // Signed in at the first server.
-    browser.open(world.url(1)).await;
-    browser.until("document.querySelector('input[type=password]')").await;
-    browser.fill("input[name=user]", "admin").await;
-    let password = world.up["admin"]["password"].as_str().unwrap().to_owned();
-    browser.fill("input[name=password]", &password).await;
-    browser.click("form button[type=submit]").await;
-    browser.until("document.querySelector('#live')").await;
+    browser.sign_in(&world, world.url(1)).await;
 
     // What the client does through the second server appears by itself.
     let create = ["space", "create", "dev", "--template", "shell", "--start"];
@@ -168,4 +183,71 @@ async fn a_space_is_made_and_its_terminal_used_in_the_browser() {
     browser.write("exit").await;
     browser.press_enter().await;
     browser.until("document.documentElement.dataset.state === 'ended'").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_space_is_made_with_a_parameter_edited_and_shared_in_the_browser() {
+    let Some(mut browser) = Browser::start().await else {
+        have("Chromium", false);
+        return;
+    };
+    let world = tokio::task::spawn_blocking(|| World::start(1)).await.unwrap();
+    world.apply(
+        1,
+        "name: lab\nplatform: local\nparameters:\n  branch: {pattern: '[a-z]+', required: true}\n  \
+         size: {type: choice, choices: [small, large], default: small}\n",
+    );
+    let made = knot_server(&["admin", "anna", "--data", path(&world.data(1))]);
+    assert!(made.status.success(), "{}", describe(&made));
+    let url = |path: &str| format!("{}{path}", world.url(1));
+
+    // A value that the template does not take is refused at its field, and nothing typed is lost.
+    browser.sign_in(&world, &url("/spaces/new?template=lab")).await;
+    browser.loaded("[name='parameters/branch']").await;
+    browser.fill("#name", "web").await;
+    browser.fill("[name='parameters/branch']", "Main").await;
+    browser.click("[name=start]").await;
+    browser.click("form .main").await;
+    let field = "document.querySelector(\"[data-field='parameters/branch']\")";
+    browser.until(&format!("{field}.querySelector('.problem')")).await;
+    browser.until(&format!("{field}.querySelector('input') === document.activeElement")).await;
+    browser.value("document.activeElement.select()").await;
+    browser.write("main").await;
+    browser.click("form .main").await;
+    browser.loaded("#title").await;
+    let made = world.json(1, &["space", "show", "web"]);
+    assert_eq!(made["parameters"], json!({"branch": "main"}));
+    assert_eq!(made["desired"], "stopped");
+
+    // Another default, a note, and somebody to share it with: the page follows by itself.
+    browser.value("document.querySelector(\"[name='parameters/size']\").value = 'large'").await;
+    browser.click("#parameters button").await;
+    browser.until("document.querySelector('#said').innerText.includes('next start')").await;
+    browser.fill("#note", "mind the gap").await;
+    browser.click("#settings button").await;
+    browser.until("document.querySelector('#space').innerText.includes('mind the gap')").await;
+    browser.fill("#share-user", "nobody").await;
+    browser.click("form:has(#share-user) button").await;
+    browser
+        .until("document.querySelector('#sharing .problem')?.innerText.includes('nobody')")
+        .await;
+    browser.value("document.querySelector('#share-user').select()").await;
+    browser.fill("#share-user", "anna").await;
+    browser.click("form:has(#share-user) button").await;
+    browser.until("document.querySelector('#sharing .people')?.innerText.includes('anna')").await;
+    let shown = world.json(1, &["space", "show", "web"]);
+    assert_eq!(shown["parameters"], json!({"branch": "main", "size": "large"}));
+    assert_eq!((&shown["note"], &shown["shares"]), (&json!("mind the gap"), &json!(["anna"])));
+
+    // What others do shows too, and what was begun here stays.
+    browser.fill("#description", "half a sent").await;
+    world.knot(1, &["space", "unshare", "web", "anna"]);
+    browser.until("!document.querySelector('#sharing .people')").await;
+    browser.until("document.querySelector('#description').value === 'half a sent'").await;
+
+    // It is deleted from its own page, which then gives way to the list.
+    browser.click("[data-action=delete]").await;
+    browser.until("document.querySelector('#delete').open").await;
+    browser.click("#delete [value=go]").await;
+    browser.until("location.pathname === '/'").await;
 }

@@ -1,9 +1,12 @@
 // Calls the API, and turns every way in which that fails into one kind of error with words for people.
 
 export class Problem extends Error {
-  constructor({ title, detail, status = 0, line = null }) {
+  constructor({ title, detail, status = 0, code = "", field = null, line = null }) {
     super(detail || title || "The server gave no reason.");
     this.status = status;
+    this.code = code;
+    // The field of the body that is refused, where it is one.
+    this.field = field;
     // Where in a posted file the mistake is. Parsers say it in words only.
     this.line = line ?? (Number(/\bline (\d+)/i.exec(this.message)?.[1]) || null);
   }

@@ -16,9 +16,11 @@ export function showTime(element, text) {
   element.title = time.toLocaleString();
 }
 
-for (const element of document.querySelectorAll("time[datetime]")) {
-  showTime(element, element.getAttribute("datetime"));
+export function showTimes(root) {
+  for (const element of root.querySelectorAll("time[datetime]")) showTime(element, element.getAttribute("datetime"));
 }
+
+showTimes(document);
 
 document.querySelector("#sign-out")?.addEventListener("submit", async (event) => {
   event.preventDefault();

@@ -82,16 +82,21 @@ fn check(app: &App, space: &Doc<model::Space>, wanted: &EditSpace) -> Result<(),
     let alternatives = wanted.alt_names.iter().flatten();
     let given = alternatives.filter(|(_, port)| port.is_some()).map(|(name, _)| name);
     for name in wanted.name.iter().chain(given) {
-        names::check(name)?;
+        let field = match wanted.name.as_ref() == Some(name) {
+            true => "name",
+            false => "alt_names",
+        };
+        names::check(name).map_err(|problem| problem.of_field(field))?;
         if world.is_taken(space.owner, name, Some(space.id())) {
             return Err(Problem::new(
                 Code::NameTaken,
                 format!("another space of the owner's answers to {name}: choose another name"),
-            ));
+            )
+            .of_field(field));
         }
     }
     if wanted.alt_names.iter().flatten().any(|(_, port)| *port == Some(0)) {
-        return Err(invalid("a port is a number from 1 to 65535"));
+        return Err(invalid("a port is a number from 1 to 65535").of_field("alt_names"));
     }
     let mut texts = wanted.description.iter().chain(&wanted.note);
     if texts.any(|text| text.len() > TEXT) {
@@ -141,7 +146,8 @@ fn dependencies(
             return Err(invalid(&format!(
                 "{} would depend on itself, by way of those it is to depend on: leave one out",
                 world.space_name(space)
-            )));
+            ))
+            .of_field("depends_on"));
         }
         if seen.insert(id) {
             next.extend(app.replica.get(id).into_iter().flat_map(|one| one.depends_on.clone()));

@@ -119,7 +119,8 @@ fn not_missing(name: &str, parameter: &Parameter) -> Result<(), Problem> {
             "" => String::new(),
             what => format!(" ({what})"),
         };
-        return Err(wrong(format!("the parameter {name}{what} needs a value: give it one")));
+        let why = format!("the parameter {name}{what} needs a value: give it one");
+        return Err(wrong(name, why));
     }
     Ok(())
 }
@@ -135,13 +136,15 @@ fn judged(
 ) -> Result<String, Problem> {
     let parameter = declared.get(name).ok_or_else(|| {
         let all: Vec<_> = declared.keys().map(String::as_str).collect();
-        wrong(match all.is_empty() {
+        let why = match all.is_empty() {
             true => format!("the template has no parameter `{name}`: it has none at all"),
             false => format!("the template has no parameter `{name}`: it has {}", all.join(", ")),
-        })
+        };
+        wrong(name, why)
     })?;
     fill::accepts(parameter, &value)
-        .map_err(|why| wrong(format!("the value of parameter {name} is refused: {why}")))?;
+        .map_err(|why| format!("the value of parameter {name} is refused: {why}"))
+        .map_err(|why| wrong(name, why))?;
     match parameter.kind {
         ParameterKind::Secret => {
             let field = format!("parameters/{name}");
@@ -151,12 +154,12 @@ fn judged(
         }
         // A text that looks sealed would be taken for a secret.
         _ if is_sealed(&value) => {
-            Err(wrong(format!("the value of parameter {name} is a sealed secret")))
+            Err(wrong(name, format!("the value of parameter {name} is a sealed secret")))
         }
         _ => Ok(value),
     }
 }
 
-fn wrong(why: String) -> Problem {
-    Problem::new(Code::InvalidParameter, why)
+fn wrong(name: &str, why: String) -> Problem {
+    Problem::new(Code::InvalidParameter, why).of_field(format!("parameters/{name}"))
 }

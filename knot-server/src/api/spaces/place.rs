@@ -72,7 +72,7 @@ pub(super) fn chosen(app: &App, key: &str, template: &Template) -> Result<Server
 }
 
 /// The servers in the template's zones that say they have an engine for its platform.
-fn able(app: &App, template: &Template) -> Vec<ServerId> {
+pub(in crate::api) fn able(app: &App, template: &Template) -> Vec<ServerId> {
     let servers = app.replica.list::<Server>();
     let able = servers.iter().filter_map(|server| {
         let id = ServerId(server.id().uuid());
