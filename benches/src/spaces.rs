@@ -59,61 +59,6 @@ pub(crate) async fn measure() -> Outcome<()> {
     template_change().await
 }
 
-/// Creates many spaces, a third at each server, and waits until each server lists them all alike.
-impl Cluster {
-    async fn thousand(&self) -> Outcome<()> {
-        let before = self.resident()?;
-        let began = Instant::now();
-        let mut tasks = JoinSet::new();
-        for n in 0..CREATED {
-            if tasks.len() == AT_ONCE
-                && let Some(done) = tasks.join_next().await
-            {
-                done??;
-            }
-            let (client, token, url) = (self.http.clone(), self.token.clone(), self.url(n)?);
-            tasks.spawn(async move {
-                let space = json!({ "name": format!("many-{n}"), "template": "plain" });
-                let request = client.post(url).bearer_auth(token).json(&space);
-                request.send().await?.error_for_status().map(drop)
-            });
-        }
-        while let Some(done) = tasks.join_next().await {
-            done??;
-        }
-        let created = began.elapsed();
-        let lists = loop {
-            let mut lists = Vec::new();
-            for n in 0..self.servers.len() {
-                lists.push(self.list(n).await?);
-            }
-            let all_alike = lists.iter().all(|list| Some(list) == lists.first());
-            if all_alike && lists.iter().all(|list| list.len() >= CREATED) {
-                break lists;
-            }
-            if began.elapsed() > BOUND {
-                return Err("the servers do not agree".into());
-            }
-        };
-        let agreed = began.elapsed();
-        println!(
-            "  {CREATED} spaces created, {AT_ONCE} at once: {}; all {} lists alike {} later, when asked for in turn",
-            shown(created),
-            lists.len(),
-            shown(agreed - created)
-        );
-        for (server, (before, after)) in before.into_iter().zip(self.resident()?).enumerate() {
-            println!(
-                "  resident, server {}: {} before, {} after",
-                server + 1,
-                megabytes(before),
-                megabytes(after)
-            );
-        }
-        Ok(())
-    }
-}
-
 /// Changes a template that ten thousand spaces of this server run from.
 async fn template_change() -> Outcome<()> {
     let folder = tempfile::tempdir()?;
@@ -210,6 +155,59 @@ impl Cluster {
         let servers = up.get("servers").and_then(Value::as_array).cloned().ok_or("no servers")?;
         let token = up.pointer("/admin/token").and_then(Value::as_str).ok_or("no token")?;
         Ok(Self { folder, dev, servers, token: token.to_owned(), http: Client::new() })
+    }
+
+    /// Creates many spaces, a third at each server, and waits until each server lists them all alike.
+    async fn thousand(&self) -> Outcome<()> {
+        let before = self.resident()?;
+        let began = Instant::now();
+        let mut tasks = JoinSet::new();
+        for n in 0..CREATED {
+            if tasks.len() == AT_ONCE
+                && let Some(done) = tasks.join_next().await
+            {
+                done??;
+            }
+            let (client, token, url) = (self.http.clone(), self.token.clone(), self.url(n)?);
+            tasks.spawn(async move {
+                let space = json!({ "name": format!("many-{n}"), "template": "plain" });
+                let request = client.post(url).bearer_auth(token).json(&space);
+                request.send().await?.error_for_status().map(drop)
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done??;
+        }
+        let created = began.elapsed();
+        let lists = loop {
+            let mut lists = Vec::new();
+            for n in 0..self.servers.len() {
+                lists.push(self.list(n).await?);
+            }
+            let all_alike = lists.iter().all(|list| Some(list) == lists.first());
+            if all_alike && lists.iter().all(|list| list.len() >= CREATED) {
+                break lists;
+            }
+            if began.elapsed() > BOUND {
+                return Err("the servers do not agree".into());
+            }
+        };
+        let agreed = began.elapsed();
+        println!(
+            "  {CREATED} spaces created, {AT_ONCE} at once: {}; all {} lists alike {} later, when asked for in turn",
+            shown(created),
+            lists.len(),
+            shown(agreed - created)
+        );
+        for (server, (before, after)) in before.into_iter().zip(self.resident()?).enumerate() {
+            println!(
+                "  resident, server {}: {} before, {} after",
+                server + 1,
+                megabytes(before),
+                megabytes(after)
+            );
+        }
+        Ok(())
     }
 
     fn address(&self, n: usize) -> Outcome<&str> {

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 pub use self::{
     health::{FAILURES, HealthCheck, INTERVALS, ParseProbeError, Probe, TIMEOUTS},
-    report::{Health, MAX_WORDS, Report, Startup, Usage, words},
+    report::{Health, Report, Startup, Usage, words},
 };
 use crate::{generation::Generation, net::PublicKey};
 

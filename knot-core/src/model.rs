@@ -3,15 +3,17 @@
 //! An embedder declares its own with [`entity!`](crate::entity) and uses these or not.
 
 mod cluster;
+mod platform;
 mod space;
 mod template;
 mod user;
 mod variable;
 
 pub use cluster::{DataKey, Server, ServerStatus, SessionKey};
+pub use platform::{ParsePlatformError, Platform};
 pub use space::{
-    Desired, Move, Observed, Placement, ScheduleMark, Space, SpaceHealth, SpaceStatus, Volume,
-    VolumeStatus,
+    Adopted, Desired, Move, Observed, Placement, ScheduleMark, Space, SpaceHealth, SpaceStatus,
+    Volume, VolumeStatus,
 };
 pub use template::{
     Broken, Hours, Parameter, ParameterKind, ParsePartError, Port, Protocol, Template, check_path,

@@ -27,6 +27,21 @@ pub fn is_name(name: &str) -> bool {
         && name.bytes().all(allowed)
 }
 
+/// Refuses what is no name; `what` says of what it should be one.
+///
+/// # Errors
+/// It keeps not to the rules of [`is_name`]: what is wrong, for whoever wrote it.
+pub fn check_name(what: &str, name: &str) -> Result<(), String> {
+    if is_name(name) {
+        return Ok(());
+    }
+    let name: String = name.chars().take(80).collect();
+    Err(format!(
+        "`{name}` is no {what}: 1 to {LONGEST} lower-case letters, digits and dashes, beginning with a \
+         letter and not ending with a dash"
+    ))
+}
+
 /// A thing and the name that is stored in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named<S> {

@@ -411,7 +411,7 @@ where
     Box::new(move |entry: Option<&Entry>| {
         let current = entry.and_then(Entry::read::<E>);
         let current = current.unwrap_or_default();
-        let mut puts = Edit::new(&*current);
+        let mut puts = Edit::new(&*current, entry.map(|entry| &*entry.view));
         edit(&mut puts)?;
         Ok(puts.into_puts())
     })

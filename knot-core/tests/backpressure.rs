@@ -116,3 +116,28 @@ async fn a_peer_that_stops_reading_costs_the_others_nothing() {
     tokio::spawn(carry(to_deaf, at_deaf));
     holds_all(&deaf).await;
 }
+
+/// Of many subjects a peer that comes is told in frames that it takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn much_presence_is_told_in_frames_that_fit() {
+    const SUBJECTS: u64 = 2_000;
+    let [(_one, here), (_two, there)] = [1, 2].map(start);
+    let seen = "x".repeat(4 << 10);
+    assert!(seen.len() * usize::try_from(SUBJECTS).unwrap() > wire::MAX_PEER_FRAME);
+    let subject = |n: u64| Id::<Thing>::from_uuid(Uuid::from_u128(n.into()));
+    for n in 0..SUBJECTS {
+        here.present(subject(n), Some(&seen)).await.unwrap();
+    }
+    let (at_here, to_there, _) = link(&here, &there).await;
+    let (at_there, to_here, _) = link(&there, &here).await;
+    tokio::spawn(carry(to_there, at_there));
+    tokio::spawn(carry(to_here, at_here));
+    let mut watch = there.watch(&[Thing::KIND]);
+    timeout(BOUND, async {
+        while (0..SUBJECTS).any(|n| there.presence::<String>(subject(n)).is_empty()) {
+            watch.next().await;
+        }
+    })
+    .await
+    .unwrap();
+}

@@ -47,6 +47,29 @@ async fn write(replica: &Replica, n: u128, author: Author, text: &str) -> Vec<Ch
 }
 
 #[tokio::test]
+async fn what_says_nothing_is_written_only_over_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_service, replica) = start(&folder.path().join("knot.db"));
+    let write = async |text: &'static str| {
+        let put =
+            replica.put(note(1), ANNA, move |note: &mut knot_core::schema::Edit<'_, Note>| {
+                note.insert(Note::readers, &"cleo".to_owned());
+                note.set_sparse(Note::text, text.to_owned());
+                Ok(())
+            });
+        put.await.unwrap();
+        let newest = replica.history(note(1)).await.unwrap().page(None, 1).unwrap().remove(0);
+        newest.fields.into_iter().map(|(field, _)| field).collect::<Vec<_>>()
+    };
+    assert_eq!(write("").await, ["readers/cleo"]);
+    assert_eq!(write("").await, ["readers/cleo"], "the same again is no change");
+    assert_eq!(write("one").await, ["text"]);
+    assert_eq!(write("").await, ["text"]);
+    assert_eq!(replica.get(note(1)).unwrap().text, "");
+    assert_eq!(replica.history(note(1)).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn a_documents_history_says_who_changed_what_and_gives_back_any_state() {
     let folder = tempfile::tempdir().unwrap();
     let (service, replica) = start(&folder.path().join("knot.db"));
@@ -70,6 +93,11 @@ async fn a_documents_history_says_who_changed_what_and_gives_back_any_state() {
     fields.sort();
     let readers = ("readers/cleo".to_owned(), Scalar::Bool(true));
     assert_eq!(fields, [readers, ("text".to_owned(), Scalar::Text("two".to_owned()))]);
+    assert_eq!(history.change(&newest[1].hash).as_ref(), Some(&newest[1]));
+    assert_eq!(history.change(&ChangeHash([9; 32])), None);
+    let digits = newest[1].hash.to_string();
+    assert_eq!(history.starting(&digits[..16]), [newest[1].hash]);
+    assert_eq!((history.starting("").len(), history.starting("x").len()), (3, 0));
     let rest = history.page(Some(newest[1].hash), 10).unwrap();
     assert_eq!(rest.iter().map(|change| change.hash).collect::<Vec<_>>(), first);
     assert_eq!(replica.at(note(1), &second).await.unwrap().text, "two");

@@ -18,6 +18,7 @@ pub(crate) mod names;
 mod pages;
 mod permit;
 mod problem;
+mod seal;
 mod serve;
 mod servers;
 mod sign_in;
@@ -138,6 +139,7 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(volumes::attach))
         .routes(routes!(volumes::detach))
         .routes(routes!(volumes::discard))
+        .routes(routes!(volumes::adopt::adopt))
         .routes(routes!(servers::list))
         .routes(routes!(servers::invite))
         .routes(routes!(servers::delete))

@@ -142,7 +142,7 @@ fn volume(state: &str, may: Option<MayDo>) -> VolumeRow {
 }
 
 fn volumes() -> Vec<VolumeRow> {
-    let all = MayDo { resize: true, detach: true, delete: true, attach: vec![pair()] };
+    let all = MayDo { resize: true, adopt: true, detach: true, delete: true, attach: vec![pair()] };
     vec![
         volume("present", Some(all.clone())),
         volume("aside", Some(all)),
@@ -199,6 +199,7 @@ fn details() -> SpacePage {
         parameters: parameters(),
         sharing: Some(Sharing { users: vec![pair()] }),
         placing: Some(Placing { servers: servers() }),
+        by_hand: true,
         volumes: volumes(),
         charts: vec![Chart {
             title: "Memory",
@@ -221,6 +222,7 @@ fn shared() -> SpacePage {
         settings: None,
         sharing: None,
         placing: None,
+        by_hand: false,
         volumes: vec![volume("present", None)],
         ..page
     }
@@ -441,7 +443,9 @@ fn with_nothing_to_show_a_page_says_what_to_do() {
 fn whom_a_space_is_shared_with_is_offered_no_more_than_to_start_and_stop_it() {
     let (own, shared) = (details().render(), shared().render());
     let (own, shared) = (own.expect("the page renders"), shared.expect("the page renders"));
-    for path in ["shares", "unshare", "transfer", "move", "recover", "parameters", "attach"] {
+    for path in
+        ["shares", "unshare", "transfer", "move", "recover", "parameters", "attach", "launch"]
+    {
         assert!(own.contains(&format!("/{path}\"")), "{path}: {own}");
         assert!(!shared.contains(&format!("/{path}\"")), "{path}: {shared}");
     }

@@ -11,13 +11,19 @@
     reason = "in a test they say what must be; clippy knows test functions only, not what they call"
 )]
 
+#[path = "three/access.rs"]
+mod access;
 #[path = "three/docker.rs"]
 mod docker;
+#[path = "support/engine.rs"]
+mod engine;
 #[path = "three/forward.rs"]
 mod forward;
 #[path = "three/random.rs"]
 mod random;
 #[path = "three/schedules.rs"]
 mod schedules;
+#[path = "support/wait.rs"]
+mod wait;
 #[path = "three/world.rs"]
 mod world;

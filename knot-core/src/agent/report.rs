@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The longest quotation in a report, in characters.
-pub const MAX_WORDS: usize = 400;
+const MAX_WORDS: usize = 400;
 
 /// What an agent sees of its space now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

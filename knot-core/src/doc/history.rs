@@ -58,6 +58,7 @@ impl History {
     }
 
     /// How many layers its changes lie in.
+    #[cfg(feature = "sim")]
     pub fn layers(&self) -> usize {
         self.document.layers.len()
     }
@@ -85,6 +86,18 @@ impl History {
             return Err(UnknownHeads(last));
         }
         Ok(nodes.take(limit).map(Change::of).collect())
+    }
+
+    /// One change that is held, without reading the others.
+    pub fn change(&self, hash: &ChangeHash) -> Option<Change> {
+        self.document.node(hash).map(Change::of)
+    }
+
+    /// The changes whose hashes, in lower-case hexadecimal digits, begin with these, in no order.
+    pub fn starting(&self, digits: &str) -> Vec<ChangeHash> {
+        let nodes = self.document.layers.values().flat_map(|layer| layer.nodes());
+        let hashes = nodes.map(|node| node.hash);
+        hashes.filter(|hash| hash.to_string().starts_with(digits)).collect()
     }
 
     /// All changes that count, the highest (layer, operation count, hash) first: an order that is the

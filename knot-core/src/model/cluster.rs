@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     clock::Millis,
@@ -92,6 +93,14 @@ pub struct ServerStatus {
     /// engine's name. At most 64.
     #[serde(default)]
     pub strays: BTreeSet<(String, String)>,
+    /// Whether its folder was restored and it has not been level with another server since: it acts on
+    /// no engine.
+    #[serde(default)]
+    pub restored: bool,
+    /// Spaces that are its own and that wait, since its engine has run what its database does not know
+    /// of. At most 1,000.
+    #[serde(default)]
+    pub outdated: BTreeSet<Uuid>,
 }
 
 #[cfg(test)]

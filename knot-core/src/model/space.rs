@@ -229,10 +229,37 @@ impl Space {
     }
 }
 
+/// A volume on an engine that was set aside and is to be its space's again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Adopted {
+    /// The id that the engine knows it by.
+    pub engine: Uuid,
+    /// The placement that the space's volumes were last begun anew with when somebody chose this one:
+    /// the choice is over when they are begun anew again.
+    pub emptied: Placement,
+}
+
+impl fmt::Display for Adopted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.engine, self.emptied)
+    }
+}
+
+impl FromStr for Adopted {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (engine, emptied) = text.split_once('@').ok_or(())?;
+        Ok(Self { engine: engine.parse().map_err(|_| ())?, emptied: emptied.parse()? })
+    }
+}
+
+by_text!([] Adopted);
+
 crate::entity! {
     /// Storage that outlives the generations of the space it belongs to. The id of one that a template
     /// declares is the hash of space and name; one that a user made has an id of its own.
-    pub struct Volume("volume", 3) {
+    pub struct Volume("volume", 4) {
         /// The name that the template gives it, or its maker.
         name: Field<String>,
         /// The space that it belongs to; nil for none.
@@ -247,6 +274,8 @@ crate::entity! {
         path: Field<String>,
         /// The id that its engine knows it by, where that does not follow from the document.
         engine: Field<Option<Uuid>>,
+        /// What was set aside for it and is to be the volume again, in its space's next start.
+        adopted: Field<Option<Adopted>>,
         /// Volumes on engines that were set aside for this one and are to be removed, by the id that
         /// the engine knows them by.
         discard: Set<String>,
@@ -274,6 +303,12 @@ impl Volume {
         }
         let begun = emptied.to_string();
         Id::<Self>::of_key(&[id.uuid().as_bytes(), begun.as_bytes()]).uuid()
+    }
+
+    /// The same of this one, unless its users have chosen another since then.
+    pub fn engine_id_since(&self, id: Id<Self>, emptied: Placement) -> Uuid {
+        let chosen = self.adopted.filter(|adopted| adopted.emptied == emptied);
+        chosen.map_or_else(|| Self::engine_id_of(id, emptied), |adopted| adopted.engine)
     }
 
     /// Whether a template's declaration made this document, and not a user.

@@ -111,7 +111,7 @@ impl Agents {
     /// # Errors
     /// No agent could be reached.
     pub async fn open(&self, space: Uuid) -> Result<(SendStream, RecvStream), OpenError> {
-        if let Some(linked) = self.linked(space)
+        if let Some(linked) = self.current(space)
             && let Ok(Ok(streams)) = timeout(OPEN, linked.connection.open_bi()).await
         {
             return Ok(streams);
@@ -133,7 +133,8 @@ impl Agents {
     fn holders(&self, space: Uuid) -> Vec<ServerId> {
         let me = self.replica.me();
         let mut holders = self.replica.presence::<AgentPresence>(subject(space));
-        holders.retain(|(server, _)| *server != me);
+        let term = self.term(space);
+        holders.retain(|(server, agent)| *server != me && agent.generation.term >= term);
         holders.sort_by_key(|(_, agent)| std::cmp::Reverse(agent.generation));
         holders.into_iter().map(|(server, _)| server).collect()
     }
@@ -148,9 +149,21 @@ impl Agents {
         self.linked.lock().unwrap_or_else(PoisonError::into_inner).get(&space).cloned()
     }
 
+    /// The linked agent that somebody may be led to: none of a term that is known to be over, though the
+    /// old copy runs on and its server has not heard.
+    fn current(&self, space: Uuid) -> Option<Linked> {
+        self.linked(space).filter(|linked| linked.generation.term >= self.term(space))
+    }
+
+    /// The term of a space as far as it is known here.
+    fn term(&self, space: Uuid) -> u64 {
+        let space = self.replica.get(Id::<Space>::from_uuid(space));
+        space.map(|space| space.placement.term).unwrap_or_default()
+    }
+
     /// Serves one relayed session: the stream of a peer on one side, the agent's on the other.
     pub(super) async fn relay(&self, space: Uuid, mut send: SendStream, mut receive: RecvStream) {
-        let opened = match self.linked(space) {
+        let opened = match self.current(space) {
             Some(linked) => {
                 timeout(OPEN, linked.connection.open_bi()).await.ok().and_then(Result::ok)
             }

@@ -64,6 +64,11 @@ pub(super) fn dial_peers(
         }
         keep
     });
+    shared.refused_by.send_if_modified(|peers| {
+        let before = peers.len();
+        peers.retain(|peer| wanted.contains_key(peer));
+        peers.len() != before
+    });
     let belong = wanted.keys().copied().collect();
     for (id, address) in wanted {
         diallers.entry(id).or_insert_with(|| {

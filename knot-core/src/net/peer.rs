@@ -150,7 +150,7 @@ pub(super) async fn run(
 ) -> Result<(), Error> {
     let Greeted { hello, send, mut receive } = greeted;
     let (frames, queue) = mpsc::channel(QUEUE);
-    let load = Arc::new(Load::default());
+    let load = Arc::new(AtomicUsize::new(0));
     let outbox = LinkOutbox { frames, load: Arc::clone(&load), connection: connection.clone() };
     let Ok(link) = shared.replica.link(hello.server, Box::new(outbox)).await else { return Ok(()) };
     let read = async {
@@ -198,10 +198,10 @@ pub(super) fn says_second_run(connection: &Connection) -> Option<String> {
 async fn write(
     mut stream: SendStream,
     mut queue: mpsc::Receiver<Bytes>,
-    load: &Load,
+    load: &AtomicUsize,
 ) -> Result<(), Error> {
     while let Some(frame) = queue.recv().await {
-        load.bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+        load.fetch_sub(frame.len(), Ordering::Relaxed);
         stream.write_all(&frame).await.map_err(|error| wire::Error::Stream(error.into()))?;
     }
     Ok(())
@@ -281,25 +281,20 @@ async fn hear(
     }
 }
 
-/// What waits for a peer.
-#[derive(Default)]
-struct Load {
-    bytes: AtomicUsize,
-}
-
 struct LinkOutbox {
     frames: mpsc::Sender<Bytes>,
-    load: Arc<Load>,
+    /// The bytes that wait for the peer.
+    load: Arc<AtomicUsize>,
     connection: Connection,
 }
 
 impl Outbox for LinkOutbox {
     fn send(&mut self, frame: Bytes) -> bool {
         let length = frame.len();
-        let full = self.load.bytes.fetch_add(length, Ordering::Relaxed) + length > QUEUE_BYTES
+        let full = self.load.fetch_add(length, Ordering::Relaxed) + length > QUEUE_BYTES
             || self.frames.try_send(frame).is_err();
         if full {
-            self.load.bytes.fetch_sub(length, Ordering::Relaxed);
+            self.load.fetch_sub(length, Ordering::Relaxed);
             tracing::debug!(length, "a slow peer missed a frame");
         }
         !full

@@ -273,7 +273,8 @@ impl Net {
     }
 
     /// The peers that refuse this run of the server, since another run of it is linked to them and
-    /// answers: its folder was copied, and both run. Not empty, it wants an operator.
+    /// answers: its folder was copied, and both run. Not empty, it wants an operator: for programs on
+    /// top to show. It is logged once, too.
     pub fn refused_by(&self) -> watch::Receiver<BTreeSet<ServerId>> {
         self.shared.refused_by.subscribe()
     }

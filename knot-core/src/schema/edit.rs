@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ops::Deref};
 
 use super::{Entity, Field, FieldValue, Key, Map, Scalar, Set};
+use crate::doc::View;
 
 /// One edit of a document, as the closure given to [`Replica::edit`](crate::replica::Replica::edit)
 /// sees it: the document as it stands, and setters. Nothing is written before the closure returns.
@@ -12,12 +13,14 @@ use super::{Entity, Field, FieldValue, Key, Map, Scalar, Set};
 #[derive(Debug)]
 pub struct Edit<'a, E> {
     current: &'a E,
+    view: Option<&'a View>,
     puts: BTreeMap<String, Scalar>,
 }
 
 impl<'a, E: Entity> Edit<'a, E> {
-    pub(crate) fn new(current: &'a E) -> Self {
-        Self { current, puts: BTreeMap::new() }
+    /// An edit of what is read of a document, `view`; of a new one there is none.
+    pub(crate) fn new(current: &'a E, view: Option<&'a View>) -> Self {
+        Self { current, view, puts: BTreeMap::new() }
     }
 
     pub(crate) fn into_puts(self) -> BTreeMap<String, Scalar> {
@@ -27,6 +30,17 @@ impl<'a, E: Entity> Edit<'a, E> {
     /// Sets a field.
     pub fn set<T: FieldValue>(&mut self, field: Field<E, T>, value: T) {
         self.puts.insert(field.name.to_owned(), value.to_scalar());
+    }
+
+    /// Sets a field, unless it was never written and reads the same for that. For a document that is
+    /// written as a whole: its history then names the fields that say something, not all there are.
+    pub fn set_sparse<T: FieldValue>(&mut self, field: Field<E, T>, value: T) {
+        let written = self.view.is_some_and(|view| {
+            view.fields.contains_key(field.name) || view.conflicts.contains_key(field.name)
+        });
+        if written || value.to_scalar() != T::default().to_scalar() {
+            self.set(field, value);
+        }
     }
 
     /// Puts an element into a set.

@@ -45,6 +45,20 @@ async fn disk_clone() {
     .await;
 }
 
+/// A server that belongs no more refuses nothing that is of concern.
+#[tokio::test]
+async fn who_is_removed_is_no_more_among_those_that_refuse() {
+    let [a, b, c] = cluster().await;
+    let copy = start(b.copy_of_folder(), any_port()).await;
+    let (a, c_id) = (a.identity.server, c.identity.server);
+    let mut refused = copy.net.refused_by();
+    let by_both = refused.wait_for(|by| by.contains(&a) && by.contains(&c_id));
+    tokio::time::timeout(BOUND, by_both).await.expect("was never refused").unwrap();
+    copy.replica.delete(c.id(), copy.author()).await.unwrap();
+    let by_one = refused.wait_for(|by| by.contains(&a) && !by.contains(&c_id));
+    tokio::time::timeout(BOUND, by_one).await.expect("it is still named").unwrap();
+}
+
 /// A restart while the link of the run before has not timed out: that one does not answer any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_that_starts_again_is_let_in_at_once() {

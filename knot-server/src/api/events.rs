@@ -168,7 +168,9 @@ impl Follower {
         for space in world.spaces_of(&caller) {
             let subject = Subject::Space(space.id().uuid());
             there.insert(subject);
-            if scope.covers(subject) {
+            // What its home says of itself may be why it is as it is.
+            let home = Subject::Server(space.placement.server.0);
+            if scope.covers(subject) || scope.covers(home) {
                 self.tell(subject, "space", &world.show(&space));
             }
         }

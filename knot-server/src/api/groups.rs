@@ -21,9 +21,6 @@ use super::{
     world::find_user,
 };
 
-/// How many lives of one name are looked through for one that is not over.
-const LIVES: u32 = 10_000;
-
 /// Lists the groups that the caller may see.
 #[utoipa::path(get, path = "/groups", tag = "groups", responses((status = 200, body = Groups)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Groups>> {
@@ -63,9 +60,7 @@ pub(super) async fn create(
         )
         .of_field("name"));
     }
-    let mut lives = (0..LIVES).map(|life| model::Group::id_of(&wanted.name, life));
-    let first = model::Group::id_of(&wanted.name, 0);
-    let id = lives.find(|id| app.replica.grave(*id).is_none()).unwrap_or(first);
+    let id = names::life(&app.replica, |life| model::Group::id_of(&wanted.name, life));
     let committed = app
         .replica
         .put::<model::Group, _>(id, caller.author(), move |edit| {

@@ -2,7 +2,8 @@
 
 use knot_core::{
     clock::Millis,
-    names::{LONGEST, Life, Named, Names, Unclear, is_name},
+    id::Id,
+    names::{Life, Named, Names, Unclear, check_name},
     replica::{Doc, Replica},
     schema::Entity,
 };
@@ -13,19 +14,12 @@ use super::problem::{Code, Problem};
 /// goes on trying a request again.
 pub(super) const RECENTLY: i64 = 10 * 60 * 1_000;
 
+/// How many lives of one name are looked through for one that is not over.
+const LIVES: u32 = 10_000;
+
 /// Refuses a name that breaks the rules.
 pub(super) fn check(name: &str) -> Result<(), Problem> {
-    if is_name(name) {
-        return Ok(());
-    }
-    let name: String = name.chars().take(80).collect();
-    Err(Problem::new(
-        Code::InvalidName,
-        format!(
-            "`{name}` is no name here: 1 to {LONGEST} lower-case letters, digits and dashes, beginning with a \
-             letter and not ending with a dash"
-        ),
-    ))
+    check_name("name", name).map_err(|why| Problem::new(Code::InvalidName, why))
 }
 
 /// What the things of one kind are called: `living` are all that live, `of` says within which scope a
@@ -46,6 +40,13 @@ pub(crate) fn of<E: Entity, S: Ord + Clone>(
     Names::new(living.iter().map(|doc| named(doc, Life::Living)).chain(dead))
 }
 
+/// The id of a thing that has its id by its name, `id_of` one of its lives: of the one that lives, or of the
+/// next.
+pub(super) fn life<E: Entity>(replica: &Replica, id_of: impl Fn(u32) -> Id<E>) -> Id<E> {
+    let over = |id: &Id<E>| replica.grave(*id).is_some();
+    (0..LIVES).map(&id_of).find(|id| !over(id)).unwrap_or_else(|| id_of(0))
+}
+
 /// The problem of a name that does not say what is meant.
 pub(super) fn unclear(what: &str, unclear: &Unclear) -> Problem {
     match unclear {
@@ -61,10 +62,10 @@ mod tests {
     #[test]
     fn names_keep_to_their_rules() {
         for name in ["a", "web", "a-1", "a--b", &"a".repeat(63)] {
-            assert!(is_name(name), "{name}");
+            assert!(check(name).is_ok(), "{name}");
         }
         for name in ["", "-a", "1a", "a-", "A", "a b", "a_b", "é", "a.b", &"a".repeat(64)] {
-            assert!(!is_name(name), "{name}");
+            assert!(check(name).is_err(), "{name}");
         }
     }
 }

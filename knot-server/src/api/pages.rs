@@ -5,6 +5,8 @@ mod new_space;
 mod space;
 mod volumes;
 
+use std::collections::BTreeMap;
+
 use axum::{
     Router,
     extract::{FromRequestParts, OriginalUri, State},
@@ -179,12 +181,14 @@ async fn terminal(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Re
 }
 
 async fn templates_page(State(app): State<App>, visitor: Visitor) -> Response {
-    let all = World::new(&app).all_spaces();
-    let uses = |id: &str| all.iter().filter(|space| space.template.to_string() == id).count();
+    let mut uses: BTreeMap<String, usize> = BTreeMap::new();
+    for space in World::new(&app).all_spaces() {
+        *uses.entry(space.template.to_string()).or_default() += 1;
+    }
     let mut rows: Vec<_> = templates::all(&app, &visitor.caller)
         .into_iter()
         .map(|template| TemplateRow {
-            spaces: uses(&template.id),
+            spaces: uses.get(&template.id).copied().unwrap_or(0),
             conflicts: template.conflicts.len(),
             retired: template.retired,
             invalid: template.invalid.is_some(),

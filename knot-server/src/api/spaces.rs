@@ -20,6 +20,7 @@ use knot_core::{
     model::{self, Desired, Observed, Placement, SpaceStatus, Template},
     names::For,
     replica::{Committed, Doc, Token},
+    schema::Edit,
 };
 
 use super::{
@@ -198,14 +199,7 @@ pub(super) async fn restart(State(app): State<App>, caller: Caller, Key(key): Ke
 )]
 pub(super) async fn stop(State(app): State<App>, caller: Caller, Key(key): Key) -> Shown {
     let space = to_change(&app, &caller, &key, Use::Run)?;
-    let committed = app
-        .replica
-        .edit(space.id(), caller.author(), |edit| {
-            edit.set(model::Space::desired, Desired::Stopped);
-            Ok(())
-        })
-        .await?;
-    written(&app, &caller, StatusCode::OK, &committed)
+    change(&app, &caller, &space, |edit| edit.set(model::Space::desired, Desired::Stopped)).await
 }
 
 /// Deletes a space, for good.
@@ -250,20 +244,30 @@ async fn run(
     edit::dependencies_run(app, caller, space)?;
     let heads = hex(template.heads());
     let seen = fill::seen(&app.replica, &template);
-    let committed = app
-        .replica
-        .edit(space.id(), caller.author(), move |edit| {
-            edit.set(model::Space::desired, Desired::Running);
-            edit.set(model::Space::template_heads, heads);
-            edit.set(model::Space::variables_seen, seen);
-            if let Some(ended) = ended {
-                let newest = ended.generation.max(edit.restart);
-                edit.set(model::Space::restart, newest);
-            }
-            Ok(())
-        })
-        .await?;
-    written(app, caller, StatusCode::OK, &committed)
+    change(app, caller, space, move |edit| {
+        edit.set(model::Space::desired, Desired::Running);
+        edit.set(model::Space::template_heads, heads);
+        edit.set(model::Space::variables_seen, seen);
+        if let Some(ended) = ended {
+            let newest = ended.generation.max(edit.restart);
+            edit.set(model::Space::restart, newest);
+        }
+    })
+    .await
+}
+
+/// Edits a space, and answers with what it is then.
+async fn change(
+    app: &App,
+    caller: &Caller,
+    space: &Doc<model::Space>,
+    how: impl FnOnce(&mut Edit<'_, model::Space>) + Send + 'static,
+) -> Shown {
+    let edited = app.replica.edit(space.id(), caller.author(), move |edit| {
+        how(edit);
+        Ok(())
+    });
+    written(app, caller, StatusCode::OK, &edited.await?)
 }
 
 /// The answer to a write: the space as it is now.

@@ -32,6 +32,7 @@ use super::{
     names::unclear,
     permit::{self, Action},
     problem::{Code, Problem},
+    seal::seal_unless_same,
     types::{
         AppliedTemplate, ApplyOutcome, InvalidField, InvalidMerge, Template, TemplateParameter,
         Templates,
@@ -90,11 +91,7 @@ pub(super) async fn apply(
         Some(before) => app.replica.edit(before.id(), author, write).await?,
         None => app.replica.put(id, author, write).await?,
     };
-    let outcome = match before {
-        None => ApplyOutcome::Created,
-        Some(before) if before.heads() == committed.heads => ApplyOutcome::Unchanged,
-        Some(_) => ApplyOutcome::Changed,
-    };
+    let outcome = outcome(before, &committed);
     tracing::info!(template = %committed.id, ?outcome, user = %caller.user, "template applied");
     applied(&app, &caller, &committed, outcome)
 }
@@ -178,6 +175,18 @@ pub(super) fn all(app: &App, caller: &Caller) -> Vec<Template> {
     seen.map(|template| show(app, template, &names)).collect()
 }
 
+/// What a write came to.
+fn outcome(
+    before: Option<&Doc<model::Template>>,
+    committed: &Committed<model::Template>,
+) -> ApplyOutcome {
+    match before {
+        None => ApplyOutcome::Created,
+        Some(before) if before.heads() == committed.heads => ApplyOutcome::Unchanged,
+        Some(_) => ApplyOutcome::Changed,
+    }
+}
+
 /// The answer to a write: the template as it is now.
 fn applied(
     app: &App,
@@ -233,7 +242,6 @@ fn sealed(
     password: Option<Password>,
     stored: Option<Sealed>,
 ) -> Result<Option<Sealed>, Problem> {
-    let keyring = app.keys.keyring();
     let place = Place { doc: id.into(), field: "registry_password" };
     match (password, stored) {
         (None, _) => Ok(None),
@@ -243,21 +251,9 @@ fn sealed(
             "in `registry`: no password is stored that `sealed` could stand for: write the password",
         )),
         (Some(Password::Plain(plain)), stored) => {
-            let opened = stored.as_ref().and_then(|stored| keyring.open(place, stored).ok());
-            if opened.is_some_and(|opened| opened.expose() == plain.as_bytes()) {
-                return Ok(stored);
-            }
-            seal(app, place, &plain).map(Some)
+            seal_unless_same(app, place, &plain, stored).map(Some)
         }
     }
-}
-
-/// Seals a secret for its place.
-pub(super) fn seal(app: &App, place: Place<'_>, secret: &str) -> Result<Sealed, Problem> {
-    app.keys.keyring().seal(place, secret.as_bytes()).map_err(|error| {
-        let retry_after = Some(1);
-        Problem { retry_after, ..Problem::new(Code::Busy, error.to_string()) }
-    })
 }
 
 /// The file of a template, under the name that it is shown with.
@@ -334,29 +330,29 @@ fn put(edit: &mut Edit<'_, model::Template>, wanted: model::Template) {
     replace(edit, T::groups, &current.groups, &wanted.groups);
     replace(edit, T::zones, &current.zones, &wanted.zones);
     replace(edit, T::without, &current.without, &wanted.without);
-    edit.set(T::name, wanted.name);
-    edit.set(T::description, wanted.description);
-    edit.set(T::retired, wanted.retired);
-    edit.set(T::platform, wanted.platform);
-    edit.set(T::image, wanted.image);
-    edit.set(T::registry_user, wanted.registry_user);
-    edit.set(T::registry_password, wanted.registry_password);
-    edit.set(T::command, wanted.command);
-    edit.set(T::network, wanted.network);
-    edit.set(T::memory, wanted.memory);
-    edit.set(T::millicpus, wanted.millicpus);
-    edit.set(T::job, wanted.job);
-    edit.set(T::startup_script, wanted.startup_script);
-    edit.set(T::shutdown_script, wanted.shutdown_script);
-    edit.set(T::health, wanted.health);
-    edit.set(T::health_interval, wanted.health_interval);
-    edit.set(T::health_timeout, wanted.health_timeout);
-    edit.set(T::health_failures, wanted.health_failures);
-    edit.set(T::health_restarts, wanted.health_restarts);
-    edit.set(T::idle_stop, wanted.idle_stop);
-    edit.set(T::schedule_starts, wanted.schedule_starts);
-    edit.set(T::max_uptime, wanted.max_uptime);
-    edit.set(T::start_on_connect, wanted.start_on_connect);
+    edit.set_sparse(T::name, wanted.name);
+    edit.set_sparse(T::description, wanted.description);
+    edit.set_sparse(T::retired, wanted.retired);
+    edit.set_sparse(T::platform, wanted.platform);
+    edit.set_sparse(T::image, wanted.image);
+    edit.set_sparse(T::registry_user, wanted.registry_user);
+    edit.set_sparse(T::registry_password, wanted.registry_password);
+    edit.set_sparse(T::command, wanted.command);
+    edit.set_sparse(T::network, wanted.network);
+    edit.set_sparse(T::memory, wanted.memory);
+    edit.set_sparse(T::millicpus, wanted.millicpus);
+    edit.set_sparse(T::job, wanted.job);
+    edit.set_sparse(T::startup_script, wanted.startup_script);
+    edit.set_sparse(T::shutdown_script, wanted.shutdown_script);
+    edit.set_sparse(T::health, wanted.health);
+    edit.set_sparse(T::health_interval, wanted.health_interval);
+    edit.set_sparse(T::health_timeout, wanted.health_timeout);
+    edit.set_sparse(T::health_failures, wanted.health_failures);
+    edit.set_sparse(T::health_restarts, wanted.health_restarts);
+    edit.set_sparse(T::idle_stop, wanted.idle_stop);
+    edit.set_sparse(T::schedule_starts, wanted.schedule_starts);
+    edit.set_sparse(T::max_uptime, wanted.max_uptime);
+    edit.set_sparse(T::start_on_connect, wanted.start_on_connect);
 }
 
 /// Makes a set equal to `wanted` by single elements.

@@ -11,19 +11,16 @@ use super::{
     body::Body,
     caller::{Caller, Key},
     causality::{Answer, of_dead, of_read, recent},
+    names,
     permit::{self, Action},
     problem::{Code, Problem},
-    templates::seal,
-    types::{SetVariable, Variable, Variables},
+    seal::seal_unless_same,
+    types::{LONGEST_VARIABLE, SetVariable, Variable, Variables},
     world::{SEALED, conflicts},
 };
 
-/// The longest value, in bytes.
-const LONGEST: usize = 64 << 10;
 /// The most zones of one variable.
 const ZONES: usize = 50;
-/// How many lives of one name are looked through for one that is not over.
-const LIVES: u32 = 10_000;
 
 /// Lists all variables: an admin may.
 #[utoipa::path(
@@ -62,10 +59,10 @@ pub(super) async fn set(
 ) -> Result<Answer<Json<Variable>>, Problem> {
     permit::check(&caller, Action::Variables)?;
     check_name(&name).map_err(|problem| problem.of_field("name"))?;
-    if wanted.value.len() > LONGEST {
+    if wanted.value.len() > LONGEST_VARIABLE {
         return Err(Problem::new(
             Code::TooLarge,
-            format!("a variable has at most {LONGEST} bytes: {name} would have more"),
+            format!("a variable has at most {LONGEST_VARIABLE} bytes: {name} would have more"),
         ));
     }
     let zones: BTreeSet<String> = wanted.zones.into_iter().collect();
@@ -77,20 +74,15 @@ pub(super) async fn set(
         .of_field("zones"));
     }
     let _turn = app.names.lock().await;
-    let id = living(&app, &name, &zones);
-    let current = app.replica.get(id);
-    let keyring = app.keys.keyring();
-    let place = Place { doc: id.into(), field: "secret" };
-    let secret = match (wanted.secret, current.as_ref().and_then(|one| one.secret.clone())) {
-        (false, _) => None,
-        (true, Some(sealed))
-            if keyring
-                .open(place, &sealed)
-                .is_ok_and(|one| one.expose() == wanted.value.as_bytes()) =>
-        {
-            Some(sealed)
+    let lives = |life| model::Variable::id_of(&name, &zones, life);
+    let id = names::life(&app.replica, lives);
+    let secret = match wanted.secret {
+        false => None,
+        true => {
+            let place = Place { doc: id.into(), field: "secret" };
+            let stored = app.replica.get(id).and_then(|one| one.secret.clone());
+            Some(seal_unless_same(&app, place, &wanted.value, stored)?)
         }
-        (true, _) => Some(seal(&app, place, &wanted.value)?),
     };
     let value = if wanted.secret { String::new() } else { wanted.value };
     let committed = app
@@ -147,13 +139,6 @@ fn find(app: &App, key: &str) -> Result<Doc<model::Variable>, Problem> {
             ),
         )),
     }
-}
-
-/// The id of the variable of this name and these zones: of the one that lives, or of the next.
-fn living(app: &App, name: &str, zones: &BTreeSet<String>) -> Id<model::Variable> {
-    let mut lives = (0..LIVES).map(|life| model::Variable::id_of(name, zones, life));
-    let first = model::Variable::id_of(name, zones, 0);
-    lives.find(|id| app.replica.grave(*id).is_none()).unwrap_or(first)
 }
 
 fn check_name(name: &str) -> Result<(), Problem> {

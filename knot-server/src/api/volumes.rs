@@ -1,6 +1,10 @@
 //! Volumes: storage that outlives the stops of its space. What is wanted is written here, and done by
 //! the server whose engine holds the volume.
 
+pub(super) mod adopt;
+
+use std::collections::BTreeSet;
+
 use axum::{Json, extract::State, http::StatusCode};
 use knot_core::{
     id::{Id, ServerId},
@@ -19,7 +23,7 @@ use super::{
     permit::{self, Use},
     problem::{Code, Problem},
     types::{AttachVolume, CreateVolume, DiscardVolume, EditVolume, Orphan, Volume, Volumes},
-    world::{World, find_server, server_id, server_name, user_name},
+    world::{World, find_server, server_name, user_name},
 };
 use crate::spaces::{current, drivers::Platform, engine_id};
 
@@ -28,28 +32,31 @@ type Shown = Result<Answer<(StatusCode, Json<Volume>)>, Problem>;
 /// Lists the volumes of the spaces that the caller may see, and the caller's own.
 #[utoipa::path(get, path = "/volumes", tag = "volumes", responses((status = 200, body = Volumes)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Answer<Json<Volumes>> {
-    let volumes = all(&app, &World::new(&app), &caller);
-    let token = recent::<model::Volume>(&app.replica, |id| {
-        volumes.iter().any(|volume| volume.id == id.to_string())
-    });
-    let orphans = if caller.admin { orphans(&app) } else { Vec::new() };
+    let world = World::new(&app);
+    let servers = app.replica.list::<Server>();
+    let (volumes, ids) = all(&app, &world, &servers, &caller);
+    let token = recent(&app.replica, |id| ids.contains(&id));
+    let orphans = if caller.admin { orphans(&app, &servers) } else { Vec::new() };
     caller.answer(Json(Volumes { volumes, orphans }), &token)
 }
 
-/// The volumes that a caller may see, and what was set aside for them, by space and name.
-pub(super) fn all(app: &App, world: &World<'_>, caller: &Caller) -> Vec<Volume> {
-    let mut volumes: Vec<Volume> = app
-        .replica
-        .list::<model::Volume>()
-        .iter()
-        .filter(|volume| may_see(app, caller, volume))
-        .flat_map(|volume| [vec![show(app, world, volume)], aside(app, world, volume)].concat())
-        .collect();
-    volumes.sort_by(|a, b| {
-        let key = |one: &Volume| (one.space.clone(), one.name.clone(), one.id.clone());
-        key(a).cmp(&key(b))
+/// The volumes that a caller may see, and what was set aside for them, by space and name; and their ids.
+pub(super) fn all(
+    app: &App,
+    world: &World<'_>,
+    servers: &[Doc<Server>],
+    caller: &Caller,
+) -> (Vec<Volume>, BTreeSet<Id<model::Volume>>) {
+    let mut seen = app.replica.list::<model::Volume>();
+    seen.retain(|volume| may_see(app, caller, volume));
+    let rows = seen.iter().flat_map(|volume| {
+        let shown = show(app, world, volume);
+        let aside = aside(app, servers, volume, &shown);
+        std::iter::once(shown).chain(aside)
     });
-    volumes
+    let mut volumes: Vec<Volume> = rows.collect();
+    volumes.sort_by(|a, b| (&a.space, &a.name, &a.id).cmp(&(&b.space, &b.name, &b.id)));
+    (volumes, seen.iter().map(Doc::id).collect())
 }
 
 /// Makes a volume of the caller's on a server's engine.
@@ -261,9 +268,13 @@ pub(super) async fn discard(
     Body(DiscardVolume { engine_id }): Body<DiscardVolume>,
 ) -> Shown {
     let volume = find(&app, &caller, &key)?;
-    let there = records(&app, &volume).any(|(_, status)| status.aside.contains(&engine_id));
-    if !there {
+    let servers = app.replica.list::<Server>();
+    let mut records = records(&app, &servers, volume.id());
+    if !records.any(|(_, status)| status.aside.contains(&engine_id)) {
         return Err(Problem::not_found("volume that was set aside", &engine_id));
+    }
+    if wanted_engine(&app, &volume) == engine_id {
+        return Err(in_use(format!("{engine_id} is the volume of its space again")));
     }
     change(&app, &caller, &volume, move |edit| edit.insert(model::Volume::discard, &engine_id))
         .await
@@ -334,6 +345,12 @@ fn find(app: &App, caller: &Caller, key: &str) -> Result<Doc<model::Volume>, Pro
     Ok(volume)
 }
 
+/// What the engine calls the volume that the document wants.
+fn wanted_engine(app: &App, volume: &Doc<model::Volume>) -> String {
+    let space = app.replica.get(volume.space).or_else(|| app.replica.remains(volume.space));
+    engine_id(volume.id(), volume, space.as_deref()).to_string()
+}
+
 fn may_see(app: &App, caller: &Caller, volume: &model::Volume) -> bool {
     let space = app.replica.get(volume.space);
     let of_space = space.is_some_and(|space| permit::space(caller, &space));
@@ -372,13 +389,12 @@ fn in_use(detail: String) -> Problem {
 /// What each server says of a volume.
 fn records<'a>(
     app: &'a App,
-    volume: &Doc<model::Volume>,
-) -> impl Iterator<Item = (ServerId, VolumeStatus)> + use<'a> {
-    let id = volume.id();
-    let servers = app.replica.list::<Server>().into_iter();
-    servers.filter_map(move |server| {
-        let server = ServerId(server.id().uuid());
-        Some((server, app.replica.observed(id, server)?))
+    servers: &'a [Doc<Server>],
+    volume: Id<model::Volume>,
+) -> impl Iterator<Item = (&'a Doc<Server>, VolumeStatus)> {
+    servers.iter().filter_map(move |server| {
+        let status = app.replica.observed(volume, ServerId(server.id().uuid()))?;
+        Some((server, status))
     })
 }
 
@@ -396,7 +412,7 @@ fn show(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Volume {
     let server = holder(app, volume);
     let status: Option<VolumeStatus> = app.replica.observed(volume.id(), server);
     let of = space.as_ref().or(dead.as_ref());
-    let engine = engine_id(volume.id(), volume, of.map(|space| &**space)).to_string();
+    let engine = wanted_engine(app, volume);
     let cause = status.as_ref().and_then(|status| status.cause.clone());
     let unreachable = app.reachability(server) != Reachability::Linked;
     let (state, on_engine) = match status {
@@ -430,19 +446,27 @@ fn show(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Volume {
     }
 }
 
-/// What servers have set aside for a volume.
-fn aside(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Vec<Volume> {
-    let shown = show(app, world, volume);
+/// What servers have set aside for a volume, each shown as the volume is.
+fn aside(
+    app: &App,
+    servers: &[Doc<Server>],
+    volume: &Doc<model::Volume>,
+    shown: &Volume,
+) -> Vec<Volume> {
+    let wanted = wanted_engine(app, volume);
     let mut rows = Vec::new();
-    for (server, status) in records(app, volume) {
-        rows.extend(status.aside.into_iter().map(|engine_id| {
+    for (server, status) in records(app, servers, volume.id()) {
+        // What is its space's again has not been taken note of yet.
+        let aside = status.aside.into_iter().filter(|engine_id| *engine_id != wanted);
+        rows.extend(aside.map(|engine_id| {
             Volume {
                 state: "aside".to_owned(),
                 engine_id,
-                server: server_name(app, server),
+                server: server.name.clone(),
                 keep: true,
                 cause: Some(
-                    "set aside when its space went on elsewhere; it stays until it is discarded"
+                    "set aside when its space got another in its place; it stays until it is adopted \
+                     or deleted"
                         .to_owned(),
                 ),
                 ..shown.clone()
@@ -453,11 +477,11 @@ fn aside(app: &App, world: &World<'_>, volume: &Doc<model::Volume>) -> Vec<Volum
 }
 
 /// What is on the engines of servers and of no document.
-pub(super) fn orphans(app: &App) -> Vec<Orphan> {
+pub(super) fn orphans(app: &App, servers: &[Doc<Server>]) -> Vec<Orphan> {
     let mut found = Vec::new();
-    for server in app.replica.list::<Server>() {
+    for server in servers {
         let id = ServerId(server.id().uuid());
-        let status: Option<ServerStatus> = app.replica.observed(server_id(id), id);
+        let status: Option<ServerStatus> = app.replica.observed(server.id(), id);
         let strays = status.map(|status| status.strays).unwrap_or_default();
         found.extend(strays.into_iter().map(|(platform, engine_id)| Orphan {
             server: server.name.clone(),

@@ -1,14 +1,14 @@
 //! What this server knows at one moment, put together for showing: names, owners, homes, conflicts.
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     collections::BTreeMap,
-    sync::{MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
 };
 
 use knot_core::{
     id::{Author, Id, ServerId},
-    model::{self, Server, SpaceStatus, Template, User},
+    model::{self, Server, ServerStatus, SpaceStatus, Template, User},
     names::{For, Names, Unclear},
     replica::Doc,
     schema::{Entity, Scalar},
@@ -37,11 +37,12 @@ pub(super) const SEALED: &str = "sealed";
 pub(super) struct World<'a> {
     app: &'a App,
     templates: OnceCell<Names<()>>,
+    servers: RefCell<BTreeMap<ServerId, Option<Arc<ServerStatus>>>>,
 }
 
 impl<'a> World<'a> {
     pub(super) fn new(app: &'a App) -> Self {
-        let world = Self { app, templates: OnceCell::new() };
+        let world = Self { app, templates: OnceCell::new(), servers: RefCell::default() };
         world.index().catch_up(&app.replica);
         world
     }
@@ -155,6 +156,7 @@ impl<'a> World<'a> {
         let home = self.app.replica.get(server_id(space.placement.server));
         let status: Option<SpaceStatus> =
             self.app.replica.observed(doc.id(), space.placement.server);
+        let server = self.server(space.placement.server);
         show(Facts {
             id: doc.id(),
             space,
@@ -171,8 +173,15 @@ impl<'a> World<'a> {
             home: home.as_ref().map(|home| home.name.as_str()),
             reachability: self.app.reachability(space.placement.server),
             status: status.as_ref(),
+            server: server.as_deref(),
             conflicts: conflicts(self.app, doc),
         })
+    }
+
+    /// What a server says of itself.
+    fn server(&self, server: ServerId) -> Option<Arc<ServerStatus>> {
+        let ask = || self.app.replica.observed(server_id(server), server).map(Arc::new);
+        self.servers.borrow_mut().entry(server).or_insert_with(ask).clone()
     }
 
     fn templates(&self) -> &Names<()> {

@@ -170,8 +170,7 @@ impl Client {
 
     /// Deletes a resource.
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
-        let request = self.request(Method::DELETE, path)?.timeout(ANSWER_LIMIT);
-        self.accepted(request).await.map(|_| ())
+        self.tell(Method::DELETE, path, EMPTY).await
     }
 
     /// Reads a text resource.
@@ -188,19 +187,14 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<Response, Failure> {
-        let request = self.request(Method::GET, path)?.query(query);
-        tokio::time::timeout(ANSWER_LIMIT, self.accepted(request))
-            .await
-            .map_err(|_| Failure::unreachable(format!("{} did not answer", self.address)))?
+        self.begun(self.request(Method::GET, path)?.query(query)).await
     }
 
     /// Opens the stream of events; it has no end of its own.
     pub(crate) async fn events(&self) -> Result<Response, Failure> {
         let request =
             self.request(Method::GET, &["events"])?.header(header::ACCEPT, "text/event-stream");
-        let response = tokio::time::timeout(ANSWER_LIMIT, self.accepted(request)).await;
-        let response = response
-            .map_err(|_| Failure::unreachable(format!("{} did not answer", self.address)))??;
+        let response = self.begun(request).await?;
         match content_type(response.headers()) {
             "text/event-stream" => Ok(response),
             _ => Err(self.not_knot("it did not send events")),
@@ -215,9 +209,7 @@ impl Client {
             .header(header::UPGRADE, "websocket")
             .header(header::SEC_WEBSOCKET_VERSION, "13")
             .header(header::SEC_WEBSOCKET_KEY, key);
-        let response = tokio::time::timeout(ANSWER_LIMIT, self.accepted(request)).await;
-        let response = response
-            .map_err(|_| Failure::unreachable(format!("{} did not answer", self.address)))??;
+        let response = self.begun(request).await?;
         match response.status() {
             StatusCode::SWITCHING_PROTOCOLS => Ok(response),
             _ => Err(self
@@ -265,6 +257,13 @@ impl Client {
             request = request.header(CAUSALITY_HEADER, seen);
         }
         Ok(request)
+    }
+
+    /// An answer that has begun in time; how long it goes on is not bounded.
+    async fn begun(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        tokio::time::timeout(ANSWER_LIMIT, self.accepted(request))
+            .await
+            .map_err(|_| Failure::unreachable(format!("{} did not answer", self.address)))?
     }
 
     /// Sends the request; an answer that says no is a failure.

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::client::Answer;
 use super::context::Context;
 use super::failure::Failure;
-use super::output::{Reader, details, print};
+use super::output::{Reader, bytes, details, print};
 use crate::api::types::{SpaceUsage, UsageSample};
 
 /// How many columns a day is drawn in.
@@ -17,17 +17,8 @@ const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '
 
 /// Shows the line that starts an agent by hand.
 pub(crate) async fn launch(context: &Context, name: &str) -> Result<(), Failure> {
-    let client = context.client()?;
-    let mut stream = client.stream(&["spaces", name, "launch"], &[]).await?;
-    let mut line = Vec::new();
-    while let Some(chunk) = stream.chunk().await.map_err(|error| client.no_answer(&error))? {
-        line.extend_from_slice(&chunk);
-    }
-    let line = String::from_utf8_lossy(&line);
-    match context.reader {
-        Reader::Program => print(&format!("{:#}\n", json!({ "line": line }))),
-        Reader::Person { .. } => print(&format!("{line}\n")),
-    }
+    let line = context.client()?.text(&["spaces", name, "launch"]).await?;
+    context.reader.show(&json!({ "line": line }), |_| format!("{line}\n"))
 }
 
 /// Writes a log as it comes. For a program it is one JSON text, unless it is followed.
@@ -101,18 +92,6 @@ fn chart(day: &[UsageSample], value: impl Fn(&UsageSample) -> u64) -> String {
     parts.map(bar).collect()
 }
 
-/// A count of bytes for people.
-fn bytes(count: u64) -> String {
-    let mut unit = 0;
-    let mut rest = count;
-    while rest >= 10_240 && unit < 4 {
-        rest /= 1_024;
-        unit += 1;
-    }
-    let name = ["B", "KiB", "MiB", "GiB", "TiB"].get(unit).unwrap_or(&"B");
-    format!("{rest} {name}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,9 +105,5 @@ mod tests {
         assert_eq!(drawn.chars().count(), COLUMNS);
         assert!(drawn.starts_with('▁') && drawn.ends_with('█'), "{drawn}");
         assert_eq!(chart(&day, |sample| sample.memory).trim(), "");
-        assert_eq!(
-            [bytes(10_239), bytes(10_240), bytes(20 << 30)],
-            ["10239 B", "10 KiB", "20 GiB"]
-        );
     }
 }

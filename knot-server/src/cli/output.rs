@@ -55,6 +55,17 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
+/// A count of bytes for people: in the largest unit that shows it whole, or of which there are ten.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [(&str, u64); 4] =
+        [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let shows = |unit: u64| count >= 10 * unit || (count >= unit && count.is_multiple_of(unit));
+    match UNITS.iter().find(|(_, unit)| shows(*unit)) {
+        Some((name, unit)) => format!("{} {name}", count / unit),
+        None => format!("{count} B"),
+    }
+}
+
 /// A colour with a meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Colour {
@@ -158,6 +169,18 @@ mod tests {
         assert_eq!(
             table(["NAME", "STATE"], rows, false),
             "NAME    STATE\na       running\nlonger  -\n"
+        );
+    }
+
+    #[test]
+    fn a_size_is_whole_or_has_two_digits() {
+        assert_eq!(
+            [bytes(10_239), bytes(10_240), bytes(20 << 30)],
+            ["10239 B", "10 KiB", "20 GiB"]
+        );
+        assert_eq!(
+            [bytes(0), bytes(1 << 30), bytes(3 << 29), bytes((1 << 30) + 1)],
+            ["0 B", "1 GiB", "1536 MiB", "1024 MiB"]
         );
     }
 

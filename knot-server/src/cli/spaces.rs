@@ -1,12 +1,14 @@
 //! `knot space`: making, changing and looking at spaces.
 
+mod arguments;
 mod change;
 
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::arguments::{Change, Space as Command, Wait};
+pub(crate) use self::arguments::Command;
+use self::arguments::{Change, Wait};
 use super::client::{Answer, Body, Client, EMPTY};
 use super::context::Context;
 use super::exec;
@@ -291,8 +293,10 @@ fn state(space: &Space) -> Cell {
 fn health(space: &Space) -> Cell {
     match &space.health {
         None => "".into(),
-        Some(health) if health.well => Cell::coloured("well", Some(Colour::Good)),
-        Some(health) => Cell::coloured(format!("unwell: {}", health.words), Some(Colour::Bad)),
+        Some(health) => {
+            let colour = if health.well { Colour::Good } else { Colour::Bad };
+            Cell::coloured(health.text(), Some(colour))
+        }
     }
 }
 
@@ -304,7 +308,7 @@ fn cause_colour(space: &Space) -> Option<Colour> {
 fn notes(space: &Space) -> String {
     let mut notes: Vec<String> = space.cause.iter().cloned().collect();
     if let Some(health) = space.health.as_ref().filter(|health| !health.well) {
-        notes.push(format!("unwell: {}", health.words));
+        notes.push(health.text());
     }
     if let Some(to) = &space.moving_to {
         notes.push(format!("moving to {to}"));

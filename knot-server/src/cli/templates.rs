@@ -1,26 +1,101 @@
 //! `knot template`: what spaces are made from.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use clap::Subcommand;
 use reqwest::Method;
 use serde_json::json;
 
-use super::arguments::Template as Command;
 use super::client::{Answer, Body};
 use super::context::Context;
 use super::failure::Failure;
-use super::output::{Cell, Colour, clean, details, print, table};
+use super::output::{Cell, Colour, bytes, clean, details, print, table};
 use super::spaces::conflicts;
-use super::time::age;
+use super::time::{age, parse_duration};
 use super::update;
 use crate::api::types::{
     AppliedTemplate, ApplyOutcome, FieldDifference, RetireTemplate, RevertTemplate, Template,
-    TemplateDifference, TemplateRevisions, Templates,
+    TemplateDifference, TemplateRevisions, Templates, short,
 };
 
 /// The longest template file.
 const FILE_LIMIT: u64 = 1024 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create or change a template from a file
+    Apply {
+        /// The template file (YAML); - for standard input
+        file: PathBuf,
+    },
+    /// List templates
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Show a template
+    Show {
+        /// The template's name or id
+        name: String,
+        /// Write the template file instead, for `apply`
+        #[arg(long, conflicts_with = "json")]
+        yaml: bool,
+    },
+    /// Delete a template that no space is made from
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// The template's name or id
+        name: String,
+    },
+    /// List what was changed in a template, by whom and when
+    History {
+        /// The template's name or id
+        name: String,
+        /// How many revisions to list
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+    },
+    /// Show what differs between two revisions of a template
+    Diff {
+        /// The template's name or id
+        name: String,
+        /// The earlier revision; what the later was made on if left out
+        from: Option<String>,
+        /// The later revision; how it is now if left out
+        to: Option<String>,
+    },
+    /// Make a template what it was in an earlier revision
+    Revert {
+        /// The template's name or id
+        name: String,
+        /// The revision, or its first digits
+        revision: String,
+    },
+    /// Retire a template: its spaces go on, and no new ones are made
+    Retire {
+        /// The template's name or id
+        name: String,
+        /// Take it into use again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// List the running spaces that a restart brings a newer revision to
+    Outdated {
+        /// The template's name or id
+        name: String,
+    },
+    /// Restart the outdated running spaces of a template, some at a time
+    Update {
+        /// The template's name or id
+        name: String,
+        /// How many to restart at a time
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+        wave: u16,
+        /// How long each may take, such as 30s, 5m or 1h30m
+        #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse_duration)]
+        timeout: Duration,
+    },
+}
 
 /// Runs one command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
@@ -53,7 +128,7 @@ async fn history(context: &Context, name: &str, limit: usize) -> Result<(), Fail
         let rows = answer.value.revisions.into_iter().map(|revision| {
             let used = revision.used_for_invalid.then_some("used until the merge is settled");
             [
-                revision.id.chars().take(12).collect::<String>().into(),
+                short(&revision.id).into(),
                 age(&revision.time, answer.now).into(),
                 revision.author.into(),
                 used.map_or_else(|| revision.fields.join(", "), str::to_owned).into(),
@@ -85,16 +160,7 @@ async fn diff(
 /// One field that differs, as a few lines.
 fn difference(one: &FieldDifference) -> String {
     let mut text = format!("{}:\n", clean(&one.field));
-    let lines: Vec<String> = match &one.text {
-        Some(text) => text.lines().map(str::to_owned).collect(),
-        None => {
-            let side = |sign: &str, value: &Option<String>| {
-                value.as_ref().map(|value| format!("{sign}{value}"))
-            };
-            [side("-", &one.from), side("+", &one.to)].into_iter().flatten().collect()
-        }
-    };
-    for line in lines {
+    for line in one.lines() {
         text.push_str(&format!("  {}\n", clean(&line)));
     }
     text
@@ -180,7 +246,6 @@ async fn list(context: &Context) -> Result<(), Failure> {
             return "There are no templates; `knot template apply FILE` makes one\n".to_owned();
         }
         let rows = answer.value.templates.into_iter().map(|template| {
-            let revision: String = template.revision.chars().take(12).collect();
             let note = match (&template.invalid, template.retired) {
                 (Some(_), _) => Cell::coloured("conflicting edits are invalid", Some(Colour::Bad)),
                 (None, true) => "retired".into(),
@@ -190,7 +255,7 @@ async fn list(context: &Context) -> Result<(), Failure> {
                 template.name.into(),
                 template.platform.into(),
                 template.image.into(),
-                revision.into(),
+                short(&template.revision).into(),
                 note,
                 template.description.into(),
             ]
@@ -256,14 +321,12 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
         }));
         if let Some(invalid) = template.invalid {
             let used = match invalid.used {
-                Some(used) => format!(
-                    "starts use revision {} until a file is applied",
-                    used.chars().take(12).collect::<String>()
-                ),
+                Some(used) => {
+                    format!("starts use revision {} until a file is applied", short(&used))
+                }
                 None => "nothing can be started from it until a file is applied".to_owned(),
             };
-            let problems =
-                invalid.problems.into_iter().map(|one| format!("{}: {}", one.field, one.why));
+            let problems = invalid.problems.iter().map(ToString::to_string);
             let invalid =
                 problems.chain([used]).map(|line| Cell::coloured(line, Some(Colour::Bad)));
             pairs.extend(invalid.map(|line| ("Invalid", line)));
@@ -280,14 +343,4 @@ async fn delete(context: &Context, name: &str) -> Result<(), Failure> {
     client.delete(&["templates", &id]).await?;
     let result = json!({ "id": id, "name": name, "state": "gone" });
     context.reader.show(&result, |_| format!("{} is deleted\n", clean(&name)))
-}
-
-/// A size in the largest unit that shows it whole, or with one decimal.
-fn bytes(size: u64) -> String {
-    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match UNITS.iter().find(|(_, unit)| size >= *unit) {
-        Some((name, unit)) if size.is_multiple_of(*unit) => format!("{} {name}", size / unit),
-        Some((name, unit)) => format!("{:.1} {name}", size as f64 / *unit as f64),
-        None => format!("{size} B"),
-    }
 }

@@ -10,10 +10,7 @@ use super::client::{Answer, Body};
 use super::context::Context;
 use super::failure::Failure;
 use super::output::{clean, table};
-use crate::api::types::{SetVariable, Variable, Variables};
-
-/// The longest value, in bytes.
-const LONGEST: u64 = 64 * 1024;
+use crate::api::types::{LONGEST_VARIABLE, SetVariable, Variable, Variables};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -99,12 +96,12 @@ async fn list(context: &Context) -> Result<(), Failure> {
 /// The value from standard input, without the line end that a shell puts behind it.
 fn read() -> Result<String, Failure> {
     let mut text = String::new();
-    let input = std::io::stdin().lock().take(LONGEST + 1).read_to_string(&mut text);
+    let input = std::io::stdin().lock().take(LONGEST_VARIABLE as u64 + 1).read_to_string(&mut text);
     input.map_err(|error| {
         Failure::local(format!("the value cannot be read: {}", super::client::cause(&error)))
     })?;
-    if text.len() as u64 > LONGEST {
-        return Err(Failure::local("a variable has at most 64 KiB"));
+    if text.len() > LONGEST_VARIABLE {
+        return Err(Failure::local(format!("a variable has at most {LONGEST_VARIABLE} bytes")));
     }
     if text.ends_with('\n') {
         text.pop();

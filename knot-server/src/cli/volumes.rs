@@ -1,17 +1,88 @@
 //! `knot volume`.
 
+use clap::Subcommand;
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::json;
 
-use super::arguments::Volume as Command;
 use super::client::{Answer, Body, Client, EMPTY};
 use super::context::Context;
 use super::failure::Failure;
 use super::output::{Cell, Colour, clean, table};
 use crate::api::types::{
-    AttachVolume, CreateVolume, DiscardVolume, EditVolume, Orphan, Volume, Volumes,
+    AdoptVolume, AttachVolume, CreateVolume, DiscardVolume, EditVolume, Orphan, Volume, Volumes,
 };
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List volumes
+    #[command(visible_alias = "list")]
+    Ls {
+        /// List what is on engines and of no space or user, and what is missing on them
+        #[arg(long)]
+        orphans: bool,
+    },
+    /// Make a volume that is no space's
+    Create {
+        /// The new volume's name
+        name: String,
+        /// The server whose engine is to hold it
+        #[arg(long, value_name = "SERVER")]
+        server: String,
+        /// The kind of engine, such as docker
+        #[arg(long, value_name = "PLATFORM")]
+        platform: String,
+        /// Its size in bytes, where the engine bounds sizes
+        #[arg(long, value_name = "BYTES")]
+        size: Option<u64>,
+    },
+    /// Keep a volume when its space is deleted
+    Keep {
+        /// The volume's name, SPACE:NAME or id
+        name: String,
+        /// Do not keep it
+        #[arg(long)]
+        no: bool,
+    },
+    /// Change a volume's size, where its engine can
+    Resize {
+        /// The volume's name, SPACE:NAME or id
+        name: String,
+        /// The size in bytes
+        size: u64,
+    },
+    /// Attach a volume to a space, from the space's next start on
+    Attach {
+        /// The volume's name or id
+        name: String,
+        /// The space's name or id
+        space: String,
+        /// Where it is seen in the space
+        path: String,
+    },
+    /// Detach a volume from its space
+    Detach {
+        /// The volume's name or id
+        name: String,
+    },
+    /// Give a stopped space back what was set aside when it got another volume in its place
+    Adopt {
+        /// SPACE:NAME, or the engine id of what was set aside
+        name: String,
+        /// Which, where several were set aside
+        #[arg(long)]
+        engine_id: Option<String>,
+    },
+    /// Delete a volume with all that is in it
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// The volume's name or id
+        name: String,
+        /// Remove only what was set aside for it under this engine id
+        #[arg(long, value_name = "ENGINE_ID")]
+        set_aside: Option<String>,
+    },
+}
 
 /// Runs one command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
@@ -41,6 +112,13 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         }
         Command::Detach { name } => {
             (post(&client, &name, "detach", EMPTY).await?, "is detached, on")
+        }
+        Command::Adopt { name, engine_id } => {
+            let wanted = AdoptVolume { engine_id };
+            (
+                post(&client, &name, "adopt", Body::Json(&wanted)).await?,
+                "is again what was set aside, on",
+            )
         }
         Command::Delete { name, set_aside: Some(engine_id) } => {
             let wanted = DiscardVolume { engine_id };
@@ -85,14 +163,25 @@ async fn list(context: &Context, client: &Client, orphans: bool) -> Result<(), F
         }
         let rows = volumes.into_iter().map(row).chain(strays.into_iter().map(stray));
         table(
-            ["NAME", "SPACE", "PATH", "STATE", "KEEP", "SIZE", "PLATFORM", "SERVER", "ENGINE ID"],
+            [
+                "NAME",
+                "SPACE",
+                "PATH",
+                "STATE",
+                "KEEP",
+                "SIZE",
+                "PLATFORM",
+                "SERVER",
+                "ENGINE ID",
+                "CAUSE",
+            ],
             rows.collect(),
             colour,
         )
     })
 }
 
-fn row(volume: Volume) -> [Cell; 9] {
+fn row(volume: Volume) -> [Cell; 10] {
     let meaning = match volume.state.as_str() {
         "missing" => Some(Colour::Bad),
         "aside" => Some(Colour::Busy),
@@ -109,10 +198,11 @@ fn row(volume: Volume) -> [Cell; 9] {
         volume.platform.into(),
         volume.server.into(),
         volume.engine_id.into(),
+        volume.cause.unwrap_or_default().into(),
     ]
 }
 
-fn stray(orphan: Orphan) -> [Cell; 9] {
+fn stray(orphan: Orphan) -> [Cell; 10] {
     let state = Cell::coloured("orphan", Some(Colour::Bad));
     let none = || Cell::from("");
     [
@@ -125,5 +215,6 @@ fn stray(orphan: Orphan) -> [Cell; 9] {
         orphan.platform.into(),
         orphan.server.into(),
         orphan.engine_id.into(),
+        none(),
     ]
 }

@@ -30,6 +30,8 @@ pub struct SpacePage {
     pub sharing: Option<Sharing>,
     /// Where it can go; nothing for who may not move it.
     pub placing: Option<Placing>,
+    /// Whether a person starts its agent, and may be told how.
+    pub by_hand: bool,
     /// Its volumes.
     pub volumes: Vec<VolumeRow>,
     /// What it took up over a day.

@@ -75,6 +75,8 @@ pub struct VolumeRow {
 pub struct MayDo {
     /// Its engine bounds sizes.
     pub resize: bool,
+    /// What was set aside can take the place of what its space has now.
+    pub adopt: bool,
     /// It can be detached from its space.
     pub detach: bool,
     /// It can be deleted.

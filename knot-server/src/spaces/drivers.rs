@@ -17,7 +17,6 @@ mod local;
 mod locks;
 mod manual;
 mod nomad;
-mod platform;
 mod run;
 mod volumes;
 
@@ -27,6 +26,8 @@ use futures_util::future::BoxFuture;
 use knot_core::id::ChangeHash;
 use uuid::Uuid;
 
+pub use knot_core::model::Platform;
+
 pub use self::{
     docker::Docker,
     error::{Error, ForgetError, StartError, StopError, VolumeError},
@@ -34,7 +35,6 @@ pub use self::{
     local::Local,
     manual::Manual,
     nomad::{Archive, Nomad, Settings as NomadSettings},
-    platform::{ParsePlatformError, Platform},
     run::{Folder, InvalidRun, MilliCpus, Mount, RUN_VARIABLE, RegistryAuth, Run, VolumeSpec},
     volumes::FoundVolume,
 };

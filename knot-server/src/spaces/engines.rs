@@ -14,6 +14,8 @@ use super::drivers::{Driver, Error, Instance, Platform, StartError};
 
 /// How often each engine is asked for what is on it.
 const POLL: Duration = Duration::from_secs(2);
+/// How many spaces are told of that wait for newer data.
+const OUTDATED: usize = 1_000;
 
 /// What is on the engines that carries this server's labels.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +28,8 @@ pub(super) struct Sight {
     pub(super) identities: BTreeMap<Platform, String>,
     /// Volumes that no document knows: platform and the engine's name.
     pub(super) strays: BTreeSet<(String, String)>,
+    /// Spaces that wait, since an engine has run what the database does not know of.
+    pub(super) outdated: BTreeSet<Uuid>,
 }
 
 impl Sight {
@@ -77,6 +81,14 @@ impl Engines {
             let news = sight.strays != strays;
             sight.strays = strays;
             news
+        });
+    }
+
+    /// Notes whether a space waits, since an engine has run what the database does not know of.
+    pub(super) fn note_outdated(&self, space: Uuid, waits: bool) {
+        self.sight.send_if_modified(|sight| match waits {
+            true => sight.outdated.len() < OUTDATED && sight.outdated.insert(space),
+            false => sight.outdated.remove(&space),
         });
     }
 

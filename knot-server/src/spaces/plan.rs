@@ -229,8 +229,14 @@ fn leave(world: &World<'_>, space: &Space) -> Step {
     }
 }
 
-/// Whether the engine has seen a run that this server's database does not know of: the database is
-/// older than what has happened, and acts on nothing before it has asked.
+/// Whether a space that is this server's own waits, since its engine has seen a run that this server's
+/// database does not know of: the database is older than what has happened, and acts on nothing before
+/// it has asked.
+pub fn waits_for_data(world: &World<'_>) -> bool {
+    let ours = world.space.filter(|space| space.placement.server == world.me && !world.blind);
+    ours.is_some_and(|space| is_outdated(world, space))
+}
+
 fn is_outdated(world: &World<'_>, space: &Space) -> bool {
     let newest = world.instances.iter().map(|one| one.labels.generation).max();
     newest.is_some_and(|newest| {
@@ -351,7 +357,7 @@ fn watch(world: &World<'_>) -> Step {
 
 /// How long the agent of a generation may take to link.
 pub(super) fn link_deadline(status: &SpaceStatus) -> Duration {
-    let by_hand = status.driver == Platform::Manual.word();
+    let by_hand = status.driver == Platform::Manual.as_str();
     if by_hand { BY_HAND } else { LINK_DEADLINE }
 }
 

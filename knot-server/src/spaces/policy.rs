@@ -15,7 +15,7 @@ use knot_core::{
     model::{Desired, Observed, ScheduleMark, Space, SpaceStatus, Template},
 };
 
-use super::schedule::Schedule;
+use super::schedule::{Edge, Schedule};
 
 /// Everything that it depends on.
 #[derive(Clone, Debug)]
@@ -52,11 +52,12 @@ pub fn decide(world: &World<'_>) -> Act {
     let World { space, status, template, now, .. } = *world;
     let Some(template) = template else { return Act::Wait(None) };
     let schedule = Schedule::new(&template.schedule, world.zone);
-    if let Some(act) = follow(world, template, schedule.as_ref()) {
+    let (last, next) = schedule.as_ref().map(|one| one.around(now)).unwrap_or_default();
+    if let Some(act) = follow(world, template, schedule.as_ref(), last) {
         return act;
     }
     let mark = status.schedule.clone();
-    let mut next = schedule.and_then(|schedule| schedule.next(now)).map(|edge| edge.at);
+    let mut next = next.map(|edge| edge.at);
     if space.desired == Desired::Running && is_up(status) {
         if let Some(most) = template.max_uptime.filter(|most| *most > 0) {
             let until = status.started.plus(Duration::from_secs(most));
@@ -78,8 +79,13 @@ pub fn decide(world: &World<'_>) -> Act {
     Act::Wait(next)
 }
 
-/// What the schedule wants done now, if anything.
-fn follow(world: &World<'_>, template: &Template, schedule: Option<&Schedule>) -> Option<Act> {
+/// What the schedule, whose last edge this is, wants done now, if anything.
+fn follow(
+    world: &World<'_>,
+    template: &Template,
+    schedule: Option<&Schedule>,
+    last: Option<Edge>,
+) -> Option<Act> {
     let World { space, status, now, .. } = *world;
     let Some(schedule) = schedule else {
         return status.schedule.as_ref().map(|_| Act::Mark(None));
@@ -89,7 +95,7 @@ fn follow(world: &World<'_>, template: &Template, schedule: Option<&Schedule>) -
         Some(mark) if mark.rule == rule => mark.seen,
         _ => return Some(Act::Mark(Some(ScheduleMark { rule, seen: now }))),
     };
-    let edge = schedule.last(now).filter(|edge| edge.at > seen)?;
+    let edge = last.filter(|edge| edge.at > seen)?;
     let mark = Some(ScheduleMark { rule, seen: edge.at });
     let runs = space.desired == Desired::Running
         && (is_up(status) || status.retry.is_some())

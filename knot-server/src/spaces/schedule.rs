@@ -57,14 +57,12 @@ impl Schedule {
         &self.text
     }
 
-    /// The last edge that is not after this moment.
-    pub fn last(&self, now: Millis) -> Option<Edge> {
-        self.edges(now).into_iter().rfind(|edge| edge.at <= now)
-    }
-
-    /// The first edge after this moment.
-    pub fn next(&self, now: Millis) -> Option<Edge> {
-        self.edges(now).into_iter().find(|edge| edge.at > now)
+    /// The last edge that is not after this moment, and the first after it.
+    pub fn around(&self, now: Millis) -> (Option<Edge>, Option<Edge>) {
+        let edges = self.edges(now);
+        let next = edges.partition_point(|edge| edge.at <= now);
+        let last = next.checked_sub(1).and_then(|last| edges.get(last));
+        (last.copied(), edges.get(next).copied())
     }
 
     /// The edges around a moment, in order.

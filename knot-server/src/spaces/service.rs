@@ -15,7 +15,7 @@ use knot_core::{
     schema::Entity as _,
 };
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Mutex, Notify, Semaphore},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -61,6 +61,7 @@ impl Service {
             usages: Usages::load(data.join("usage")),
             trusted,
             starts: Semaphore::new(STARTS),
+            volumes: Mutex::default(),
             stop: CancellationToken::new(),
         });
         let mut tasks = JoinSet::new();
@@ -184,7 +185,9 @@ fn is_ours(home: &Home, space: Uuid) -> bool {
 async fn publish_platforms(home: Arc<Home>) {
     let own = Id::<Server>::from_uuid(home.me.0);
     let mut sights = home.engines.watch();
+    let mut trust = home.trusted.watch();
     loop {
+        let restored = *trust.borrow_and_update() == Trust::Restored;
         let status = {
             let sight = sights.borrow_and_update();
             let engines = sight.identities.iter();
@@ -193,15 +196,19 @@ async fn publish_platforms(home: Arc<Home>) {
                 platforms: sight.answering.iter().map(ToString::to_string).collect(),
                 engines: engines.map(|(on, id)| (on.to_string(), id.clone())).collect(),
                 strays: sight.strays.clone(),
+                restored,
+                outdated: sight.outdated.clone(),
             }
         };
         let known = home.replica.observed(own, home.me) == Some(status.clone());
         if !known && let Err(error) = home.replica.observe(own, &status).await {
             tracing::error!(%error, "this server's record could not be written");
         }
-        match home.stop.run_until_cancelled(sights.changed()).await {
-            Some(Ok(())) => {}
-            _ => return,
+        tokio::select! {
+            () = home.stop.cancelled() => return,
+            Ok(()) = sights.changed() => {}
+            Ok(()) = trust.changed() => {}
+            else => return,
         }
     }
 }

@@ -35,7 +35,7 @@ const STRAYS: usize = 64;
 /// The id that a volume's engine knows it by.
 pub(crate) fn engine_id(id: Id<Volume>, volume: &Volume, space: Option<&Space>) -> Uuid {
     volume.engine.unwrap_or_else(|| match space {
-        Some(space) if volume.is_declared(id) => Volume::engine_id_of(id, space.emptied),
+        Some(space) if volume.is_declared(id) => volume.engine_id_since(id, space.emptied),
         _ => id.uuid(),
     })
 }
@@ -53,8 +53,9 @@ pub(super) async fn mounts(
         let id = Volume::id_of(space.id(), name);
         let known = home.replica.get(id);
         let asked = known.as_ref().and_then(|volume| volume.size);
+        let begun = || Volume::engine_id_of(id, space.emptied);
         let spec = VolumeSpec {
-            id: Volume::engine_id_of(id, space.emptied),
+            id: known.as_ref().map_or_else(begun, |one| one.engine_id_since(id, space.emptied)),
             name: name.clone(),
             size: asked.or_else(|| template.volume_sizes.get(name).copied()),
             kind: template.volume_kinds.get(name).cloned(),
@@ -121,15 +122,16 @@ fn spec(volume: &Volume, id: Uuid) -> VolumeSpec {
 
 /// Writes down that a volume is on the engine. One that was here for it before is set aside.
 async fn is_there(home: &Home, id: Id<Volume>, spec: &VolumeSpec) -> Result<(), EditError> {
-    let engine = spec.id.to_string();
-    let mut status = status(home, id);
-    let before = status.engine_id.replace(engine.clone());
-    status.aside.extend(before.filter(|before| *before != engine));
-    status.aside.remove(&engine);
-    status.size = status.size.or(spec.size);
-    status.cause = None;
-    status.lost = false;
-    write(home, id, status).await
+    let (engine, size) = (spec.id.to_string(), spec.size);
+    let there = move |status: &mut VolumeStatus| {
+        let before = status.engine_id.replace(engine.clone());
+        status.aside.extend(before.filter(|before| *before != engine));
+        status.aside.remove(&engine);
+        status.size = status.size.or(size);
+        status.cause = None;
+        status.lost = false;
+    };
+    change(home, id, there).await
 }
 
 /// What a space left on this server's engines gets names of its own: it has begun anew with others.
@@ -139,12 +141,13 @@ pub(super) async fn set_aside(home: &Home, space: &Doc<Space>) -> Result<(), Edi
             continue;
         }
         let now = engine_id(volume.id(), &volume, Some(space)).to_string();
-        let mut status = status(home, volume.id());
-        if let Some(before) = status.engine_id.take_if(|before| *before != now) {
-            tracing::info!(volume = %volume.id(), name = before, "a volume is set aside");
-            status.aside.insert(before);
-            write(home, volume.id(), status).await?;
-        }
+        let aside = |status: &mut VolumeStatus| {
+            if let Some(before) = status.engine_id.take_if(|before| *before != now) {
+                tracing::info!(volume = %volume.id(), name = before, "a volume is set aside");
+                status.aside.insert(before);
+            }
+        };
+        change(home, volume.id(), aside).await?;
     }
     Ok(())
 }
@@ -166,7 +169,7 @@ pub(super) async fn keep(home: Arc<Home>) {
             if home.trusted.now() == super::trust::Trust::Restored {
                 return Ok(());
             }
-            let found = found(&home).await;
+            let found = Found::look(&home).await;
             want(&home, &found).await?;
             remove_dead(&home).await?;
             sweep(&home).await?;
@@ -179,73 +182,115 @@ pub(super) async fn keep(home: Arc<Home>) {
     }
 }
 
-/// The volumes on each engine that lists them.
-async fn found(home: &Home) -> BTreeMap<Platform, Vec<FoundVolume>> {
-    let mut all = BTreeMap::new();
-    for (platform, driver) in home.engines.drivers() {
-        match driver.list_volumes().await {
-            Ok(Some(found)) => drop(all.insert(*platform, found)),
-            Ok(None) => {}
-            Err(error) => tracing::debug!(%platform, %error, "volumes cannot be listed"),
+/// What was found on engines.
+struct Found {
+    /// What was written down as being there before anything was asked.
+    known: BTreeSet<String>,
+    /// The volumes on each engine that lists them.
+    listed: BTreeMap<Platform, Vec<FoundVolume>>,
+}
+
+impl Found {
+    async fn look(home: &Home) -> Self {
+        let volumes = home.replica.list::<Volume>();
+        let known = volumes.iter().filter_map(|volume| status(home, volume.id()).engine_id);
+        let known = known.collect();
+        let mut listed = BTreeMap::new();
+        for (platform, driver) in home.engines.drivers() {
+            match driver.list_volumes().await {
+                Ok(Some(found)) => drop(listed.insert(*platform, found)),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%platform, %error, "volumes cannot be listed"),
+            }
         }
+        Self { known, listed }
     }
-    all
+
+    /// Whether an engine lists it; `None` where it lists none.
+    fn lists(&self, on: Platform, volume: Uuid) -> Option<bool> {
+        Some(self.listed.get(&on)?.iter().any(|one| one.id == volume))
+    }
 }
 
 /// Brings the volumes of this server to what their documents want.
-async fn want(home: &Home, found: &BTreeMap<Platform, Vec<FoundVolume>>) -> Result<(), EditError> {
+async fn want(home: &Home, found: &Found) -> Result<(), EditError> {
     for volume in home.replica.list::<Volume>() {
         let id = volume.id();
         let Ok(platform) = volume.platform.parse::<Platform>() else { continue };
         let Some(driver) = home.engines.driver(platform) else { continue };
-        discard(home, &volume, &**driver).await?;
+        let space = home.replica.get(volume.space).or_else(|| home.replica.remains(volume.space));
+        let spec = spec(&volume, engine_id(id, &volume, space.as_deref()));
+        discard(home, &volume, spec.id, &**driver).await?;
         if volume.server.uuid() != home.me.0 {
             continue;
         }
-        let space = home.replica.get(volume.space).or_else(|| home.replica.remains(volume.space));
-        let spec = spec(&volume, engine_id(id, &volume, space.as_deref()));
-        let known = status(home, id);
-        let there = known.engine_id == Some(spec.id.to_string());
-        let lists = found.get(&platform);
-        let lost = lists.is_some_and(|all| all.iter().all(|one| one.id != spec.id));
-        if there && lost {
+        let (known, engine) = (status(home, id), spec.id.to_string());
+        let there = known.engine_id.as_ref() == Some(&engine);
+        let listed = found.lists(platform, spec.id);
+        if there && listed == Some(false) && found.known.contains(&engine) {
             // Of a space it is made again by the next start, which nobody should be surprised by.
-            let cause = Some("it is not on its engine any more".to_owned());
-            write(home, id, VolumeStatus { cause, lost, ..known }).await?;
+            let lose = |status: &mut VolumeStatus| {
+                status.cause = Some("it is not on its engine any more".to_owned());
+                status.lost = true;
+            };
+            change(home, id, lose).await?;
         } else if !there && !volume.is_declared(id) {
             match driver.ensure_volume(&spec).await {
                 Ok(()) => is_there(home, id, &spec).await?,
-                Err(error) => fail(home, id, known, &error).await?,
+                Err(error) => fail(home, id, &error).await?,
+            }
+        } else if !there && known.aside.contains(&engine) {
+            // It was set aside and is its space's again, from its next start on.
+            let seen = home.engines.see(volume.space.uuid(), Some(platform));
+            if listed != Some(false) && seen.is_some_and(|seen| seen.is_empty()) {
+                is_there(home, id, &spec).await?;
             }
         } else if there && spec.size.is_some() && known.size != spec.size {
-            match driver.resize_volume(&spec).await {
-                Ok(()) => {
-                    let size = spec.size;
-                    let status = VolumeStatus { size, cause: None, lost, ..known };
-                    write(home, id, status).await?;
-                }
-                Err(error) => fail(home, id, VolumeStatus { lost, ..known }, &error).await?,
+            let resized = driver.resize_volume(&spec).await;
+            if let Err(error) = &resized {
+                fail(home, id, error).await?;
             }
-        } else if there && known.lost {
-            write(home, id, VolumeStatus { cause: None, lost, ..known }).await?;
+            let size = |status: &mut VolumeStatus| {
+                status.lost = false;
+                if resized.is_ok() {
+                    status.size = spec.size;
+                    status.cause = None;
+                }
+            };
+            change(home, id, size).await?;
+        } else if there && known.lost && listed != Some(false) {
+            let find = |status: &mut VolumeStatus| {
+                status.cause = None;
+                status.lost = false;
+            };
+            change(home, id, find).await?;
         }
     }
     Ok(())
 }
 
-/// Removes what was set aside for a volume and is not wanted any more.
-async fn discard(home: &Home, volume: &Doc<Volume>, driver: &dyn Driver) -> Result<(), EditError> {
-    let mut known = status(home, volume.id());
-    let asked: Vec<_> = known.aside.intersection(&volume.discard).cloned().collect();
-    for name in asked {
-        let Ok(engine) = Uuid::parse_str(&name) else { continue };
+/// Removes what was set aside for a volume and is not wanted any more; never what is the volume now.
+async fn discard(
+    home: &Home,
+    volume: &Doc<Volume>,
+    now: Uuid,
+    driver: &dyn Driver,
+) -> Result<(), EditError> {
+    let aside = status(home, volume.id()).aside;
+    for name in aside.intersection(&volume.discard) {
+        let Some(engine) = Uuid::parse_str(name).ok().filter(|engine| *engine != now) else {
+            continue;
+        };
         match driver.remove_volume(engine).await {
             Ok(()) => {
                 tracing::info!(volume = %volume.id(), name, "what was set aside is removed");
-                known.aside.remove(&name);
-                write(home, volume.id(), known.clone()).await?;
+                let removed = |status: &mut VolumeStatus| {
+                    status.aside.remove(name);
+                    status.cause = None;
+                };
+                change(home, volume.id(), removed).await?;
             }
-            Err(error) => fail(home, volume.id(), known.clone(), &error).await?,
+            Err(error) => fail(home, volume.id(), &error).await?,
         }
     }
     Ok(())
@@ -263,10 +308,9 @@ async fn remove_dead(home: &Home) -> Result<(), EditError> {
         match driver.remove_volume(engine).await {
             Ok(()) => {
                 tracing::info!(volume = %volume.id(), "a deleted volume is removed");
-                write(home, volume.id(), VolumeStatus { engine_id: None, lost: false, ..known })
-                    .await?;
+                change(home, volume.id(), is_gone).await?;
             }
-            Err(error) => fail(home, volume.id(), known, &error).await?,
+            Err(error) => fail(home, volume.id(), &error).await?,
         }
     }
     Ok(())
@@ -307,38 +351,47 @@ async fn sweep(home: &Home) -> Result<(), EditError> {
         };
         match driver.remove_volume(engine).await {
             Ok(()) => {
-                let known = status(home, id);
-                write(home, id, VolumeStatus { engine_id: None, lost: false, ..known }).await?;
+                change(home, id, is_gone).await?;
                 home.replica.delete(id, Author::Server(home.me)).await?;
                 tracing::info!(volume = %id, "a dead space's volume was removed");
             }
-            Err(error) => fail(home, id, status(home, id), &error).await?,
+            Err(error) => fail(home, id, &error).await?,
         }
     }
     Ok(())
 }
 
 /// Says which volumes are on this server's engines that no document knows.
-fn tell_strays(home: &Home, found: &BTreeMap<Platform, Vec<FoundVolume>>) {
+fn tell_strays(home: &Home, found: &Found) {
     let servers: BTreeSet<Uuid> =
         home.replica.list::<Server>().iter().map(|server| server.id().uuid()).collect();
-    let mut known = BTreeSet::new();
-    for volume in home.replica.list::<Volume>() {
-        let space = home.replica.get(volume.space).or_else(|| home.replica.remains(volume.space));
-        known.insert(engine_id(volume.id(), &volume, space.as_deref()).to_string());
-        for server in &servers {
-            let status: Option<VolumeStatus> =
-                home.replica.observed(volume.id(), ServerId(*server));
-            let status = status.unwrap_or_default();
-            known.extend(status.engine_id.into_iter().chain(status.aside));
-        }
-    }
-    let strays = found.iter().flat_map(|(platform, all)| {
+    let mut strays = BTreeMap::new();
+    for (platform, all) in &found.listed {
         // What another server made is that server's to tell, while it belongs.
         let ours = |one: &&FoundVolume| one.maker == home.me.0 || !servers.contains(&one.maker);
-        let all = all.iter().filter(ours).filter(|one| !known.contains(&one.id.to_string()));
-        all.map(|one| (platform.to_string(), one.name.clone()))
-    });
+        let ours = all.iter().filter(ours);
+        strays.extend(ours.map(|one| (one.id.to_string(), (platform.to_string(), &one.name))));
+    }
+    let volumes = home.replica.list::<Volume>();
+    for volume in &volumes {
+        let space = home.replica.get(volume.space).or_else(|| home.replica.remains(volume.space));
+        strays.remove(&engine_id(volume.id(), volume, space.as_deref()).to_string());
+    }
+    // What any server has had for a volume; its own record says that of most.
+    let others = servers.iter().copied().filter(|server| *server != home.me.0);
+    for server in [home.me.0].into_iter().chain(others) {
+        if strays.is_empty() {
+            break;
+        }
+        for volume in &volumes {
+            let status = home.replica.observed::<VolumeStatus>(volume.id(), ServerId(server));
+            let status = status.unwrap_or_default();
+            for name in status.engine_id.iter().chain(&status.aside) {
+                strays.remove(name);
+            }
+        }
+    }
+    let strays = strays.into_values().map(|(platform, name)| (platform, name.clone()));
     home.engines.note_strays(strays.take(STRAYS).collect());
 }
 
@@ -346,22 +399,40 @@ fn status(home: &Home, id: Id<Volume>) -> VolumeStatus {
     home.replica.observed(id, home.me).unwrap_or_default()
 }
 
+fn is_gone(status: &mut VolumeStatus) {
+    status.engine_id = None;
+    status.lost = false;
+    status.cause = None;
+}
+
 async fn fail(
     home: &Home,
     id: Id<Volume>,
-    known: VolumeStatus,
     error: &super::drivers::VolumeError,
 ) -> Result<(), EditError> {
     let why = with_causes(error);
-    if known.cause.as_ref() != Some(&why) {
-        tracing::warn!(volume = %id, why, "a volume is not as it should be");
-    }
-    write(home, id, VolumeStatus { cause: Some(why), ..known }).await
+    let failed = |status: &mut VolumeStatus| {
+        if status.cause.as_ref() != Some(&why) {
+            tracing::warn!(volume = %id, why, "a volume is not as it should be");
+        }
+        status.cause = Some(why);
+    };
+    change(home, id, failed).await
 }
 
-async fn write(home: &Home, id: Id<Volume>, status: VolumeStatus) -> Result<(), EditError> {
-    if home.replica.observed(id, home.me) == Some(status.clone()) {
+/// Changes this server's record of a volume as it is by then: starts of spaces write it too.
+async fn change(
+    home: &Home,
+    id: Id<Volume>,
+    how: impl FnOnce(&mut VolumeStatus),
+) -> Result<(), EditError> {
+    // What is written can be read again once it is committed.
+    let _turn = home.volumes.lock().await;
+    let before = status(home, id);
+    let mut now = before.clone();
+    how(&mut now);
+    if now == before {
         return Ok(());
     }
-    home.replica.observe(id, &status).await
+    home.replica.observe(id, &now).await
 }

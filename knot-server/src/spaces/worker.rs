@@ -15,7 +15,7 @@ use knot_core::{
     replica::{Doc, EditError, Replica},
 };
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Mutex, Notify, Semaphore},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,8 @@ pub(super) struct Home {
     pub(super) trusted: Trusted,
     /// Bounds how many spaces are provisioned at a time.
     pub(super) starts: Semaphore,
+    /// Held while a record of a volume is changed.
+    pub(super) volumes: Mutex<()>,
     pub(super) stop: CancellationToken,
 }
 
@@ -136,7 +138,7 @@ impl Worker {
                 }
             }
         }
-        if is_stale(&status, space.as_deref()) {
+        if trust != Trust::Restored && is_stale(&status, space.as_deref()) {
             if let Err(error) = self.write(SpaceStatus { note: None, ..status }).await {
                 tracing::error!(space = %self.space, %error, "a note could not be taken away");
                 drop(timeout(TRY_AGAIN, woken).await);
@@ -147,7 +149,7 @@ impl Worker {
         let blind = seen.is_none();
         let found = seen.unwrap_or_default();
         let instances: Vec<_> = found.iter().map(|(_, instance)| instance.clone()).collect();
-        let step = plan::next(&World {
+        let world = World {
             me: self.home.me,
             space: space.as_deref(),
             dead,
@@ -164,7 +166,9 @@ impl Worker {
             trust,
             set_aside: self.set_aside == space.as_ref().map(|space| space.emptied),
             now,
-        });
+        };
+        self.home.engines.note_outdated(self.space.uuid(), plan::waits_for_data(&world));
+        let step = plan::next(&world);
         let waits = matches!(step, Step::WaitFor(_)) || (blind && matches!(step, Step::RestFor(_)));
         self.waiting = if waits { self.waiting.or(Some(now)) } else { None };
         let until_due =

@@ -1,5 +1,9 @@
 //! The pages: who sees them, and what they show.
 
+use knot_core::{
+    id::Id,
+    model::{self, ServerStatus},
+};
 use reqwest::{Method, StatusCode, header};
 use serde_json::json;
 
@@ -140,7 +144,7 @@ async fn pages_show_what_there_is_and_what_may_be_done_with_it() {
     };
     shows("root", "/variables", &["token", "secret", "proxy.example", "zone north"], &[]).await;
     shows("root", "/groups", &["team", "who builds", "anna", ">lab</a>"], &[]).await;
-    let own = ["spare", "attached to no space", "Attach", "Delete"];
+    let own = ["spare", "attached to no space", "Attach to", ">web</option>", "Delete"];
     shows("root", "/volumes", &own, &["Resize"]).await;
     shows("anna", "/volumes", &["New volume"], &["spare", "/variables"]).await;
     let path = format!("/spaces/{space}");
@@ -150,6 +154,23 @@ async fn pages_show_what_there_is_and_what_may_be_done_with_it() {
     shows("root", "/spaces/new", &[">lab<", ">plain<"], &["data-form"]).await;
     let chosen = ["parameters/branch", "what to check out", "type=\"password\""];
     shows("root", "/spaces/new?template=lab", &chosen, &[]).await;
+}
+
+#[tokio::test]
+async fn a_space_whose_home_has_old_data_says_why_nothing_happens() {
+    let server = world().await;
+    let root = server.root().await;
+    root.template("rust").await;
+    let space = root.create("web", "rust").await;
+    let me = server.replica.me();
+    let id = Id::<model::Server>::from_uuid(me.0);
+    let mut status: ServerStatus = server.replica.observed(id, me).unwrap();
+    status.restored = true;
+    server.replica.observe(id, &status).await.unwrap();
+    for path in ["/".to_owned(), format!("/spaces/{space}")] {
+        let page = open(&server, &path, Some("root")).await;
+        assert!(page.text.contains("its server alpha waits: its data was restored"), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,22 @@ async fn values_are_judged_when_a_space_is_made() {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_given_again_is_no_change() {
+    let server = world().await;
+    let root = server.root().await;
+    root.apply(FILE).await.ok();
+    let given = json!({"branch": "main", "key": "hunter2"});
+    let wanted = json!({"name": "web", "template": "lab", "parameters": given});
+    let id = root.post("/spaces", wanted).await.ok()["id"].as_str().unwrap().to_owned();
+    let before = server.space(&id);
+    let set = |key: &str| root.put("/spaces/web/parameters", json!({"parameters": {"key": key}}));
+    set("hunter2").await.ok();
+    assert_eq!(server.space(&id), before);
+    set("hunter3").await.ok();
+    assert_ne!(server.space(&id), before);
+}
+
+#[tokio::test]
 async fn values_are_edited_one_by_one() {
     let server = world().await;
     let root = server.root().await;

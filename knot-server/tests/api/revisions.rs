@@ -33,6 +33,9 @@ async fn a_history_says_who_changed_what() {
     let last = root.get("/templates/rust/difference").await.ok();
     assert_eq!(last["fields"].as_array().unwrap().len(), 1);
     assert_eq!(last["fields"][0]["text"], "@@ -1,2 +1,2 @@\n one\n-two\n+three\n");
+    // What says nothing was not written.
+    let made = json!(["image", "name", "platform", "startup_script"]);
+    assert_eq!(rest["revisions"][0]["fields"], made);
     let first = rest["revisions"][0]["id"].as_str().unwrap();
     let since = root.get(&format!("/templates/rust/difference?from={}", &first[..12])).await.ok();
     assert_eq!(

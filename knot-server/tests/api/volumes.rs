@@ -1,11 +1,12 @@
 //! Volumes that users make, attach, keep and delete; the engines are played by records.
 
 use knot_core::{
-    id::Id,
-    model::{ServerStatus, Volume, VolumeStatus},
+    id::{Author, Id},
+    model::{Adopted, Desired, Placement, ServerStatus, Space, Volume, VolumeStatus},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::world::{Answer, Client, Server, answer, world};
 
@@ -96,7 +97,7 @@ async fn a_templates_volume_is_kept_or_goes_with_its_space() {
     let space = anna.create("web", "rust").await;
     let id = Volume::id_of(space.parse().unwrap(), "data");
     let of = space.parse().unwrap();
-    let author = knot_core::id::Author::Server(server.replica.me());
+    let author = Author::Server(server.replica.me());
     let me = server.replica.me();
     let put = server.replica.put(id, author, move |edit| {
         edit.set(Volume::name, "data".to_owned());
@@ -123,6 +124,87 @@ async fn a_templates_volume_is_kept_or_goes_with_its_space() {
     anna.post("/volumes/web:data/discard", discard("other")).await.problem("not_found");
     anna.post("/volumes/web:data/discard", discard("old")).await.ok();
     assert!(server.replica.get(id).unwrap().discard.contains("old"));
+}
+
+/// A space of anna's that began anew here, and what was set aside for its volume.
+async fn begun_anew(server: &Server, anna: &Client, aside: &[Uuid]) -> (Id<Space>, Id<Volume>) {
+    let space: Id<Space> = anna.create("web", "rust").await.parse().unwrap();
+    let (id, me) = (Volume::id_of(space, "data"), server.replica.me());
+    let author = Author::Server(me);
+    let put = server.replica.put(id, author, move |edit| {
+        edit.set(Volume::name, "data".to_owned());
+        edit.set(Volume::space, space);
+        edit.set(Volume::platform, "docker".to_owned());
+        edit.set(Volume::server, Id::from_uuid(me.0));
+        Ok(())
+    });
+    put.await.unwrap();
+    let emptied = Placement { term: 1, server: me };
+    let edit = server.replica.edit(space, author, move |edit| {
+        edit.set(Space::emptied, emptied);
+        Ok(())
+    });
+    edit.await.unwrap();
+    let engine_id = Some(Volume::engine_id_of(id, emptied).to_string());
+    let aside = aside.iter().map(Uuid::to_string).collect();
+    let status = VolumeStatus { engine_id, aside, ..VolumeStatus::default() };
+    server.replica.observe(id, &status).await.unwrap();
+    (space, id)
+}
+
+#[tokio::test]
+async fn what_was_set_aside_is_adopted_by_a_space_that_is_stopped() {
+    let (server, anna, bert) = anna().await;
+    let old = Uuid::from_u128(7);
+    let (space, id) = begun_anew(&server, &anna, &[old]).await;
+    let to = "/volumes/web:data/adopt";
+    bert.post(to, json!({})).await.problem("not_found");
+    bert.post(&format!("/volumes/{old}/adopt"), json!({})).await.problem("not_found");
+    let other = json!({"engine_id": Uuid::from_u128(8)});
+    anna.post(to, other).await.problem("not_found");
+    let rows = anna.get("/volumes").await.ok()["volumes"].clone();
+    assert_eq!((&rows[1]["state"], &rows[1]["engine_id"]), (&json!("aside"), &json!(old)));
+    assert!(rows[1]["cause"].as_str().unwrap().contains("adopted or deleted"), "{rows}");
+
+    let want = async |desired| {
+        let edit = server.replica.edit(space, Author::Server(server.replica.me()), move |edit| {
+            edit.set(Space::desired, desired);
+            Ok(())
+        });
+        edit.await.unwrap();
+    };
+    want(Desired::Running).await;
+    let refused = anna.post(to, json!({})).await.problem("volume_in_use");
+    assert!(refused["detail"].as_str().unwrap().contains("stop the space"), "{refused}");
+    want(Desired::Stopped).await;
+    // What its engine calls it says enough.
+    anna.post(&format!("/volumes/{old}/adopt"), json!({})).await.ok();
+    let adopted = server.replica.get(id).unwrap().adopted.unwrap();
+    let emptied = server.replica.get(space).unwrap().emptied;
+    assert_eq!(adopted, Adopted { engine: old, emptied });
+    // It is its space's: it is deleted by nobody who has not heard of that.
+    let discard = json!({"engine_id": old});
+    anna.post("/volumes/web:data/discard", discard).await.problem("volume_in_use");
+    let rows = anna.get("/volumes").await.ok()["volumes"].clone();
+    assert!(rows.as_array().unwrap().iter().all(|row| row["state"] != "aside"), "{rows}");
+}
+
+#[tokio::test]
+async fn of_several_that_were_set_aside_one_is_named() {
+    let (server, anna, _) = anna().await;
+    let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let (_, id) = begun_anew(&server, &anna, &[one, two]).await;
+    let to = "/volumes/web:data/adopt";
+    let refused = anna.post(to, json!({})).await.problem("ambiguous_name");
+    assert!(refused["detail"].as_str().unwrap().contains(&two.to_string()), "{refused}");
+    // One that is being deleted is not had back.
+    anna.post("/volumes/web:data/discard", json!({"engine_id": two})).await.ok();
+    anna.post(to, json!({"engine_id": two})).await.problem("volume_in_use");
+    anna.post(to, json!({"engine_id": one})).await.ok();
+    assert_eq!(server.replica.get(id).unwrap().adopted.unwrap().engine, one);
+    // A user's own volume is attached, not adopted.
+    anna.post("/volumes", wanted("cache")).await.ok();
+    anna.post("/volumes/cache/adopt", json!({})).await.problem("volume_in_use");
 }
 
 #[tokio::test]

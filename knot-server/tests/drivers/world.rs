@@ -133,23 +133,12 @@ impl World {
             },
             revision: "first".to_owned(),
             image: image(self.platform, self.owner),
-            command: vec![],
             environment: [("GREETING".to_owned(), "good morning".to_owned())].into(),
-            network: None,
-            memory: None,
-            cpus: None,
             mounts: match self.platform {
                 Platform::Manual => vec![],
                 _ => vec![Mount { volume: self.volume_spec(), path: "/work".to_owned() }],
             },
-            folders: vec![],
-            published: vec![],
-            capabilities: vec![],
-            devices: vec![],
-            registry: None,
-            job: None,
-            serves: vec![],
-            user: None,
+            ..Run::default()
         }
     }
 

@@ -12,7 +12,11 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
-use crate::world::{BOUND, World, describe, have, knot_server, path};
+use crate::{
+    engine::have,
+    wait::BOUND,
+    world::{World, describe, knot_server, path},
+};
 
 const PROGRAMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 

@@ -4,7 +4,11 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::world::{EmptyImage, World, describe, eventually, have_docker, knot_server, path};
+use crate::{
+    engine::{EmptyImage, have_docker},
+    wait::eventually,
+    world::{World, describe, knot_server, path},
+};
 
 /// A field of a space as the n-th server shows it.
 fn shown(world: &World, n: usize, space: &str, field: &str) -> Value {

@@ -11,6 +11,10 @@
 
 mod bad_input;
 mod browser;
+#[path = "../support/engine.rs"]
+mod engine;
 mod life;
 mod nodes;
+#[path = "../support/wait.rs"]
+mod wait;
 mod world;

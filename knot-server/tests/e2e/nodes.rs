@@ -6,7 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::world::{Running, SERVER, coming_up, describe, eventually, knot_server, path};
+use crate::{
+    wait::eventually,
+    world::{Running, SERVER, coming_up, describe, knot_server, path},
+};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_knot");
 

@@ -5,18 +5,16 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::wait::eventually;
+
 pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_knot-server");
 const CLIENT: &str = env!("CARGO_BIN_EXE_knot");
-/// How long anything may take before a test gives up.
-pub(crate) const BOUND: Duration = Duration::from_secs(60);
-
 /// Clusters of this process come up one after the other: two that look for free ports at once would
 /// find the same.
 static COMING_UP: Mutex<()> = Mutex::new(());
@@ -172,18 +170,6 @@ fn interrupt(child: &mut Child) {
     }
 }
 
-/// Waits until `condition` gives something.
-pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = condition() {
-            return found;
-        }
-        assert!(began.elapsed() < BOUND, "never: {what}");
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
-}
-
 /// Runs `knot-server` and gives what came of it.
 pub(crate) fn knot_server(arguments: &[&str]) -> Output {
     Command::new(SERVER)
@@ -202,54 +188,6 @@ pub(crate) fn describe(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
-}
-
-/// Whether an engine of this kind can be used; where not, says so, and in CI fails.
-pub(crate) fn have(what: &str, works: bool) -> bool {
-    if !works {
-        assert!(std::env::var_os("CI").is_none(), "{what} is missing: CI must have it");
-        println!("SKIPPED: {what} is missing");
-    }
-    works
-}
-
-/// Whether a Docker engine answers.
-pub(crate) fn have_docker() -> bool {
-    let info = Command::new("docker").arg("info").output();
-    have("a Docker engine", info.is_ok_and(|output| output.status.success()))
-}
-
-/// An image with nothing in it; removed with this value.
-pub(crate) struct EmptyImage(String);
-
-impl EmptyImage {
-    pub(crate) fn make() -> Self {
-        let name = format!("knot-e2e-{}:1", uuid::Uuid::new_v4().simple());
-        let mut import = Command::new("docker")
-            .args(["import", "-", &name])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        // An empty tar archive is two empty blocks.
-        std::io::Write::write_all(&mut import.stdin.take().unwrap(), &[0; 1_024]).unwrap();
-        assert!(import.wait().unwrap().success());
-        Self(name)
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Drop for EmptyImage {
-    fn drop(&mut self) {
-        Command::new("docker")
-            .args(["rmi", "--force", &self.0])
-            .stdout(Stdio::null())
-            .status()
-            .ok();
-    }
 }
 
 pub(crate) fn path(path: &Path) -> &str {

@@ -3,4 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod life;
+mod old_data;
+mod schedule;
+mod volumes;
 mod world;

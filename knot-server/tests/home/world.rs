@@ -4,7 +4,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use knot_core::{
     id::{Author, Id},
-    model::{self, Desired, Observed, Placement, Server, Space, SpaceStatus, Template},
+    model::{
+        self, Desired, Observed, Placement, Server, ServerStatus, Space, SpaceStatus, Template,
+    },
     net::{self, identity::Identity},
     replica::{self, Replica},
     schema::Edit,
@@ -31,6 +33,8 @@ pub(crate) struct World {
     pub(crate) data: PathBuf,
     pub(crate) template: Id<Template>,
     pub(crate) engine: Arc<dyn Driver>,
+    pub(crate) owner: Owner,
+    pub(crate) trusted: Trusted,
     spaces: Service,
     _net: net::Service,
     _replica_service: replica::Service,
@@ -41,7 +45,14 @@ pub(crate) struct World {
 pub(crate) async fn world(
     template: impl FnOnce(&mut Edit<'_, Template>) + Send + 'static,
 ) -> World {
-    let folder = tempfile::tempdir().unwrap();
+    world_in(tempfile::tempdir().unwrap(), template).await
+}
+
+/// The same, of a folder with something in it.
+pub(crate) async fn world_in(
+    folder: tempfile::TempDir,
+    template: impl FnOnce(&mut Edit<'_, Template>) + Send + 'static,
+) -> World {
     let data = folder.path().to_owned();
     let identity = Arc::new(Identity::generate().unwrap());
     let (me, author) = (identity.server, Author::Server(identity.server));
@@ -57,26 +68,23 @@ pub(crate) async fn world(
         Ok(())
     });
     own.await.unwrap();
-    let created = replica.create::<Template, _>(author, move |edit| {
-        edit.set(Template::name, "t".to_owned());
-        edit.set(Template::platform, "local".to_owned());
-        template(edit);
-        Ok(())
-    });
-    let template = created.await.unwrap().id;
+    let template = make_template(&replica, template).await;
     let owner = Owner { cluster: identity.cluster, home: me.0 };
     let net = net::Service::start(Arc::clone(&identity), replica.clone(), socket).unwrap();
     let local: Arc<dyn Driver> = Arc::new(Local::new(owner, data.clone(), agent_binary::bytes()));
     let options = Options { stop_on_exit: true, ..Options::default() };
     let engines = Engines::new([Arc::clone(&local)]);
+    let trusted = Trusted::new(&data);
     let spaces =
-        Service::start(options, &data, Trusted::new(&data), replica.clone(), net.net(), engines);
+        Service::start(options, &data, trusted.clone(), replica.clone(), net.net(), engines);
     World {
         replica,
         author,
         data,
         template,
         engine: local,
+        owner,
+        trusted,
         spaces,
         _net: net,
         _replica_service: replica_service,
@@ -84,7 +92,41 @@ pub(crate) async fn world(
     }
 }
 
+/// A template for the local platform.
+pub(crate) async fn make_template(
+    replica: &Replica,
+    how: impl FnOnce(&mut Edit<'_, Template>) + Send + 'static,
+) -> Id<Template> {
+    let created = replica.create::<Template, _>(Author::Server(replica.me()), move |edit| {
+        edit.set(Template::name, "t".to_owned());
+        edit.set(Template::platform, "local".to_owned());
+        how(edit);
+        Ok(())
+    });
+    created.await.unwrap().id
+}
+
 impl World {
+    /// What this server says of itself.
+    pub(crate) fn server(&self) -> ServerStatus {
+        let me = self.replica.me();
+        self.replica.observed(Id::<Server>::from_uuid(me.0), me).unwrap_or_default()
+    }
+
+    /// Waits until something that is known here is so.
+    pub(crate) async fn when<T>(&self, what: &str, wanted: impl Fn() -> Option<T>) -> T {
+        let mut changes = self.replica.watch(&[]);
+        let waited = async {
+            loop {
+                if let Some(found) = wanted() {
+                    return found;
+                }
+                changes.next().await;
+            }
+        };
+        timeout(BOUND, waited).await.unwrap_or_else(|_| panic!("never: {what}"))
+    }
+
     /// A new space that is wanted to run, after those that it depends on.
     pub(crate) async fn space(
         &self,

@@ -4,39 +4,15 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::world::{World, eventually};
-
-/// An image with nothing in it; removed with this value.
-struct Image(String);
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        docker(&["rmi", "--force", &self.0]);
-    }
-}
+use crate::{
+    engine::{EmptyImage, have_docker},
+    wait::eventually,
+    world::World,
+};
 
 fn docker(arguments: &[&str]) -> Option<String> {
     let output = Command::new("docker").args(arguments).stdin(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
-}
-
-fn empty_image() -> Option<Image> {
-    if docker(&["info"]).is_none() {
-        assert!(std::env::var_os("CI").is_none(), "a Docker engine is missing: CI must have it");
-        println!("SKIPPED: a Docker engine is missing");
-        return None;
-    }
-    let name = format!("knot-three-{}:1", uuid::Uuid::new_v4().simple());
-    let mut import = Command::new("docker")
-        .args(["import", "-", &name])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    // An empty tar archive is two empty blocks.
-    std::io::Write::write_all(&mut import.stdin.take().unwrap(), &[0; 1_024]).unwrap();
-    assert!(import.wait().unwrap().success());
-    Some(Image(name))
 }
 
 fn containers(space: &str) -> Vec<String> {
@@ -54,10 +30,13 @@ fn volume_exists(engine_id: &str) -> bool {
 /// takes its volume along, and its new home removes what the old one made.
 #[test]
 fn shared_engine_dev() {
-    let Some(image) = empty_image() else { return };
+    if !have_docker() {
+        return;
+    }
+    let image = EmptyImage::make();
     let mut world = World::start_with("volume_grace_hours = 0\n");
     let template =
-        format!("name: box\nplatform: docker\nimage: {}\nvolumes:\n  data: /data\n", image.0);
+        format!("name: box\nplatform: docker\nimage: {}\nvolumes:\n  data: /data\n", image.name());
     eventually("all have the engine", || {
         let servers = world.get(0, "/servers").ok();
         let has = |one: &serde_json::Value| {

@@ -16,7 +16,10 @@ use std::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::{World, agents_below, eventually, path};
+use crate::{
+    wait::eventually,
+    world::{World, agents_below, path},
+};
 
 /// How long the program is by default.
 const SECONDS: u64 = 25;

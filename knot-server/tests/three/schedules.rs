@@ -5,7 +5,10 @@ use std::fs;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::{World, eventually, knot_server, path};
+use crate::{
+    wait::eventually,
+    world::{World, knot_server, path},
+};
 
 const EMPTY: &str = "empty";
 
@@ -256,11 +259,15 @@ fn old_data_fencing() {
         let own = servers["servers"].as_array()?.iter().find(|one| one["this"] == true)?.clone();
         own["platforms"].as_array()?.contains(&json!("local")).then_some(())
     });
+    // It says why nothing happens.
+    let cause = world.shown(0, &old)["cause"].clone();
+    assert!(cause.as_str().unwrap().contains("alpha waits: its data was restored"), "{cause}");
     assert_eq!(one_copy(&world, &old), old_copy, "a restored database stopped what it should not");
     assert_eq!(one_copy(&world, &new), new_copy, "of a space that it never heard of");
     // With a peer it learns what has happened, and acts by that: the stop is newer than the start.
     world.heal();
-    world.until(0, &old, "observed", "stopped");
+    let stopped = world.until(0, &old, "observed", "stopped");
+    assert!(!stopped["cause"].as_str().unwrap_or_default().contains("waits"), "{stopped}");
     world.until(0, &new, "observed", "running");
     assert_eq!(one_copy(&world, &new), new_copy);
     assert!(!world.servers[0].data.join("restored").exists(), "it is trusted from now on");

@@ -16,11 +16,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::forward::Forwarder;
+use crate::{
+    forward::Forwarder,
+    wait::{BOUND, eventually},
+};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_knot-server");
-/// How long anything may take before a test gives up.
-pub(crate) const BOUND: Duration = Duration::from_secs(60);
+const CLIENT: &str = env!("CARGO_BIN_EXE_knot");
 
 /// Worlds come up one after the other, and the tests of this file run so: three servers are enough for
 /// a small machine.
@@ -163,6 +165,25 @@ impl World {
 
     pub(crate) fn post(&self, n: usize, to: &str, body: Value) -> Answer {
         self.try_ask(n, Method::POST, to, Some(body)).expect("the server answers")
+    }
+
+    /// What is sent as text.
+    pub(crate) fn text(&self, n: usize, to: &str) -> String {
+        let url = format!("http://{}/api/v1{to}", self.servers[n].http);
+        let request = self.http.get(url).bearer_auth(&self.token);
+        self.runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() })
+    }
+
+    /// The client, signed in, at a server, with nothing that it has seen elsewhere.
+    pub(crate) fn client(&self, n: usize) -> Command {
+        let mut client = Command::new(CLIENT);
+        client
+            .env("KNOT_URL", format!("http://{}", self.servers[n].http))
+            .env("KNOT_TOKEN", &self.token)
+            .env("HOME", "/nonexistent")
+            .env_remove("XDG_CONFIG_HOME")
+            .stdin(Stdio::null());
+        client
     }
 
     pub(crate) fn get(&self, n: usize, to: &str) -> Answer {
@@ -381,19 +402,6 @@ impl Drop for World {
                 kill_process(pid, Signal::KILL).ok();
             }
         }
-    }
-}
-
-/// Waits until `condition` gives something.
-#[track_caller]
-pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = condition() {
-            return found;
-        }
-        assert!(began.elapsed() < BOUND, "never: {what}");
-        std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 

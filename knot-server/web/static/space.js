@@ -1,8 +1,8 @@
-// The page of one space: its state as it changes, its parts rendered anew with it, and its container's log.
+// The page of one space: its state as it changes, its parts rendered anew with it, and logs.
 
 import { call, signInAgain } from "./api.js";
 import "./forms.js";
-import { listen, parts } from "./live.js";
+import { listen, showPart } from "./live.js";
 import { renew } from "./renew.js";
 import { fill, takeOrders } from "./row.js";
 
@@ -39,34 +39,33 @@ async function refill() {
   }
 }
 
-// The log is read for as long as it is open: a browser has six connections to a server at most.
-const log = document.querySelector("#container-log");
-const text = log.querySelector("pre");
-const problem = log.querySelector(".problem");
-const [ended] = parts(log, "ended");
-let reading = null;
+// What stands behind a fold is fetched when it is opened, and for as long: a browser has six connections to a server.
+for (const fold of document.querySelectorAll("details[data-text]")) {
+  let reading = null;
+  fold.addEventListener("toggle", () => {
+    reading?.abort();
+    reading = null;
+    if (fold.open) follow(fold, (reading = new AbortController()));
+  });
+}
 
-log.addEventListener("toggle", () => {
-  reading?.abort();
-  reading = null;
-  if (log.open) follow((reading = new AbortController()));
-});
-
-async function follow(stop) {
+async function follow(fold, stop) {
+  const text = fold.querySelector("pre");
+  const problem = fold.querySelector(".problem");
   text.textContent = "";
   problem.hidden = true;
-  ended.hidden = true;
+  showPart(fold, "ended", false);
   try {
-    const response = await fetch(log.dataset.log, { signal: stop.signal });
+    const response = await fetch(fold.dataset.text, { signal: stop.signal });
     if (response.status === 401) return signInAgain();
     if (!response.ok) throw new Error((await response.json()).detail);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
       const { value, done } = await reader.read();
       if (done) break;
-      append(value);
+      append(text, value);
     }
-    ended.hidden = false;
+    showPart(fold, "ended", true);
   } catch (error) {
     if (stop.signal.aborted) return;
     problem.textContent = error.message;
@@ -74,7 +73,7 @@ async function follow(stop) {
   }
 }
 
-function append(piece) {
+function append(text, piece) {
   const atEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 40;
   text.append(piece);
   while (text.textContent.length > LONGEST && text.childNodes.length > 1) text.firstChild.remove();

@@ -15,7 +15,8 @@ use self::values::{capability, device, folder, image, job, kind, path, script, v
 use super::{Parameter, ParameterKind, Template};
 use crate::{
     agent::{FAILURES, INTERVALS, Probe, TIMEOUTS},
-    names::is_name,
+    model::Platform,
+    names::check_name,
 };
 
 /// The most entries of a list or map.
@@ -27,11 +28,9 @@ const MILLICPUS: std::ops::RangeInclusive<u64> = 10..=1_024_000;
 /// Seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
 /// The days of a schedule.
-pub(super) const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 /// What can be switched off.
-pub(super) const FEATURES: [&str; 4] = ["terminal", "ssh", "ports", "exec"];
-/// The words for platforms.
-const PLATFORMS: [&str; 5] = ["manual", "local", "docker", "podman", "nomad"];
+const FEATURES: [&str; 4] = ["terminal", "ssh", "ports", "exec"];
 
 /// A rule that a template breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -129,20 +128,9 @@ impl Judge<'_> {
 
     fn names(&mut self) {
         let template = self.template;
-        if !is_name(&template.name) {
-            self.say(
-                "name",
-                format!(
-                    "`{}` is no name: 1 to 63 lower-case letters, digits and dashes, beginning with a letter and \
-                     not ending with a dash",
-                    template.name
-                ),
-            );
-        }
-        if !PLATFORMS.contains(&template.platform.as_str()) {
-            let all = PLATFORMS.join(", ");
-            let platform = &template.platform;
-            self.say("platform", format!("`{platform}` is no platform: it is one of {all}"));
+        self.ask("name", check_name("name", &template.name));
+        if let Err(error) = template.platform.parse::<Platform>() {
+            self.say("platform", error.to_string());
         }
         for group in &template.groups {
             self.ask(format!("groups/{group}"), word("group", group));
@@ -153,9 +141,9 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether the platform runs containers, and not processes of the server's or a person's.
+    /// Whether the platform runs containers, as far as it is one.
     fn containers(&self) -> bool {
-        !matches!(self.template.platform.as_str(), "local" | "manual")
+        Platform::from_word(&self.template.platform).is_none_or(Platform::runs_containers)
     }
 
     fn image(&mut self) {
@@ -251,12 +239,7 @@ impl Judge<'_> {
         let mut published = BTreeMap::new();
         for (name, port) in &self.template.ports {
             let field = format!("ports/{name}");
-            if !is_name(name) {
-                let why = format!(
-                    "`{name}` is no port's name: lower-case letters, digits and dashes are, beginning with a letter"
-                );
-                self.say(field.clone(), why);
-            }
+            self.ask(field.clone(), check_name("port's name", name));
             if port.number == 0 {
                 self.say(field.clone(), "a port is a number from 1 to 65535");
             }
@@ -274,14 +257,7 @@ impl Judge<'_> {
         let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
         for (name, at) in &template.volumes {
             let field = format!("volumes/{name}");
-            if !is_name(name) {
-                self.say(
-                    field.clone(),
-                    format!(
-                        "`{name}` is no volume's name: lower-case letters, digits and dashes, beginning with a letter"
-                    ),
-                );
-            }
+            self.ask(field.clone(), check_name("volume's name", name));
             self.text(field.clone(), at, |at| path(&format!("volume {name}"), at));
             if let Some(other) = taken.insert(at, name) {
                 self.say(field, format!("{other} and {name} are both at {at}"));

@@ -9,6 +9,9 @@ use crate::{
     sync::Message,
 };
 
+/// How many records are told in one message: more might not fit into a frame.
+const AT_ONCE: usize = 512;
+
 impl Core {
     pub(super) fn peer_up(&mut self, now: Duration, peer: ServerId, effects: &mut Effects) {
         self.gossip.peer_up(now, peer);
@@ -16,7 +19,9 @@ impl Core {
         let own: Vec<_> = self.read(|index| {
             index.presence.values().filter(|one| one.server == self.me).cloned().collect()
         });
-        effects.sends.push((vec![peer], Message::Presence(own)));
+        for some in own.chunks(AT_ONCE) {
+            effects.sends.push((vec![peer], Message::Presence(some.to_vec())));
+        }
         self.holder_up(peer, effects);
     }
 

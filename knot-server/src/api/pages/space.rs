@@ -28,6 +28,7 @@ use crate::{
         Chart, Chrome, Dependency, ParameterField, Placing, ServerChoice, Settings, Sharing,
         SpaceFacts, SpacePage, html,
     },
+    spaces::drivers::Platform,
 };
 
 pub(super) async fn page(State(app): State<App>, visitor: Visitor, Key(key): Key) -> Response {
@@ -82,10 +83,12 @@ fn filled(
         chrome,
         facts: facts(world, caller, space, &shown),
         parameters: parameters(app, template.as_ref(), &shown.parameters),
+        by_hand: may(Use::Edit)
+            && template.is_some_and(|one| one.platform.parse() == Ok(Platform::Manual)),
         settings,
         sharing,
         placing,
-        volumes: volumes::rows(app, world, caller, Some(space.id())),
+        volumes: volumes::of_space(app, world, caller, space.id()),
         space: row(shown, may(Use::Delete)),
         charts: Vec::new(),
         usage_problem: None,

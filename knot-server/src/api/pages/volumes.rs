@@ -31,25 +31,34 @@ use crate::{
 pub(super) async fn page(State(app): State<App>, visitor: Visitor) -> Response {
     let world = World::new(&app);
     let Visitor { caller, chrome } = visitor;
-    let volumes = rows(&app, &world, &caller, None);
-    let orphans = if caller.admin { orphans(&app) } else { Vec::new() };
-    let token = recent::<model::Volume>(&app.replica, |id| {
-        volumes.iter().any(|volume| volume.id == id.to_string())
-    });
+    let servers = app.replica.list::<Server>();
+    let (volumes, ids) = all(&app, &world, &servers, &caller);
+    let token = recent(&app.replica, |id| ids.contains(&id));
+    let orphans = if caller.admin { orphans(&app, &servers) } else { Vec::new() };
+    let volumes = rows(&app, &world, &caller, volumes);
     let page = html(&VolumesPage { chrome, volumes, orphans, places: places(&app) });
     caller.answer(page, &token).into_response()
 }
 
-/// The volumes that a caller may see: all, or those of one space.
-pub(super) fn rows(
+/// The volumes of a space.
+pub(super) fn of_space(
     app: &App,
     world: &World<'_>,
     caller: &Caller,
-    of: Option<Id<Space>>,
+    space: Id<Space>,
 ) -> Vec<VolumeRow> {
-    let of = of.map(|space| space.to_string());
-    let mut volumes = all(app, world, caller);
-    volumes.retain(|volume| of.as_ref().is_none_or(|of| volume.space_id == *of));
+    let of = space.to_string();
+    let (mut volumes, _) = all(app, world, &app.replica.list::<Server>(), caller);
+    volumes.retain(|volume| volume.space_id == of);
+    rows(app, world, caller, volumes)
+}
+
+fn rows(
+    app: &App,
+    world: &World<'_>,
+    caller: &Caller,
+    volumes: Vec<types::Volume>,
+) -> Vec<VolumeRow> {
     let mut attachable = Attachable { spaces: None };
     volumes.into_iter().map(|volume| row(app, world, caller, &mut attachable, volume)).collect()
 }
@@ -91,24 +100,30 @@ fn may(
     let (declared, attached) = (is_declared(volume), !volume.space.uuid().is_nil());
     let attach = match declared || attached {
         true => Vec::new(),
-        false => attachable.to(world, caller, volume),
+        false => attachable.to(app, world, caller, volume),
     };
     MayDo {
         resize: volume.platform.parse().is_ok_and(Platform::bounds_volumes),
+        adopt: declared && app.replica.get(volume.space).is_some(),
         detach: attached && !declared,
         delete: app.replica.get(volume.space).is_none(),
         attach,
     }
 }
 
-/// The spaces that a caller may attach volumes to, by owner and home; looked for when first asked for.
+/// Where a volume has to be for a space, and whose.
+type Side = (Id<model::User>, ServerId, String);
+
+/// The spaces that a caller may attach volumes to, by owner, home and platform; looked for when first
+/// asked for.
 struct Attachable {
-    spaces: Option<BTreeMap<(Id<model::User>, ServerId), Vec<(String, String)>>>,
+    spaces: Option<BTreeMap<Side, Vec<(String, String)>>>,
 }
 
 impl Attachable {
     fn to(
         &mut self,
+        app: &App,
         world: &World<'_>,
         caller: &Caller,
         volume: &model::Volume,
@@ -116,9 +131,11 @@ impl Attachable {
         let spaces = self.spaces.get_or_insert_with(|| {
             let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
             for space in world.spaces_of(caller) {
+                let Some(template) = app.replica.get(space.template) else { continue };
                 if permit::may(caller, &space, Use::Volumes) {
                     let one = (space.id().to_string(), world.space_name(&space));
-                    found.entry((space.owner, space.placement.server)).or_default().push(one);
+                    let side = (space.owner, space.placement.server, template.platform.clone());
+                    found.entry(side).or_default().push(one);
                 }
             }
             for spaces in found.values_mut() {
@@ -126,7 +143,8 @@ impl Attachable {
             }
             found
         });
-        spaces.get(&(volume.owner, ServerId(volume.server.uuid()))).cloned().unwrap_or_default()
+        let side = (volume.owner, ServerId(volume.server.uuid()), volume.platform.clone());
+        spaces.get(&side).cloned().unwrap_or_default()
     }
 }
 
@@ -142,7 +160,7 @@ fn places(app: &App) -> Vec<VolumePlace> {
         }
         let platforms = status.map(|status| status.platforms).unwrap_or_default();
         // Where a person starts the agent there is no engine.
-        for platform in platforms.into_iter().filter(|one| one != Platform::Manual.word()) {
+        for platform in platforms.into_iter().filter(|one| one.parse() != Ok(Platform::Manual)) {
             places.push(VolumePlace {
                 server_id: id.to_string(),
                 server: names.of(id.0).unwrap_or_default().to_owned(),

@@ -8,6 +8,7 @@ use knot_core::{
     model::{self, Volume},
     names::For,
     replica::Doc,
+    schema::Edit,
 };
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
         types::{EditSpace, ForUser, Space},
         world::{World, find_user},
     },
-    Shown, to_change, written,
+    Shown, change, to_change,
 };
 
 /// The longest description, note or parameter, in bytes.
@@ -47,37 +48,33 @@ pub(in crate::api) async fn edit(
     let depends_on = wanted.depends_on.as_ref();
     let depends_on =
         depends_on.map(|keys| dependencies(&app, &caller, &space, keys)).transpose()?;
-    let committed = app
-        .replica
-        .edit(space.id(), caller.author(), move |edit| {
-            if let Some(name) = wanted.name {
-                edit.set(model::Space::name, name);
+    change(&app, &caller, &space, move |edit| {
+        if let Some(name) = wanted.name {
+            edit.set(model::Space::name, name);
+        }
+        if let Some(description) = wanted.description {
+            edit.set(model::Space::description, description);
+        }
+        if let Some(note) = wanted.note {
+            edit.set(model::Space::note, note);
+        }
+        for (name, port) in wanted.alt_names.unwrap_or_default() {
+            match port {
+                Some(port) => edit.put(model::Space::alt_names, &name, u64::from(port)),
+                None => edit.take(model::Space::alt_names, &name),
             }
-            if let Some(description) = wanted.description {
-                edit.set(model::Space::description, description);
+        }
+        if let Some(depends_on) = depends_on {
+            let before = edit.depends_on.clone();
+            for id in before.difference(&depends_on) {
+                edit.remove(model::Space::depends_on, id);
             }
-            if let Some(note) = wanted.note {
-                edit.set(model::Space::note, note);
+            for id in depends_on.difference(&before) {
+                edit.insert(model::Space::depends_on, id);
             }
-            for (name, port) in wanted.alt_names.unwrap_or_default() {
-                match port {
-                    Some(port) => edit.put(model::Space::alt_names, &name, u64::from(port)),
-                    None => edit.take(model::Space::alt_names, &name),
-                }
-            }
-            if let Some(depends_on) = depends_on {
-                let before = edit.depends_on.clone();
-                for id in before.difference(&depends_on) {
-                    edit.remove(model::Space::depends_on, id);
-                }
-                for id in depends_on.difference(&before) {
-                    edit.insert(model::Space::depends_on, id);
-                }
-            }
-            Ok(())
-        })
-        .await?;
-    written(&app, &caller, StatusCode::OK, &committed)
+        }
+    })
+    .await
 }
 
 fn check(app: &App, space: &Doc<model::Space>, wanted: &EditSpace) -> Result<(), Problem> {
@@ -205,15 +202,10 @@ pub(in crate::api) async fn share(
         return Err(invalid(&format!("{} owns it: share it with somebody else", user.name)));
     }
     let id = user.id();
-    let committed = app
-        .replica
-        .edit(space.id(), caller.author(), move |edit| {
-            edit.insert(model::Space::shares, &id);
-            Ok(())
-        })
-        .await?;
+    let insert = move |edit: &mut Edit<'_, model::Space>| edit.insert(model::Space::shares, &id);
+    let shown = change(&app, &caller, &space, insert).await?;
     tracing::info!(space = %space.id(), with = %id, by = %caller.user, "space shared");
-    written(&app, &caller, StatusCode::OK, &committed)
+    Ok(shown)
 }
 
 /// Shares a space with a user no longer. This beats a share of the same user made elsewhere meanwhile.
@@ -234,15 +226,10 @@ pub(in crate::api) async fn unshare(
         Ok(id) => id,
         Err(_) => find_user(&app, &user)?.id(),
     };
-    let committed = app
-        .replica
-        .edit(space.id(), caller.author(), move |edit| {
-            edit.remove(model::Space::shares, &id);
-            Ok(())
-        })
-        .await?;
+    let remove = move |edit: &mut Edit<'_, model::Space>| edit.remove(model::Space::shares, &id);
+    let shown = change(&app, &caller, &space, remove).await?;
     tracing::info!(space = %space.id(), with = %id, by = %caller.user, "space no longer shared");
-    written(&app, &caller, StatusCode::OK, &committed)
+    Ok(shown)
 }
 
 /// Gives a space, and its volumes, to another user. Who had it before has it no more.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::{extract::State, http::StatusCode};
+use axum::extract::State;
 use knot_core::{
     id::Id,
     model::{self, Parameter, ParameterKind, Template},
@@ -10,7 +10,7 @@ use knot_core::{
     secrets::Place,
 };
 
-use super::{Shown, to_change, written};
+use super::{Shown, change, to_change};
 use crate::{
     api::{
         app::App,
@@ -18,9 +18,9 @@ use crate::{
         caller::{Caller, Key},
         permit::Use,
         problem::{Code, Problem},
-        templates::seal,
+        seal::seal_unless_same,
         types::{SetParameters, Space},
-        world::template_deleted,
+        world::{is_sealed, template_deleted},
     },
     spaces::{
         current::{self, NoCurrent},
@@ -43,20 +43,30 @@ pub(crate) async fn set(
     let space = to_change(&app, &caller, &key, Use::Edit)?;
     let template: Doc<Template> =
         app.replica.get(space.template).ok_or_else(|| template_deleted(&space.name))?;
-    let edited = edited(&app, space.id(), &template, wanted.parameters)?;
-    let committed = app
-        .replica
-        .edit(space.id(), caller.author(), move |edit| {
-            for (name, value) in edited {
-                match value {
-                    Some(value) => edit.put(model::Space::parameters, &name, value),
-                    None => edit.take(model::Space::parameters, &name),
-                }
+    let declared = template.declared();
+    let edited = wanted.parameters.into_iter().map(|(name, value)| {
+        let value = match value {
+            Some(value) => {
+                Some(judged(&app, space.id(), &declared, &name, value, &space.parameters)?)
             }
-            Ok(())
-        })
-        .await?;
-    written(&app, &caller, StatusCode::OK, &committed)
+            None => {
+                // One that the template does not have any more may go.
+                declared.get(&name).map_or(Ok(()), |parameter| not_missing(&name, parameter))?;
+                None
+            }
+        };
+        Ok((name, value))
+    });
+    let edited: BTreeMap<_, _> = edited.collect::<Result<_, Problem>>()?;
+    change(&app, &caller, &space, move |edit| {
+        for (name, value) in edited {
+            match value {
+                Some(value) => edit.put(model::Space::parameters, &name, value),
+                None => edit.take(model::Space::parameters, &name),
+            }
+        }
+    })
+    .await
 }
 
 /// Looks at the values for a new space, and seals the secret ones.
@@ -70,29 +80,12 @@ pub(super) fn given(
     for (name, parameter) in declared.iter().filter(|(name, _)| !given.contains_key(*name)) {
         not_missing(name, parameter)?;
     }
-    checked(app, space, &declared, given)
-}
-
-/// Looks at the values that a space's parameters are to have, and seals the secret ones; `None` takes
-/// a value away.
-pub(super) fn edited(
-    app: &App,
-    space: Id<model::Space>,
-    template: &Template,
-    wanted: BTreeMap<String, Option<String>>,
-) -> Result<BTreeMap<String, Option<String>>, Problem> {
-    let declared = template.declared();
-    let (given, taken): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        wanted.into_iter().partition(|(_, value)| value.is_some());
-    for name in taken.keys() {
-        if let Some(parameter) = declared.get(name) {
-            not_missing(name, parameter)?;
-        }
-    }
-    let given = given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-    let given = checked(app, space, &declared, given)?;
-    let given = given.into_iter().map(|(name, value)| (name, Some(value)));
-    Ok(given.chain(taken).collect())
+    let none = BTreeMap::new();
+    let judged = given.into_iter().map(|(name, value)| {
+        let value = judged(app, space, &declared, &name, value, &none)?;
+        Ok((name, value))
+    });
+    judged.collect()
 }
 
 /// Refuses a template that no new space is made from.
@@ -132,42 +125,39 @@ fn not_missing(name: &str, parameter: &Parameter) -> Result<(), Problem> {
     Ok(())
 }
 
-fn checked(
+/// A value that was given for a parameter, as it is to be stored: a secret is sealed.
+fn judged(
     app: &App,
     space: Id<model::Space>,
     declared: &BTreeMap<String, Parameter>,
-    given: BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, Problem> {
-    let mut checked = BTreeMap::new();
-    for (name, value) in given {
-        let parameter = declared.get(&name).ok_or_else(|| {
-            let all: Vec<_> = declared.keys().map(String::as_str).collect();
-            let why = match all.is_empty() {
-                true => format!("the template has no parameter `{name}`: it has none at all"),
-                false => {
-                    format!("the template has no parameter `{name}`: it has {}", all.join(", "))
-                }
-            };
-            wrong(&name, why)
-        })?;
-        fill::accepts(parameter, &value)
-            .map_err(|why| format!("the value of parameter {name} is refused: {why}"))
-            .map_err(|why| wrong(&name, why))?;
-        let value = match parameter.kind {
-            ParameterKind::Secret => {
-                let field = format!("parameters/{name}");
-                seal(app, Place { doc: space.into(), field: &field }, &value)?.to_string()
-            }
-            // A text that looks sealed would be taken for a secret.
-            _ if value.parse::<knot_core::secrets::Sealed>().is_ok() => {
-                let why = format!("the value of parameter {name} is a sealed secret");
-                return Err(wrong(&name, why));
-            }
-            _ => value,
+    name: &str,
+    value: String,
+    stored: &BTreeMap<String, String>,
+) -> Result<String, Problem> {
+    let parameter = declared.get(name).ok_or_else(|| {
+        let all: Vec<_> = declared.keys().map(String::as_str).collect();
+        let why = match all.is_empty() {
+            true => format!("the template has no parameter `{name}`: it has none at all"),
+            false => format!("the template has no parameter `{name}`: it has {}", all.join(", ")),
         };
-        checked.insert(name, value);
+        wrong(name, why)
+    })?;
+    fill::accepts(parameter, &value)
+        .map_err(|why| format!("the value of parameter {name} is refused: {why}"))
+        .map_err(|why| wrong(name, why))?;
+    match parameter.kind {
+        ParameterKind::Secret => {
+            let field = format!("parameters/{name}");
+            let place = Place { doc: space.into(), field: &field };
+            let stored = stored.get(name).and_then(|stored| stored.parse().ok());
+            Ok(seal_unless_same(app, place, &value, stored)?.to_string())
+        }
+        // A text that looks sealed would be taken for a secret.
+        _ if is_sealed(&value) => {
+            Err(wrong(name, format!("the value of parameter {name} is a sealed secret")))
+        }
+        _ => Ok(value),
     }
-    Ok(checked)
 }
 
 fn wrong(name: &str, why: String) -> Problem {

@@ -5,7 +5,7 @@
 //! that. Either takes what the space keeps along where both servers use one engine, and else begins
 //! with empty volumes, if the caller said so: never unasked.
 
-use axum::{extract::State, http::StatusCode};
+use axum::extract::State;
 use knot_core::{
     id::ServerId,
     model::{self, Move, Placement, ServerStatus, Template, Volume},
@@ -22,7 +22,7 @@ use super::{
         types::{MoveSpace, NewVolumes, RecoverSpace, Space},
         world::{World, server_id, server_name, template_deleted},
     },
-    Shown, place, to_change, written,
+    Shown, change, place, to_change,
 };
 
 /// Moves a space to another server: its home stops it, hands it over, and the other starts it.
@@ -51,17 +51,14 @@ pub(in crate::api) async fn move_to(
             ),
         ));
     }
-    let committed = app
-        .replica
-        .edit(space.id(), caller.author(), move |edit| {
-            let term = edit.placement.term.max(edit.moving.placement.term) + 1;
-            let placement = Placement { term, server: to };
-            edit.set(model::Space::moving, Move { placement, empty });
-            Ok(())
-        })
-        .await?;
+    let shown = change(&app, &caller, &space, move |edit| {
+        let term = edit.placement.term.max(edit.moving.placement.term) + 1;
+        let placement = Placement { term, server: to };
+        edit.set(model::Space::moving, Move { placement, empty });
+    });
+    let shown = shown.await?;
     tracing::info!(space = %space.id(), %to, empty, by = %caller.user, "a move is asked for");
-    written(&app, &caller, StatusCode::OK, &committed)
+    Ok(shown)
 }
 
 /// Gives a space whose home is lost another one, at once. The old home may still be running it, until
@@ -92,22 +89,19 @@ pub(in crate::api) async fn recover(
         ));
     }
     let (to, empty) = judge(&app, &space, &server, volumes)?;
-    let committed = app
-        .replica
-        .edit(space.id(), caller.author(), move |edit| {
-            // A move that is under way is overtaken.
-            let term = edit.placement.term.max(edit.moving.placement.term) + 1;
-            let placement = Placement { term, server: to };
-            edit.set(model::Space::placement, placement);
-            if empty {
-                edit.set(model::Space::emptied, placement);
-            }
-            Ok(())
-        })
-        .await?;
+    let shown = change(&app, &caller, &space, move |edit| {
+        // A move that is under way is overtaken.
+        let term = edit.placement.term.max(edit.moving.placement.term) + 1;
+        let placement = Placement { term, server: to };
+        edit.set(model::Space::placement, placement);
+        if empty {
+            edit.set(model::Space::emptied, placement);
+        }
+    });
+    let shown = shown.await?;
     tracing::warn!(space = %space.id(), from = %before.server, %to, empty, force, by = %caller.user,
         "a space is recovered: its old home may still be running it");
-    written(&app, &caller, StatusCode::OK, &committed)
+    Ok(shown)
 }
 
 /// Whether the space can go to the server that a caller named, and whether it begins there with empty

@@ -3,7 +3,7 @@
 use knot_core::{
     generation::Generation,
     id::{Id, ServerId},
-    model::{self, SpaceStatus, Template},
+    model::{self, ServerStatus, SpaceStatus, Template},
 };
 
 use crate::api::{
@@ -35,6 +35,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) moving: Option<String>,
     /// The home's record.
     pub(crate) status: Option<&'a SpaceStatus>,
+    /// The home's record of itself.
+    pub(crate) server: Option<&'a ServerStatus>,
     pub(crate) conflicts: Vec<Conflict>,
 }
 
@@ -50,6 +52,7 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         home,
         reachability,
         status,
+        server,
         conflicts,
         ..
     } = facts;
@@ -70,6 +73,9 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
             (observed(status.state), Some(status.since), words)
         }
     };
+    let linked = reachability == Reachability::Linked;
+    let waits = server.filter(|_| linked).and_then(|server| waits(server, id, &home));
+    let cause = waits.or(cause);
     let begun = status.filter(|status| status.generation > Generation::default());
     Space {
         id: id.to_string(),
@@ -111,6 +117,19 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         moving_to: facts.moving,
         created: space.created.to_string(),
     }
+}
+
+/// That the home does nothing for the space, since it may not know enough.
+fn waits(server: &ServerStatus, id: Id<model::Space>, home: &str) -> Option<String> {
+    let why = match (server.restored, server.outdated.contains(&id.uuid())) {
+        (true, _) => "was restored, and may be older than what its engine runs",
+        (false, true) => "is older than what its engine runs",
+        (false, false) => return None,
+    };
+    Some(format!(
+        "its server {home} waits: its data {why}; what is asked of the space is kept, and done once \
+         {home} has caught up with another server, or is told that there is none (`knot-server alone`)"
+    ))
 }
 
 /// Whether a generation runs that was started from another revision than the template has now.
@@ -156,6 +175,7 @@ mod tests {
         space: model::Space,
         template: Template,
         status: Option<SpaceStatus>,
+        server: ServerStatus,
         reachability: Reachability,
     }
 
@@ -174,7 +194,8 @@ mod tests {
             created: Millis(1_000),
             ..model::Space::default()
         };
-        World { space, template, status: Some(status), reachability: Reachability::Linked }
+        let (server, reachability) = (ServerStatus::default(), Reachability::Linked);
+        World { space, template, status: Some(status), server, reachability }
     }
 
     fn shown(world: &World) -> Space {
@@ -190,6 +211,7 @@ mod tests {
             moving: None,
             reachability: world.reachability,
             status: world.status.as_ref(),
+            server: Some(&world.server),
             conflicts: Vec::new(),
         })
     }
@@ -219,6 +241,26 @@ mod tests {
         assert_eq!(space.since.as_deref(), Some("1970-01-01T00:00:09.000Z"));
         assert_eq!(space.generation.as_deref(), Some("1.2"));
         assert!(space.cause.unwrap().contains("alpha"));
+    }
+
+    #[test]
+    fn a_home_whose_data_is_old_waits_and_says_so() {
+        let mut world = world();
+        world.server.outdated = [uuid::Uuid::from_u128(7)].into();
+        assert_eq!(shown(&world).cause, None, "another space's");
+        world.server.outdated = [uuid::Uuid::nil()].into();
+        let old = shown(&world);
+        assert_eq!(old.observed, Observed::Running);
+        assert!(
+            old.cause.unwrap().starts_with(
+                "its server alpha waits: its data is older than what its engine runs;"
+            )
+        );
+        world.server.restored = true;
+        let restored = shown(&world).cause.unwrap();
+        assert!(restored.contains("was restored") && restored.contains("knot-server alone"));
+        world.reachability = Reachability::Lost { since: None };
+        assert!(shown(&world).cause.unwrap().contains("cannot be reached"));
     }
 
     #[test]

@@ -9,11 +9,11 @@ use knot_core::{
     model::{self, Template},
     names::For,
     replica::{Doc, HistoryError},
-    schema::{Entity as _, Fields, Scalar},
+    schema::{Edit, Entity as _, Fields, Scalar},
 };
 use serde::Deserialize;
 
-use super::{applied, lines};
+use super::{applied, lines, outcome};
 use crate::{
     api::{
         app::App,
@@ -23,10 +23,10 @@ use crate::{
         permit::{self, Action},
         problem::{Code, Problem},
         types::{
-            AppliedTemplate, ApplyOutcome, FieldDifference, RevertTemplate, TemplateDifference,
+            AppliedTemplate, FieldDifference, RetireTemplate, RevertTemplate, TemplateDifference,
             TemplateRevision, TemplateRevisions,
         },
-        world::{SEALED, author, find_template_of, is_sealed, template_names},
+        world::{SEALED, author, find_template_of, is_sealed},
     },
     spaces::validity,
 };
@@ -35,8 +35,6 @@ use crate::{
 const PAGE: (usize, usize) = (50, 500);
 /// How many revisions a page shows.
 const SHOWN: usize = 20;
-/// How many changes a hash is looked for in.
-const LOOKED_AT: usize = 20_000;
 /// A text of more lines or bytes than this is compared line by line.
 const LONG: (usize, usize) = (1, 120);
 /// The fewest digits that name a revision.
@@ -72,15 +70,11 @@ pub(crate) async fn list(
     Asked(Page { after, limit }): Asked<Page>,
 ) -> Result<Answer<Json<TemplateRevisions>>, Problem> {
     let template = find_template_of(&app, &caller, &key, For::Reading)?;
-    let history = history(&app, &template).await?;
-    let after = after.map(|text| find(&history, &text)).transpose()?;
     let limit = limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
-    let mut changes = history.page(after, limit + 1).map_err(unknown)?;
-    let more = changes.len() > limit;
-    changes.truncate(limit);
+    let (changes, next) =
+        read(&app, &template, move |history| page(history, after.as_deref(), limit)).await?;
     let used = app.judged.of(&template).used;
-    let revisions: Vec<_> = changes.iter().map(|change| show(&app, change, used)).collect();
-    let next = revisions.last().filter(|_| more).map(|last| last.id.clone());
+    let revisions = changes.iter().map(|change| show(&app, change, used)).collect();
     Ok(caller.answer(Json(TemplateRevisions { revisions, next }), &of_read(&template)))
 }
 
@@ -102,22 +96,25 @@ pub(crate) async fn difference(
     Asked(Between { from, to }): Asked<Between>,
 ) -> Result<Answer<Json<TemplateDifference>>, Problem> {
     let template = find_template_of(&app, &caller, &key, For::Reading)?;
-    let history = history(&app, &template).await?;
-    let to = match to {
-        Some(text) => vec![find(&history, &text)?],
-        None => template.heads().to_vec(),
+    let now = template.heads().to_vec();
+    let work = move |history: &History| {
+        let to = match to {
+            Some(text) => vec![find(history, &text)?],
+            None => now,
+        };
+        let from = match from {
+            Some(text) => vec![find(history, &text)?],
+            None => parents(history, &to),
+        };
+        let (old, new) = (state(history, &from)?, state(history, &to)?);
+        let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        let fields = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
+        let fields = fields.map(|key| compare(key, old.get(key), new.get(key)));
+        let fields = fields.filter(|field| field.from != field.to).collect();
+        let hex = |hashes: &[ChangeHash]| hashes.iter().map(ChangeHash::to_string).collect();
+        Ok(TemplateDifference { from: hex(&from), to: hex(&to), fields })
     };
-    let from = match from {
-        Some(text) => vec![find(&history, &text)?],
-        None => parents(&history, &to)?,
-    };
-    let (old, new) = (state(&history, &from)?, state(&history, &to)?);
-    let keys: BTreeSet<_> = old.keys().chain(new.keys()).cloned().collect();
-    let differing = keys.into_iter().filter(|key| old.get(key) != new.get(key));
-    let fields = differing.map(|key| compare(&key, old.get(&key), new.get(&key)));
-    let fields = fields.filter(|field| field.from != field.to).collect();
-    let hex = |hashes: &[ChangeHash]| hashes.iter().map(ChangeHash::to_string).collect();
-    let difference = TemplateDifference { from: hex(&from), to: hex(&to), fields };
+    let difference = read(&app, &template, work).await?;
     Ok(caller.answer(Json(difference), &of_read(&template)))
 }
 
@@ -138,10 +135,12 @@ pub(crate) async fn revert(
     // A group that is deleted here at the same time takes the same turn.
     let _turn = app.names.lock().await;
     let template = find_template_of(&app, &caller, &key, For::Writing)?;
-    let history = history(&app, &template).await?;
-    let hash = find(&history, &wanted.revision)?;
     let name = template.name.clone();
-    let then = Template { name, ..Template::read(&state(&history, &[hash])?) };
+    let work = move |history: &History| {
+        let hash = find(history, &wanted.revision)?;
+        Ok((hash, Template { name, ..Template::read(&state(history, &[hash])?) }))
+    };
+    let (hash, then) = read(&app, &template, work).await?;
     let unknown = || super::unknown(&app, &then).into_iter().next();
     if let Some(broken) = validity::broken(&then).into_iter().next().or_else(unknown) {
         return Err(Problem::new(
@@ -149,16 +148,12 @@ pub(crate) async fn revert(
             format!("that revision cannot be used: {broken}; choose another, or apply a file"),
         ));
     }
-    let before = template.heads().to_vec();
-    let write = move |edit: &mut knot_core::schema::Edit<'_, Template>| {
+    let write = move |edit: &mut Edit<'_, Template>| {
         super::put(edit, then);
         Ok(())
     };
     let committed = app.replica.edit(template.id(), caller.author(), write).await?;
-    let outcome = match committed.heads == before {
-        true => ApplyOutcome::Unchanged,
-        false => ApplyOutcome::Changed,
-    };
+    let outcome = outcome(Some(&template), &committed);
     tracing::info!(template = %committed.id, to = %hash, user = %caller.user, "template reverted");
     applied(&app, &caller, &committed, outcome)
 }
@@ -173,37 +168,58 @@ pub(crate) async fn pages(
 ) -> Result<(Doc<Template>, Vec<(TemplateRevision, Vec<FieldDifference>)>, Option<String>), Problem>
 {
     let template = find_template_of(app, caller, key, For::Reading)?;
-    let history = history(app, &template).await?;
-    let after = after.map(|text| find(&history, &text)).transpose()?;
-    let mut changes = history.page(after, SHOWN + 1).map_err(unknown)?;
-    let more = changes.len() > SHOWN;
-    changes.truncate(SHOWN);
+    let work = move |history: &History| {
+        let (changes, next) = page(history, after.as_deref(), SHOWN)?;
+        let with_fields = changes.into_iter().map(|change| {
+            let old = state(history, &change.parents)?;
+            let mut fields: Vec<_> = change
+                .fields
+                .iter()
+                .map(|(key, value)| compare(key, old.get(key), Some(value)))
+                .filter(|one| one.from != one.to)
+                .collect();
+            fields.sort_by(|a, b| a.field.cmp(&b.field));
+            Ok((change, fields))
+        });
+        Ok((with_fields.collect::<Result<Vec<_>, Problem>>()?, next))
+    };
+    let (changes, next) = read(app, &template, work).await?;
     let used = app.judged.of(&template).used;
-    let mut shown = Vec::new();
-    for change in &changes {
-        let old = state(&history, &change.parents)?;
-        let mut fields: Vec<_> = change
-            .fields
-            .iter()
-            .map(|(key, value)| compare(key, old.get(key), Some(value)))
-            .filter(|one| one.from != one.to)
-            .collect();
-        fields.sort_by(|a, b| a.field.cmp(&b.field));
-        shown.push((show(app, change, used), fields));
-    }
-    let next = changes.last().filter(|_| more).map(|last| last.hash.to_string());
+    let shown = changes.into_iter().map(|(change, fields)| (show(app, &change, used), fields));
+    let shown = shown.collect();
     Ok((template, shown, next))
 }
 
-async fn history(app: &App, template: &Doc<Template>) -> Result<History, Problem> {
-    app.replica.history(template.id()).await.map_err(|error| match error {
+/// What `work` makes of a template's history; both take some milliseconds for each thousand changes.
+async fn read<T: Send + 'static>(
+    app: &App,
+    template: &Doc<Template>,
+    work: impl FnOnce(&History) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let history = app.replica.history(template.id()).await.map_err(|error| match error {
         HistoryError::Unknown(_) => Problem::not_found("template", &template.id().to_string()),
         error => {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "a template's history could not be read");
             Problem::internal()
         }
-    })
+    })?;
+    let worked = tokio::task::spawn_blocking(move || work(&history)).await;
+    worked.map_err(|_| Problem::internal())?
+}
+
+/// A page of changes, and what the next one comes after.
+fn page(
+    history: &History,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<Change>, Option<String>), Problem> {
+    let after = after.map(|digits| find(history, digits)).transpose()?;
+    let mut changes = history.page(after, limit + 1).map_err(unknown)?;
+    let more = changes.len() > limit;
+    changes.truncate(limit);
+    let next = changes.last().filter(|_| more).map(|last| last.hash.to_string());
+    Ok((changes, next))
 }
 
 fn unknown(error: impl std::fmt::Display) -> Problem {
@@ -219,10 +235,9 @@ fn find(history: &History, text: &str) -> Result<ChangeHash, Problem> {
             format!("a revision is named by at least {DIGITS} of its 64 hexadecimal digits"),
         ));
     }
-    let changes = history.page(None, LOOKED_AT).map_err(unknown)?;
-    let mut found = changes.iter().filter(|change| change.hash.to_string().starts_with(text));
-    match (found.next(), found.next()) {
-        (Some(change), None) => Ok(change.hash),
+    let found = history.starting(text);
+    match (found.first(), found.get(1)) {
+        (Some(hash), None) => Ok(*hash),
         (None, _) => Err(Problem::not_found("revision", text)),
         (Some(_), Some(_)) => Err(Problem::new(
             Code::AmbiguousName,
@@ -231,11 +246,11 @@ fn find(history: &History, text: &str) -> Result<ChangeHash, Problem> {
     }
 }
 
-fn parents(history: &History, of: &[ChangeHash]) -> Result<Vec<ChangeHash>, Problem> {
-    let changes = history.page(None, LOOKED_AT).map_err(unknown)?;
-    let children = changes.iter().filter(|change| of.contains(&change.hash));
-    let parents: BTreeSet<_> = children.flat_map(|change| change.parents.iter().copied()).collect();
-    Ok(parents.into_iter().filter(|parent| !of.contains(parent)).collect())
+/// What changes were made on that is none of them.
+fn parents(history: &History, of: &[ChangeHash]) -> Vec<ChangeHash> {
+    let changes = of.iter().filter_map(|hash| history.change(hash));
+    let parents: BTreeSet<_> = changes.flat_map(|change| change.parents).collect();
+    parents.into_iter().filter(|parent| !of.contains(parent)).collect()
 }
 
 fn state(history: &History, heads: &[ChangeHash]) -> Result<Fields, Problem> {
@@ -284,7 +299,7 @@ fn compare(key: &str, old: Option<&Scalar>, new: Option<&Scalar>) -> FieldDiffer
 /// Retires a template, or takes it into use again: an admin may. Its spaces go on either way.
 #[utoipa::path(
     put, path = "/templates/{template}/retired", tag = "templates",
-    request_body = crate::api::types::RetireTemplate,
+    request_body = RetireTemplate,
     responses((status = 200, body = AppliedTemplate)),
     params(("template" = String, Path, description = "Its name or id."))
 )]
@@ -292,24 +307,18 @@ pub(crate) async fn retire(
     State(app): State<App>,
     caller: Caller,
     Key(key): Key,
-    Body(wanted): Body<crate::api::types::RetireTemplate>,
+    Body(wanted): Body<RetireTemplate>,
 ) -> Result<Answer<Json<AppliedTemplate>>, Problem> {
     permit::check(&caller, Action::WriteTemplate)?;
     // A space that is made here at the same time takes the same turn.
     let _turn = app.names.lock().await;
     let template = find_template_of(&app, &caller, &key, For::Writing)?;
-    let before = template.heads().to_vec();
-    let write = move |edit: &mut knot_core::schema::Edit<'_, Template>| {
+    let write = move |edit: &mut Edit<'_, Template>| {
         edit.set(Template::retired, wanted.retired);
         Ok(())
     };
     let committed = app.replica.edit(template.id(), caller.author(), write).await?;
-    let outcome = match committed.heads == before {
-        true => ApplyOutcome::Unchanged,
-        false => ApplyOutcome::Changed,
-    };
-    let named = template_names(&app).1;
-    let name = named.of(template.id().uuid()).unwrap_or_default();
-    tracing::info!(template = %template.id(), name, retired = wanted.retired, "template retired");
+    let outcome = outcome(Some(&template), &committed);
+    tracing::info!(template = %template.id(), retired = wanted.retired, "template retired");
     applied(&app, &caller, &committed, outcome)
 }

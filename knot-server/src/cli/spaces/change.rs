@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde::Serialize;
 
-use super::super::arguments::{EditSpace as Edit, Rehome, Share};
 use super::super::client::{Answer, Body, Client};
 use super::super::context::Context;
 use super::super::failure::Failure;
 use super::super::output::clean;
+use super::arguments::{EditSpace as Edit, Rehome, Share};
 use crate::api::types::{EditSpace, ForUser, MoveSpace, NewVolumes, RecoverSpace, Space};
 
 pub(super) async fn edit(context: &Context, wanted: Edit) -> Result<(), Failure> {

@@ -22,7 +22,7 @@ pub const RUN_VARIABLE: &str = "KNOT_RUN";
 const MIN_MEMORY: u64 = 6 << 20;
 
 /// One generation of a space, ready to be run.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Run {
     /// What its agent is started with; says which space and which generation this is.
     pub launch: Launch,
@@ -276,20 +276,7 @@ mod tests {
             },
             revision: "r".to_owned(),
             image: "i".to_owned(),
-            command: vec![],
-            environment: BTreeMap::new(),
-            network: None,
-            memory: None,
-            cpus: None,
-            mounts: vec![],
-            folders: vec![],
-            published: vec![],
-            capabilities: vec![],
-            devices: vec![],
-            registry: None,
-            job: None,
-            serves: vec![],
-            user: None,
+            ..Run::default()
         }
     }
 

@@ -17,8 +17,8 @@ fn schedule(hours: &[(&str, &str)], zone: &str) -> Schedule {
 
 /// All edges in order, found one after the other.
 fn walk(schedule: &Schedule, from: Millis, to: Millis) -> Vec<Edge> {
-    let first = schedule.next(from);
-    std::iter::successors(first, |edge| schedule.next(edge.at))
+    let first = schedule.around(from).1;
+    std::iter::successors(first, |edge| schedule.around(edge.at).1)
         .take_while(|edge| edge.at <= to)
         .collect()
 }
@@ -45,8 +45,7 @@ fn a_night_ends_on_the_next_day_and_a_whole_week_never() {
     assert_eq!(edges, wanted.map(|(text, begins)| Edge { at: at(text), begins }));
     let always: Vec<_> = WEEK.iter().map(|day| (*day, "00:00-24:00")).collect();
     let always = schedule_of(&always);
-    assert_eq!(always.next(at("2026-11-16T00:00:00Z")), None);
-    assert_eq!(always.last(at("2026-11-16T00:00:00Z")), None);
+    assert_eq!(always.around(at("2026-11-16T00:00:00Z")), (None, None));
 }
 
 fn schedule_of(hours: &[(&str, &str)]) -> Schedule {
@@ -73,7 +72,10 @@ fn an_unknown_zone_is_utc_and_no_hours_are_no_schedule() {
     assert!(Schedule::new(&BTreeMap::new(), "UTC").is_none());
     let hours = [("mon".to_owned(), Hours { from: 0, to: 60 })].into();
     let nowhere = Schedule::new(&hours, "Nowhere/None").unwrap();
-    assert_eq!(nowhere.next(at("2026-11-22T00:00:00Z")).unwrap().at, at("2026-11-23T00:00:00Z"));
+    assert_eq!(
+        nowhere.around(at("2026-11-22T00:00:00Z")).1.unwrap().at,
+        at("2026-11-23T00:00:00Z")
+    );
 }
 
 fn zone() -> impl Strategy<Value = &'static str> {
@@ -122,9 +124,10 @@ proptest! {
         let rule = ["tue", "wed", "sat"].map(|day| (day.to_owned(), Hours { from, to })).into();
         let schedule = Schedule::new(&rule, zone).unwrap();
         let now = Millis(at("2026-01-01T00:00:00Z").0 + offset * MINUTE);
-        if let Some(next) = schedule.next(now) {
-            prop_assert_eq!(schedule.last(next.at), Some(next));
-            prop_assert_eq!(schedule.last(Millis(next.at.0 - 1)), schedule.last(now));
+        let (last, next) = schedule.around(now);
+        if let Some(next) = next {
+            prop_assert_eq!(schedule.around(next.at).0, Some(next));
+            prop_assert_eq!(schedule.around(Millis(next.at.0 - 1)).0, last);
         }
     }
 }

@@ -1,0 +1,64 @@
+//! A schedule's edge passes, by this machine's clock.
+
+use std::time::Duration;
+
+use knot_core::{
+    clock::Millis,
+    id::Id,
+    model::{Desired, Hours, Observed, Space, Template},
+    schema::Edit,
+};
+
+use crate::world::{make_template, world};
+
+const WEEK: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+const MINUTE: i64 = 60_000;
+/// A start may take so long.
+const AHEAD: Duration = Duration::from_secs(8);
+
+/// Hours of each day.
+fn hours(template: &mut Edit<'_, Template>, from: i64, to: i64) {
+    let minute = |minute: i64| u16::try_from(minute.rem_euclid(24 * 60)).unwrap();
+    for day in WEEK {
+        let hours = Hours { from: minute(from), to: minute(to) };
+        template.put(Template::schedule, &day.to_owned(), hours);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_home_starts_and_stops_at_an_edge_that_passes() {
+    // The end of this minute, or of the next, at which one space's hours end and another's begin.
+    let edge = Millis::now().plus(AHEAD).0.div_euclid(MINUTE) + 1;
+    let world = world(move |template| hours(template, edge - 60, edge)).await;
+    let begins = make_template(&world.replica, move |template| {
+        template.set(Template::schedule_starts, true);
+        hours(template, edge, edge + 60);
+    });
+    let begins = begins.await;
+    let day = world.space("day", Desired::Running, &[]).await;
+    let night = world.space("night", Desired::Stopped, &[]).await;
+    let edit = world.replica.edit(night, world.author, move |space| {
+        space.set(Space::template, begins);
+        Ok(())
+    });
+    edit.await.unwrap();
+    let up = world.becomes(day, Observed::Running).await;
+    let edge = Millis(edge * MINUTE);
+    assert!(up.since < edge, "this machine is too slow for the test");
+    assert_eq!(world.status(night).generation.n, 0);
+
+    let stopped = world.becomes(day, Observed::Stopped).await;
+    let started = world.becomes(night, Observed::Running).await;
+    assert_eq!(stopped.note.as_deref(), Some("stopped by its schedule"));
+    assert!(stopped.since >= edge && started.started >= edge, "{stopped:?} {started:?}");
+    let desired = |space: Id<Space>| world.replica.get(space).unwrap().desired;
+    assert_eq!((desired(day), desired(night)), (Desired::Stopped, Desired::Running));
+    // What somebody wants after the edge holds: out of hours too.
+    world.want(day, Desired::Running).await;
+    world
+        .until(day, "a second run", |status| {
+            status.generation.n == 2 && status.state == Observed::Running
+        })
+        .await;
+    world.stop().await;
+}
