@@ -63,6 +63,11 @@ impl Browser {
     }
 
     async fn call(&mut self, method: &str, parameters: Value) -> Value {
+        let answer = self.attempt(method, parameters).await;
+        answer.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    async fn attempt(&mut self, method: &str, parameters: Value) -> Result<Value, Value> {
         self.calls += 1;
         let mut call = json!({"id": self.calls, "method": method, "params": parameters});
         if !self.session.is_empty() {
@@ -73,8 +78,12 @@ impl Browser {
             let Message::Text(text) = self.socket.next().await.unwrap().unwrap() else { continue };
             let answer: Value = serde_json::from_str(&text).unwrap();
             if answer["id"] == self.calls {
-                assert!(answer["error"].is_null(), "{method}: {answer}");
-                return answer["result"].clone();
+                let error = &answer["error"];
+                return if error.is_null() {
+                    Ok(answer["result"].clone())
+                } else {
+                    Err(error.clone())
+                };
             }
         }
     }
@@ -85,15 +94,18 @@ impl Browser {
 
     /// The value of an expression in the page.
     async fn value(&mut self, expression: &str) -> Value {
-        let evaluate =
-            json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
-        self.call("Runtime.evaluate", evaluate).await["result"]["value"].clone()
+        self.call("Runtime.evaluate", evaluate(expression)).await["result"]["value"].clone()
     }
 
     /// Waits until an expression in the page is true.
     async fn until(&mut self, expression: &str) {
         let poll = async {
-            while self.value(&format!("Boolean({expression})")).await != true {
+            // A page that gives way to another meanwhile answers with an error.
+            let asked = evaluate(&format!("Boolean({expression})"));
+            let told = |answer: Result<Value, Value>| {
+                answer.is_ok_and(|answer| answer["result"]["value"] == true)
+            };
+            while !told(self.attempt("Runtime.evaluate", asked.clone()).await) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -124,16 +136,26 @@ impl Browser {
         self.value(&format!("document.querySelector({selector:?}).click()")).await;
     }
 
+    /// Waits until a page with this is there, and its modules have run.
+    async fn loaded(&mut self, selector: &str) {
+        let there = format!("document.querySelector({selector:?})");
+        self.until(&format!("{there} && document.readyState === 'complete'")).await;
+    }
+
     /// Opens a page of a cluster as its first admin.
     async fn sign_in(&mut self, world: &World, url: &str) {
         self.open(url).await;
-        self.until("document.querySelector('input[type=password]')").await;
+        self.loaded("input[type=password]").await;
         self.fill("input[name=user]", "admin").await;
         let password = world.up["admin"]["password"].as_str().unwrap().to_owned();
         self.fill("input[name=password]", &password).await;
         self.click("form button[type=submit]").await;
         self.until("document.querySelector('#live') && !document.querySelector('#sign-in')").await;
     }
+}
+
+fn evaluate(expression: &str) -> Value {
+    json!({"expression": expression, "awaitPromise": true, "returnByValue": true})
 }
 
 impl Drop for Browser {
@@ -197,7 +219,7 @@ async fn a_space_is_made_with_a_parameter_edited_and_shared_in_the_browser() {
 
     // A value that the template does not take is refused at its field, and nothing typed is lost.
     browser.sign_in(&world, &url("/spaces/new?template=lab")).await;
-    browser.until("document.querySelector('#name')").await;
+    browser.loaded("[name='parameters/branch']").await;
     browser.fill("#name", "web").await;
     browser.fill("[name='parameters/branch']", "Main").await;
     browser.click("[name=start]").await;
@@ -208,7 +230,7 @@ async fn a_space_is_made_with_a_parameter_edited_and_shared_in_the_browser() {
     browser.value("document.activeElement.select()").await;
     browser.write("main").await;
     browser.click("form .main").await;
-    browser.until("document.querySelector('#title')?.innerText === 'web'").await;
+    browser.loaded("#title").await;
     let made = world.json(1, &["space", "show", "web"]);
     assert_eq!(made["parameters"], json!({"branch": "main"}));
     assert_eq!(made["desired"], "stopped");

@@ -10,6 +10,7 @@
 // that data-field, all others at the form's end. A problem for which the page has a dialog with its code
 // (data-code) is asked about: who goes on sends the request again, with what the dialog's data-adds adds to it.
 //
+// They are method="dialog", which does nothing by itself: who is faster than this module loses nothing that was typed.
 // What a form has changed is shown by rendering the page anew (renew.js).
 
 import { call, signInAgain } from "./api.js";
@@ -33,7 +34,8 @@ document.addEventListener("submit", async (event) => {
     const then = await send(form);
     if (then === false) return;
     if (then) return location.assign(then);
-    await renew(form.closest("[data-renew]"));
+    // It was done: that the page could not be fetched again is no failure of it.
+    await renew(form.closest("[data-renew]")).catch(() => {});
     if (form.isConnected) form.reset();
     say(form.dataset.done);
   } catch (error) {

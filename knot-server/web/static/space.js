@@ -20,6 +20,7 @@ function tell(space) {
   if (space.observed === "gone") return gone({ id });
   fill(head, space);
   document.querySelector("#title").textContent = space.name;
+  document.title = `${space.name} · knot`;
   soon ??= setTimeout(() => {
     soon = null;
     renew().catch(() => {});
