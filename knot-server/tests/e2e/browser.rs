@@ -63,6 +63,11 @@ impl Browser {
     }
 
     async fn call(&mut self, method: &str, parameters: Value) -> Value {
+        let answer = self.attempt(method, parameters).await;
+        answer.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    async fn attempt(&mut self, method: &str, parameters: Value) -> Result<Value, Value> {
         self.calls += 1;
         let mut call = json!({"id": self.calls, "method": method, "params": parameters});
         if !self.session.is_empty() {
@@ -73,8 +78,12 @@ impl Browser {
             let Message::Text(text) = self.socket.next().await.unwrap().unwrap() else { continue };
             let answer: Value = serde_json::from_str(&text).unwrap();
             if answer["id"] == self.calls {
-                assert!(answer["error"].is_null(), "{method}: {answer}");
-                return answer["result"].clone();
+                let error = &answer["error"];
+                return if error.is_null() {
+                    Ok(answer["result"].clone())
+                } else {
+                    Err(error.clone())
+                };
             }
         }
     }
@@ -85,15 +94,18 @@ impl Browser {
 
     /// The value of an expression in the page.
     async fn value(&mut self, expression: &str) -> Value {
-        let evaluate =
-            json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
-        self.call("Runtime.evaluate", evaluate).await["result"]["value"].clone()
+        self.call("Runtime.evaluate", evaluate(expression)).await["result"]["value"].clone()
     }
 
     /// Waits until an expression in the page is true.
     async fn until(&mut self, expression: &str) {
         let poll = async {
-            while self.value(&format!("Boolean({expression})")).await != true {
+            // A page that gives way to another meanwhile answers with an error.
+            let asked = evaluate(&format!("Boolean({expression})"));
+            let told = |answer: Result<Value, Value>| {
+                answer.is_ok_and(|answer| answer["result"]["value"] == true)
+            };
+            while !told(self.attempt("Runtime.evaluate", asked.clone()).await) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -140,6 +152,10 @@ impl Browser {
         self.click("form button[type=submit]").await;
         self.until("document.querySelector('#live') && !document.querySelector('#sign-in')").await;
     }
+}
+
+fn evaluate(expression: &str) -> Value {
+    json!({"expression": expression, "awaitPromise": true, "returnByValue": true})
 }
 
 impl Drop for Browser {
