@@ -14,6 +14,8 @@ use super::drivers::{Driver, Error, Instance, Platform, StartError};
 
 /// How often each engine is asked for what is on it.
 const POLL: Duration = Duration::from_secs(2);
+/// How long after a start was given up what it has set going may still appear on the engine.
+const HALF_WAY: Duration = Duration::from_secs(2);
 /// How many spaces are told of that wait for newer data.
 const OUTDATED: usize = 1_000;
 
@@ -30,9 +32,17 @@ pub(super) struct Sight {
     pub(super) strays: BTreeSet<(String, String)>,
     /// Spaces that wait, since an engine has run what the database does not know of.
     pub(super) outdated: BTreeSet<Uuid>,
+    /// Spaces of which a start was given up half way, and from when on the engine's answer shows all
+    /// that came of it.
+    unsure: HashMap<Uuid, (Platform, Instant)>,
 }
 
 impl Sight {
+    /// Spaces of which it is sure again what there is.
+    pub(super) fn sure_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = Uuid> + 'a {
+        before.unsure.keys().filter(|space| !self.unsure.contains_key(space)).copied()
+    }
+
     pub(super) fn of(&self, space: Uuid) -> &[(Platform, Instance)] {
         self.instances.get(&space).map_or(&[], Vec::as_slice)
     }
@@ -97,7 +107,7 @@ impl Engines {
     }
 
     /// What was last seen of a space; `None` while an engine that may have something of it has not
-    /// answered.
+    /// answered, or not since a start was given up.
     pub(super) fn see(
         &self,
         space: Uuid,
@@ -107,7 +117,16 @@ impl Engines {
         let silent = on.is_some_and(|platform| {
             self.drivers.contains_key(&platform) && !sight.answering.contains(&platform)
         });
-        (!silent).then(|| sight.of(space).to_vec())
+        let unsure = sight.unsure.contains_key(&space);
+        (!silent && !unsure).then(|| sight.of(space).to_vec())
+    }
+
+    /// Notes that a start was given up half way: an engine goes on with what it was told, and nothing is
+    /// known of the space before it has answered once more.
+    pub(super) fn doubt(&self, platform: Platform, space: Uuid) {
+        self.sight.send_modify(|sight| {
+            sight.unsure.insert(space, (platform, Instant::now() + HALF_WAY));
+        });
     }
 
     /// Notes what a worker has just done: an instance is there, or is gone.
@@ -189,7 +208,9 @@ impl Engines {
                     found.entry(space).or_default().push((platform, instance));
                 }
             }
-            let news = sight.answering.insert(platform);
+            let doubts = sight.unsure.len();
+            sight.unsure.retain(|_, (on, until)| *on != platform || *until > asked);
+            let news = sight.answering.insert(platform) || sight.unsure.len() < doubts;
             let changed = news || found != sight.instances;
             sight.instances = found;
             changed
@@ -204,5 +225,31 @@ impl Engines {
             }
             news
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_start_that_was_given_up_left_is_not_known_before_the_engine_has_said_so() {
+        let engines = Engines::new([]);
+        let (space, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        engines.saw(Platform::Local, Instant::now(), Vec::new());
+        assert_eq!(engines.see(space, Some(Platform::Local)), Some(Vec::new()));
+        let before = Instant::now();
+        engines.doubt(Platform::Local, space);
+        let seen = engines.watch().borrow().clone();
+        // Asked before, another engine, and asked too soon.
+        engines.saw(Platform::Local, before, Vec::new());
+        engines.saw(Platform::Docker, before + 2 * HALF_WAY, Vec::new());
+        engines.saw(Platform::Local, before + HALF_WAY / 2, Vec::new());
+        assert_eq!(engines.see(space, Some(Platform::Local)), None);
+        assert_eq!(engines.see(other, Some(Platform::Local)), Some(Vec::new()));
+        engines.saw(Platform::Local, before + 2 * HALF_WAY, Vec::new());
+        assert_eq!(engines.see(space, Some(Platform::Local)), Some(Vec::new()));
+        let now = engines.watch().borrow().clone();
+        assert_eq!(now.sure_since(&seen).collect::<Vec<_>>(), [space]);
     }
 }

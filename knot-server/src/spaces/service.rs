@@ -139,6 +139,7 @@ async fn manage(home: Arc<Home>) {
 fn differing(before: &Sight, now: &Sight, workers: &HashMap<Uuid, Arc<Notify>>) -> BTreeSet<Uuid> {
     let all = before.instances.keys().chain(now.instances.keys()).copied();
     let mut spaces: BTreeSet<_> = all.filter(|space| before.of(*space) != now.of(*space)).collect();
+    spaces.extend(now.sure_since(before));
     if before.answering != now.answering {
         spaces.extend(workers.keys());
     }

@@ -131,11 +131,18 @@ impl Worker {
         key: &KeyPair,
     ) -> Result<Option<(Platform, Instance)>, Failure> {
         let limit = self.home.options.start_deadline;
+        // Whoever is dropped half way may have told an engine already.
+        let give_up = || {
+            if let Some(platform) = platform(&template.platform) {
+                self.home.engines.doubt(platform, self.space.uuid());
+            }
+        };
         let started = async {
             // What waits for its turn takes none of its time.
             let _turn = self.home.starts.acquire().await?;
             let provision = self.provision(space, template, generation, key);
             timeout(limit, provision).await.unwrap_or_else(|_| {
+                give_up();
                 Err(Failure(format!(
                     "the container was not up within {} s: look at the engine, and try again",
                     limit.as_secs()
@@ -144,7 +151,10 @@ impl Worker {
         };
         tokio::select! {
             started = started => started.map(Some),
-            () = self.unwanted() => Ok(None),
+            () = self.unwanted() => {
+                give_up();
+                Ok(None)
+            }
         }
     }
 
