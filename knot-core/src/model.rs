@@ -11,7 +11,7 @@ mod variable;
 pub use cluster::{DataKey, Server, ServerStatus, SessionKey};
 pub use space::{
     Desired, Move, Observed, Placement, ScheduleMark, Space, SpaceHealth, SpaceStatus, Volume,
-    VolumeStatus,
+    VolumeStatus, Witness,
 };
 pub use template::{
     Broken, Hours, Parameter, ParameterKind, ParsePartError, Port, Protocol, Template, check_path,

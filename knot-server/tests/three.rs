@@ -13,8 +13,13 @@
 
 #[path = "three/docker.rs"]
 mod docker;
+#[path = "drivers/nomad.rs"]
+#[allow(dead_code, reason = "the tests of drivers look at more of it")]
+mod fake_nomad;
 #[path = "three/forward.rs"]
 mod forward;
+#[path = "three/nomad.rs"]
+mod nomad;
 #[path = "three/random.rs"]
 mod random;
 #[path = "three/schedules.rs"]

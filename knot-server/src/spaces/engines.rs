@@ -6,20 +6,38 @@ use std::{
     time::Duration,
 };
 
+use knot_core::{
+    id::{Id, ServerId},
+    model::{Server, ServerStatus},
+    replica::Replica,
+};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::drivers::{Driver, Error, Instance, Platform, StartError};
+use super::drivers::{Driver, Error, Instance, Job, Platform, StartError, Survey};
 
 /// How often each engine is asked for what is on it.
 const POLL: Duration = Duration::from_secs(2);
+
+/// Whether two servers use one engine for a platform, and what is on it is there for both: both say who
+/// it is, and the same.
+pub(crate) fn are_one(replica: &Replica, platform: &str, a: ServerId, b: ServerId) -> bool {
+    let engine = |server: ServerId| {
+        let status: ServerStatus = replica.observed(Id::<Server>::from_uuid(server.0), server)?;
+        status.engines.get(platform).cloned()
+    };
+    let engine_of_a = engine(a);
+    engine_of_a.is_some() && engine_of_a == engine(b)
+}
 
 /// What is on the engines that carries this server's labels.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sight {
     /// By space.
     pub(super) instances: HashMap<Uuid, Vec<(Platform, Instance)>>,
+    /// On an engine that servers share, what there is of each space, whoever made it.
+    pub(super) jobs: HashMap<Uuid, Job>,
     /// Engines that answered when last asked.
     pub(super) answering: BTreeSet<Platform>,
     /// Who they are, where they say.
@@ -29,6 +47,11 @@ pub(super) struct Sight {
 }
 
 impl Sight {
+    /// Everything that is seen of a space.
+    pub(super) fn all_of(&self, space: Uuid) -> (&[(Platform, Instance)], Option<&Job>) {
+        (self.of(space), self.jobs.get(&space))
+    }
+
     pub(super) fn of(&self, space: Uuid) -> &[(Platform, Instance)] {
         self.instances.get(&space).map_or(&[], Vec::as_slice)
     }
@@ -98,6 +121,11 @@ impl Engines {
         (!silent).then(|| sight.of(space).to_vec())
     }
 
+    /// What was last seen of a space on the engine that servers share.
+    pub(super) fn job(&self, space: Uuid) -> Option<Job> {
+        self.sight.borrow().jobs.get(&space).cloned()
+    }
+
     /// Notes what a worker has just done: an instance is there, or is gone.
     pub(super) fn note(&self, platform: Platform, instance: &Instance, there: bool) {
         let space = instance.labels.space;
@@ -111,6 +139,10 @@ impl Engines {
                 seen.push((platform, instance.clone()));
             } else if seen.is_empty() {
                 sight.instances.remove(&space);
+            }
+            if let Some(job) = sight.jobs.get_mut(&space).filter(|job| job.id == instance.id) {
+                job.state = there.then(|| instance.state.clone());
+                job.labels = instance.labels.clone();
             }
         });
     }
@@ -127,12 +159,12 @@ impl Engines {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let asked = Instant::now();
-            let Some(answer) = stop.run_until_cancelled(driver.list()).await else { return };
+            let Some(answer) = stop.run_until_cancelled(driver.survey()).await else { return };
             match answer {
-                Ok(instances) => {
+                Ok(survey) => {
                     // One that answers and does not say who it is is asked for that again.
                     match self.identify(platform, &**driver).await {
-                        Ok(()) => self.saw(platform, asked, instances),
+                        Ok(()) => self.saw(platform, asked, survey),
                         Err(error) => self.is_silent(platform, &error),
                     }
                 }
@@ -157,7 +189,7 @@ impl Engines {
         Ok(())
     }
 
-    fn saw(&self, platform: Platform, asked: Instant, instances: Vec<Instance>) {
+    fn saw(&self, platform: Platform, asked: Instant, survey: Survey) {
         let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
         touched.retain(|(on, _), at| *on != platform || *at >= asked);
         self.sight.send_if_modified(|sight| {
@@ -171,15 +203,26 @@ impl Engines {
                     found.insert(*space, kept);
                 }
             }
-            for instance in instances {
+            for instance in survey.instances {
                 let space = instance.labels.space;
                 if !touched.contains_key(&(platform, space)) {
                     found.entry(space).or_default().push((platform, instance));
                 }
             }
+            let mut jobs = HashMap::new();
+            if platform != Platform::Nomad {
+                jobs.clone_from(&sight.jobs);
+            }
+            for job in survey.jobs {
+                let space = job.labels.space;
+                let noted = sight.jobs.get(&space);
+                let noted = noted.filter(|_| touched.contains_key(&(platform, space)));
+                jobs.insert(space, noted.cloned().unwrap_or(job));
+            }
             let news = sight.answering.insert(platform);
-            let changed = news || found != sight.instances;
+            let changed = news || found != sight.instances || jobs != sight.jobs;
             sight.instances = found;
+            sight.jobs = jobs;
             changed
         });
     }

@@ -3,7 +3,7 @@
 use knot_core::{
     generation::Generation,
     id::{Id, ServerId},
-    model::{self, SpaceStatus, Template},
+    model::{self, SpaceStatus, Template, Witness},
 };
 
 use crate::api::{
@@ -35,6 +35,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) moving: Option<String>,
     /// The home's record.
     pub(crate) status: Option<&'a SpaceStatus>,
+    /// What another server has seen later on an engine that both use.
+    pub(crate) witness: Option<Witness>,
     pub(crate) conflicts: Vec<Conflict>,
 }
 
@@ -50,13 +52,15 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         home,
         reachability,
         status,
+        witness,
         conflicts,
         ..
     } = facts;
     let ServerId(home_id) = space.placement.server;
     let home = home.map_or_else(|| home_id.to_string(), str::to_owned);
-    let (observed, since, cause) = match (reachability, status) {
-        (Reachability::Lost { since }, _) => (
+    let (observed, since, cause) = match (witness, reachability, status) {
+        (Some(witness), ..) => (observed(witness.state), Some(witness.since), witness.words),
+        (None, Reachability::Lost { since }, _) => (
             Observed::Unreachable,
             since,
             Some(format!(
@@ -64,8 +68,8 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
                  the home hears of it"
             )),
         ),
-        (Reachability::Linked, None) => (Observed::Created, Some(space.created), None),
-        (Reachability::Linked, Some(status)) => {
+        (None, Reachability::Linked, None) => (Observed::Created, Some(space.created), None),
+        (None, Reachability::Linked, Some(status)) => {
             let words = status.cause.clone().or_else(|| status.note.clone());
             (observed(status.state), Some(status.since), words)
         }
@@ -109,6 +113,10 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         depends_on: space.depends_on.iter().map(ToString::to_string).collect(),
         term: space.placement.term,
         moving_to: facts.moving,
+        empty_volumes: match space.moving_to() {
+            Some(wanted) => wanted.empty,
+            None => space.emptied == space.placement,
+        },
         created: space.created.to_string(),
     }
 }
@@ -156,6 +164,7 @@ mod tests {
         space: model::Space,
         template: Template,
         status: Option<SpaceStatus>,
+        witness: Option<Witness>,
         reachability: Reachability,
     }
 
@@ -174,7 +183,13 @@ mod tests {
             created: Millis(1_000),
             ..model::Space::default()
         };
-        World { space, template, status: Some(status), reachability: Reachability::Linked }
+        World {
+            space,
+            template,
+            status: Some(status),
+            witness: None,
+            reachability: Reachability::Linked,
+        }
     }
 
     fn shown(world: &World) -> Space {
@@ -190,6 +205,7 @@ mod tests {
             moving: None,
             reachability: world.reachability,
             status: world.status.as_ref(),
+            witness: world.witness.clone(),
             conflicts: Vec::new(),
         })
     }
@@ -202,6 +218,17 @@ mod tests {
         assert_eq!(space.generation.as_deref(), Some("1.2"));
         assert_eq!(space.driver.as_deref(), Some("docker"));
         assert!(!space.update_available);
+    }
+
+    #[test]
+    fn what_a_stand_in_has_seen_later_is_shown() {
+        let words = Some("stopped".to_owned());
+        let (state, since) = (model::Observed::Stopped, Millis(9_000));
+        let witness = Some(Witness { state, since, words: words.clone(), ..Witness::default() });
+        let reachability = Reachability::Lost { since: None };
+        let space = shown(&World { witness, reachability, ..world() });
+        assert_eq!((space.observed, space.cause), (Observed::Stopped, words));
+        assert!(!space.home_reachable);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The kinds of engine, by the words that templates and settings use for them.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, io, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+use super::Error;
 
 /// A kind of engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,6 +32,27 @@ impl Platform {
         match self {
             Self::Nomad => true,
             Self::Manual | Self::Local | Self::Docker | Self::Podman => false,
+        }
+    }
+
+    /// Whether servers that do not hear each other may act on one engine of it at once.
+    #[must_use]
+    pub fn is_shared(self) -> bool {
+        self == Self::Nomad
+    }
+
+    /// That it could not do something, for a cause that is not known here.
+    pub(super) fn unknown(self, action: &'static str, cause: impl fmt::Display) -> Error {
+        Error::Unknown { platform: self, action, cause: cause.to_string() }
+    }
+
+    /// An operating system's error, as an error of the platform.
+    pub(super) fn failed(self, action: &'static str) -> impl Fn(io::Error) -> Error + Copy {
+        move |error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::DiskFull { platform: self, cause: error.to_string() }
+            }
+            _ => self.unknown(action, error),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::spaces::{
     drivers::{Driver, Folder, Instance, MilliCpus, Platform, Progress, Run, StartError},
     fill::{Chosen, fill},
     logs::Kind,
-    volumes,
+    volumes, wishes,
 };
 
 /// How long the template edit that a start was asked with may take to arrive.
@@ -188,7 +188,7 @@ impl Worker {
             devices: template.devices.iter().cloned().collect(),
             registry: template.registry.clone(),
             job: Some(template.job.clone()).filter(|job| !job.is_empty()),
-            serves: space.heads().to_vec(),
+            serves: wishes::newest(&self.home.replica, self.space).await,
             user: Some(space.owner.uuid()),
         };
         let id = self.space;
