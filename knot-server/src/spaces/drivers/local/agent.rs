@@ -16,9 +16,8 @@ use super::{
     at, failed,
     files::{self, SpaceFolder},
     process::Process,
-    unknown,
 };
-use crate::spaces::drivers::{Owner, Run, StartError};
+use crate::spaces::drivers::{Owner, Platform, Run, StartError};
 
 /// What a space takes over from the server's own environment. Nothing else: there may be secrets.
 const INHERITED: [&str; 8] = ["PATH", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR"];
@@ -51,7 +50,7 @@ pub(super) fn spawn(
 ) -> Result<(Child, Process), StartError> {
     let environment = run
         .full_environment(owner)
-        .map_err(|error| unknown("write the agent's settings", error))?;
+        .map_err(|error| Platform::Local.unknown("write the agent's settings", error))?;
     let path = folder.log();
     // Appending is what lets the file be cut while the agent writes to it.
     let open = || {
