@@ -11,10 +11,14 @@
 
 #[path = "drivers/faults.rs"]
 mod faults;
+#[path = "drivers/fetch.rs"]
+mod fetch;
 #[path = "drivers/nomad.rs"]
 mod nomad;
 #[path = "drivers/podman.rs"]
 mod podman;
+#[path = "drivers/registry.rs"]
+mod registry;
 #[path = "drivers/world.rs"]
 mod world;
 

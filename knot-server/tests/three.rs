@@ -20,8 +20,15 @@ mod fake_nomad;
 mod forward;
 #[path = "three/nomad.rs"]
 mod nomad;
+#[path = "drivers/podman.rs"]
+#[allow(dead_code, reason = "the tests of drivers use more of it")]
+mod podman;
 #[path = "three/random.rs"]
 mod random;
+#[path = "drivers/registry.rs"]
+mod registry;
+#[path = "three/registry.rs"]
+mod registry_images;
 #[path = "three/schedules.rs"]
 mod schedules;
 #[path = "three/world.rs"]
