@@ -69,6 +69,12 @@ pub trait Driver: Send + Sync {
         progress: &'a Progress,
     ) -> BoxFuture<'a, Result<Instance, StartError>>;
 
+    /// Returns once a [`Driver::start`] of the space whose call was dropped does nothing more on this
+    /// machine: what is listed from then on is what it has left.
+    fn settled(&self, _space: Uuid) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Ends an instance and removes it: SIGTERM to its agent, and after `grace` SIGKILL to all of it.
     ///
     /// Idempotent: one that is gone is [`Stopped::Gone`]. Volumes stay.

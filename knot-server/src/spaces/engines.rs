@@ -173,6 +173,18 @@ impl Engines {
         }
     }
 
+    /// Sees what a start has left that was dropped, or failed: until then nothing may be concluded from
+    /// what is not seen.
+    pub(super) async fn look_again(&self, platform: Platform, space: Uuid) {
+        let Some(driver) = self.driver(platform) else { return };
+        driver.settled(space).await;
+        let asked = Instant::now();
+        match driver.survey().await {
+            Ok(survey) => self.saw(platform, asked, survey),
+            Err(error) => self.is_silent(platform, &error),
+        }
+    }
+
     /// Asks an engine that did not answer until now who it is.
     async fn identify(&self, platform: Platform, driver: &dyn Driver) -> Result<(), Error> {
         if self.sight.borrow().answering.contains(&platform) {

@@ -304,6 +304,11 @@ impl Driver for Local {
         Box::pin(self.bring_up(run, progress))
     }
 
+    fn settled(&self, space: Uuid) -> BoxFuture<'_, ()> {
+        // What runs where it may block has the space's turn, and keeps it to its end.
+        Box::pin(async move { drop(self.inner.locks.lock(space).await) })
+    }
+
     fn stop<'a>(
         &'a self,
         instance: &'a Instance,

@@ -67,6 +67,9 @@ impl Worker {
             Ok(template) => self.provision_in_time(space, &template, generation, &key).await,
             Err(failure) => Err(failure),
         };
+        if let (false, Some(on)) = (matches!(started, Ok(Some(_))), platform(&status.driver)) {
+            self.home.engines.look_again(on, self.space.uuid()).await;
+        }
         match started {
             Ok(Some((platform, instance))) => {
                 self.home.engines.note(platform, &instance, true);
@@ -75,7 +78,7 @@ impl Worker {
                     .then(|| format!("{WAITS}its agent: `knot space launch` says how to start it"));
                 self.write(SpaceStatus { state: Observed::Starting, note, ..status }).await
             }
-            // Not wanted any more; what it left is found on the engine.
+            // Not wanted any more; what it left has been seen.
             Ok(None) => Ok(()),
             Err(Failure(why)) => {
                 tracing::warn!(space = %self.space, %generation, why, "a start failed");
