@@ -13,7 +13,7 @@ pub use cluster::{DataKey, Server, ServerStatus, SessionKey};
 pub use platform::{ParsePlatformError, Platform};
 pub use space::{
     Adopted, Desired, Move, Observed, Placement, ScheduleMark, Space, SpaceHealth, SpaceStatus,
-    Volume, VolumeStatus,
+    Volume, VolumeStatus, Witness,
 };
 pub use template::{
     Broken, Hours, Parameter, ParameterKind, ParsePartError, Port, Protocol, Template, check_path,

@@ -77,6 +77,11 @@ impl<E, T> Field<E, T> {
     pub const fn new(name: &'static str) -> Self {
         Self { name, types: PhantomData }
     }
+
+    /// The key that it is stored under.
+    pub(crate) const fn key(&self) -> &'static str {
+        self.name
+    }
 }
 
 impl<E, K> Set<E, K> {

@@ -83,6 +83,8 @@ async fn a_documents_history_says_who_changed_what_and_gives_back_any_state() {
         .await
         .unwrap()
         .heads;
+    let writer = replica.last_writer(note(1), Note::text).await.unwrap();
+    assert_eq!(writer.as_slice(), second);
     write(&replica, 1, ANNA, "three").await;
 
     let history = replica.history(note(1)).await.unwrap();

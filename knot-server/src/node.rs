@@ -17,7 +17,7 @@ use std::{
 use knot_core::{
     clock::Millis,
     id::{Author, DocId, Id, ServerId},
-    model::{self, DataKey, Server, Space, Token},
+    model::{self, DataKey, Server, Token},
     net::{
         self, Net,
         identity::{self, Identity},
@@ -42,7 +42,8 @@ use crate::{
     data,
     spaces::{
         self, Engines,
-        drivers::{self, Archive, Docker, Driver, Held, Local, Manual, Nomad, Owner},
+        drivers::{self, Archive, Docker, Driver, Local, Manual, Nomad, Owner},
+        wishes::HeldWishes,
     },
     users,
 };
@@ -219,16 +220,10 @@ fn nomad_driver(
         action: "pack the agent",
         cause: "there is too little memory".to_owned(),
     })?;
-    let replica = replica.clone();
-    let held = Held::new(move |space, changes| {
-        let replica = replica.clone();
-        Box::pin(async move {
-            replica.holds(Id::<Space>::from_uuid(space), &changes).await.unwrap_or(false)
-        })
-    });
+    let wishes = Arc::new(HeldWishes(replica.clone()));
     // An error means that there is a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Nomad::new(owner, config.settings(), archive, held)
+    Nomad::new(owner, config.settings(), archive, wishes)
 }
 
 /// Writes name, zone and addresses into this server's own document, where they have changed.

@@ -7,19 +7,22 @@
 pub mod answers;
 pub(crate) mod current;
 pub mod drivers;
-mod engines;
+pub(crate) mod engines;
 pub(crate) mod fill;
 pub mod logs;
 pub mod plan;
 pub mod policy;
 pub(crate) mod render;
+pub(crate) mod rendezvous;
 pub mod restart;
 pub mod schedule;
 mod service;
+pub mod stand_in;
 pub mod trust;
 pub mod usage;
 pub(crate) mod validity;
 mod volumes;
+pub(crate) mod wishes;
 mod worker;
 
 use std::time::Duration;

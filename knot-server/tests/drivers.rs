@@ -11,10 +11,14 @@
 
 #[path = "drivers/faults.rs"]
 mod faults;
+#[path = "drivers/fetch.rs"]
+mod fetch;
 #[path = "drivers/nomad.rs"]
 mod nomad;
 #[path = "drivers/podman.rs"]
 mod podman;
+#[path = "drivers/registry.rs"]
+mod registry;
 #[path = "drivers/world.rs"]
 mod world;
 
@@ -25,8 +29,8 @@ use std::{
 
 use knot_core::generation::Generation;
 use knot_server::spaces::drivers::{
-    Docker, Driver, Ended, Error, ForgetError, Instance, Labels, MilliCpus, Platform, Progress,
-    StartError, State, StopError, Stopped, VolumeError,
+    Docker, Driver, Ended, Error, ForgetError, Instance, InstanceId, Labels, MilliCpus, Platform,
+    Progress, Run, StartError, State, StopError, Stopped, VolumeError,
 };
 use uuid::Uuid;
 
@@ -230,31 +234,36 @@ async fn a_server_killed_at_any_step_leaves_what_a_stop_takes_away(world: &World
 async fn a_start_that_is_dropped_at_any_step_is_finished_by_the_next(world: &World) {
     for step in 0.. {
         let n = step as u64 + 1;
-        let seen = Arc::new(Mutex::new(0));
-        let reached = Arc::new(tokio::sync::Notify::new());
-        let tell = Arc::clone(&reached);
-        let progress = Progress::new(move |_| {
-            let mut seen = seen.lock().unwrap();
-            if *seen == step {
-                tell.notify_one();
-            }
-            *seen += 1;
-        });
         let run = world.run(n);
-        let dropped = tokio::select! {
-            biased;
-            () = reached.notified() => true,
-            started = world.driver.start(&run, &progress) => {
-                started.unwrap();
-                false
-            }
-        };
+        let dropped = start_dropped_at(world, &run, step).await;
         let found = world.start(&run).await.unwrap_or_else(|error| panic!("at {step}: {error}"));
         assert_eq!(found.state, State::Running, "dropped at {step}");
         assert_eq!(world.list().await, std::slice::from_ref(&found), "dropped at {step}");
         stop(world, &found).await;
         if !dropped {
             break;
+        }
+    }
+}
+
+/// Begins a start, and drops it when it reports its line number `step`; whether it got that far.
+async fn start_dropped_at(world: &World, run: &Run, step: usize) -> bool {
+    let seen = Arc::new(Mutex::new(0));
+    let reached = Arc::new(tokio::sync::Notify::new());
+    let tell = Arc::clone(&reached);
+    let progress = Progress::new(move |_| {
+        let mut seen = seen.lock().unwrap();
+        if *seen == step {
+            tell.notify_one();
+        }
+        *seen += 1;
+    });
+    tokio::select! {
+        biased;
+        () = reached.notified() => true,
+        started = world.driver.start(run, &progress) => {
+            started.unwrap();
+            false
         }
     }
 }
@@ -411,7 +420,7 @@ fn docker_takes_up_what_it_still_creates_for_a_server_that_was_killed() {
 #[test]
 fn docker_tells_the_causes_of_a_failed_start_apart() {
     check(Platform::Docker, async |world| {
-        let with = |change: &dyn Fn(&mut knot_server::spaces::drivers::Run)| {
+        let with = |change: &dyn Fn(&mut Run)| {
             let mut run = world.run(1);
             change(&mut run);
             run
@@ -467,6 +476,28 @@ fn docker_applies_limits_labels_network_and_no_restart_policy() {
         let started = world.start(&run).await.unwrap();
         let found = engine.inspect_container(&started.id.0, None).await.unwrap();
         assert_eq!(found.host_config.unwrap().network_mode.as_deref(), Some("default"));
+    });
+}
+
+/// A start that was dropped goes on where it may block: nobody may take it for gone before it is.
+#[test]
+fn what_a_dropped_start_leaves_is_listed_once_it_has_settled() {
+    check(Platform::Local, async |world| {
+        for step in 0.. {
+            let run = world.run(step as u64 + 1);
+            let dropped = start_dropped_at(world, &run, step).await;
+            world.driver.settled(world.space).await;
+            let left = world.list().await;
+            for found in &left {
+                stop(world, found).await;
+            }
+            let (id, state) = (InstanceId(String::new()), State::Running);
+            let any = Instance { id, labels: run.labels(world.owner), state };
+            assert_eq!(world.processes(&any).await, [0; 0], "dropped at {step}: {left:?}");
+            if !dropped {
+                break;
+            }
+        }
     });
 }
 

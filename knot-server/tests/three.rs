@@ -17,10 +17,22 @@ mod access;
 mod docker;
 #[path = "support/engine.rs"]
 mod engine;
+#[path = "drivers/nomad.rs"]
+#[allow(dead_code, reason = "the tests of drivers look at more of it")]
+mod fake_nomad;
 #[path = "three/forward.rs"]
 mod forward;
+#[path = "three/nomad.rs"]
+mod nomad;
+#[path = "drivers/podman.rs"]
+#[allow(dead_code, reason = "the tests of drivers use more of it")]
+mod podman;
 #[path = "three/random.rs"]
 mod random;
+#[path = "drivers/registry.rs"]
+mod registry;
+#[path = "three/registry.rs"]
+mod registry_images;
 #[path = "three/schedules.rs"]
 mod schedules;
 #[path = "support/wait.rs"]

@@ -115,6 +115,12 @@ impl History {
         ranks.into_iter().map(|(_, _, hash)| hash).collect()
     }
 
+    /// The change that the value of a register comes from. Of all held changes that write the key it
+    /// is the one of the highest (layer, operation): who holds more never names a lower one.
+    pub fn last_writer(&self, key: &str) -> Option<ChangeHash> {
+        self.document.last_writer(key)
+    }
+
     /// What was read of the document when its heads were these.
     ///
     /// # Errors

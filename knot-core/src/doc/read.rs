@@ -114,6 +114,13 @@ impl Document {
         all
     }
 
+    /// The change that wrote the value which a register of this key shows; `None` where nobody has
+    /// written one, or only in a layer at rest.
+    pub(super) fn last_writer(&self, key: &str) -> Option<ChangeHash> {
+        let (_, source) = self.values(key, u32::MAX).pop()?;
+        Some(self.writer(&source)?.hash)
+    }
+
     /// Whether one of these writes stands in a higher layer and knows this one.
     fn is_overwritten(&self, source: &Source, others: &[Source]) -> bool {
         let Source::Open(layer, _) = source else { return false };

@@ -298,6 +298,36 @@ proptest::proptest! {
     }
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(300))]
+    /// Servers that act on the change that a register shows, and change what another has acted on only
+    /// if they hold that one's change, never take turns: no two hold each other's and differ.
+    #[test]
+    fn of_two_servers_that_hold_each_others_last_writer_both_name_the_same(
+        steps in proptest::collection::vec((0..3_usize, 0..3_usize, 0..4_u8), 1..40),
+    ) {
+        let small = || Document::new(Layering { full: 3, loose: 256 });
+        let mut servers = [small(), small(), small()];
+        for (at, from, what) in steps {
+            if what == 0 {
+                let from = servers[from].clone();
+                pull(&mut servers[at], &from);
+            } else {
+                put(&mut servers[at], u8::try_from(at).unwrap() + 1, "k", text(&what.to_string()));
+            }
+            let named = servers.each_ref().map(|server| server.last_writer("k"));
+            for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+                let holds = |server: usize, of: usize| {
+                    named[of].is_some_and(|hash| servers[server].holds(&hash) == Ok(true))
+                };
+                if holds(one, other) && holds(other, one) {
+                    proptest::prop_assert_eq!(named[one], named[other]);
+                }
+            }
+        }
+    }
+}
+
 /// The changes of an input of the fuzz target `change`: for each, two bytes of length and a body.
 fn found_by_fuzzing(input: &str) -> Vec<Bytes> {
     use base64::{Engine as _, prelude::BASE64_STANDARD};

@@ -34,6 +34,12 @@ impl Platform {
         }
     }
 
+    /// Whether servers that do not hear each other may act on one engine of it at once.
+    #[must_use]
+    pub fn is_shared(self) -> bool {
+        self == Self::Nomad
+    }
+
     /// Whether it runs containers, and not processes of the server's or a person's.
     #[must_use]
     pub fn runs_containers(self) -> bool {

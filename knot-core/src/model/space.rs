@@ -199,6 +199,36 @@ pub struct SpaceStatus {
     /// Whether the newest generation was started with a shutdown script, which takes its time.
     #[serde(default)]
     pub has_shutdown: bool,
+    /// The number that an engine which servers share had given to the last thing that happened to the
+    /// space there, when this was written; 0 for an engine that has none.
+    #[serde(default)]
+    pub index: u64,
+    /// What a server that is not the home says of the space, where that is out of reach and both use
+    /// one engine.
+    #[serde(default)]
+    pub witness: Option<Witness>,
+}
+
+impl SpaceStatus {
+    /// Whether its server has never run the space, and says something of it in place of its home only.
+    pub fn is_witness_only(&self) -> bool {
+        self.witness.is_some() && self.generation.n == 0 && self.state == Observed::Created
+    }
+}
+
+/// What a server sees and does of a space in place of its home, on an engine that both use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witness {
+    /// The state.
+    pub state: Observed,
+    /// Since when, by this server's clock.
+    pub since: Millis,
+    /// The generation that is there.
+    pub generation: Generation,
+    /// The engine's number for what was seen last: of several records the highest counts.
+    pub index: u64,
+    /// What there is to say of it, for people.
+    pub words: Option<String>,
 }
 
 /// What the health checks of a space say.

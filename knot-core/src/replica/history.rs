@@ -13,7 +13,7 @@ use crate::{
     },
     id::{Author, ChangeHash, DocId, Id},
     replica::index::Entry,
-    schema::{Entity, Fields, Scalar},
+    schema::{Entity, Field, Fields, Scalar},
     store::Error as StoreError,
 };
 
@@ -70,6 +70,19 @@ impl Replica {
         let (heads, schema) = (heads.to_vec(), Arc::clone(&self.schema));
         let read = tokio::task::spawn_blocking(move || history.at(&heads, doc.kind, &schema));
         Ok(read.await.map_err(|_| HistoryError::Stopped)??)
+    }
+
+    /// The change that what is read of a field comes from; `None` where nobody has ever set it. A
+    /// server that holds more than another never names one that the other would call overwritten.
+    ///
+    /// # Errors
+    /// As [`Replica::history`].
+    pub async fn last_writer<E: Entity, T>(
+        &self,
+        id: Id<E>,
+        field: Field<E, T>,
+    ) -> Result<Option<ChangeHash>, HistoryError> {
+        Ok(self.history(id).await?.last_writer(field.key()))
     }
 
     /// Writes a change that makes a document what it was when its heads were these. Fields that this

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
 
 use super::{EditError, Replica, core::Input};
 use crate::{
@@ -34,6 +35,23 @@ impl Replica {
         wire::decode(&value).ok()
     }
 
+    /// What each server observed of a subject, as last heard; what cannot be read is left out.
+    pub fn all_observed<T: DeserializeOwned>(
+        &self,
+        subject: impl Into<DocId>,
+    ) -> Vec<(ServerId, T)> {
+        let subject = subject.into();
+        let (first, last) = ((subject, ServerId(Uuid::nil())), (subject, ServerId(Uuid::max())));
+        let records: Vec<_> = self.shown.read(|index| {
+            let records = index.records.range(first..=last);
+            records.map(|((_, server), record)| (*server, record.value.clone())).collect()
+        });
+        let read = |(server, value): (ServerId, Option<Bytes>)| {
+            Some((server, wire::decode(&value?).ok()?))
+        };
+        records.into_iter().filter_map(read).collect()
+    }
+
     /// Says what this server observes now, to the servers it is linked to; `None` takes it back. It
     /// is never stored, and forgotten by a server that loses its link to this one.
     ///
@@ -52,8 +70,8 @@ impl Replica {
     /// What the linked servers, this one included, say they observe of a subject now.
     pub fn presence<T: DeserializeOwned>(&self, subject: impl Into<DocId>) -> Vec<(ServerId, T)> {
         let subject = subject.into();
-        let first = (subject, ServerId(uuid::Uuid::nil()));
-        let last = (subject, ServerId(uuid::Uuid::max()));
+        let first = (subject, ServerId(Uuid::nil()));
+        let last = (subject, ServerId(Uuid::max()));
         self.shown.read(|index| {
             let records = index.presence.range(first..=last);
             records

@@ -8,7 +8,7 @@ use std::{
 
 use knot_core::{
     id::{Author, Id, ServerId},
-    model::{self, Server, ServerStatus, SpaceStatus, Template, User},
+    model::{self, Server, ServerStatus, SpaceStatus, Template, User, Witness},
     names::{For, Names, Unclear},
     net::Way,
     replica::Doc,
@@ -29,7 +29,7 @@ use super::{
     },
     types,
 };
-use crate::users;
+use crate::{spaces::drivers::Platform, users};
 
 /// What is shown in a secret's place.
 pub(super) const SEALED: &str = "sealed";
@@ -174,6 +174,7 @@ impl<'a> World<'a> {
             home: home.as_ref().map(|home| home.name.as_str()),
             reachability: self.app.reachability(space.placement.server),
             reached: self.reached(doc.id()),
+            witness: status.as_ref().and_then(|status| witness(self.app, doc.id(), status)),
             status: status.as_ref(),
             server: server.as_deref(),
             conflicts: conflicts(self.app, doc),
@@ -214,6 +215,19 @@ impl<'a> World<'a> {
     pub(super) fn all_spaces(&self) -> Vec<Doc<model::Space>> {
         self.app.replica.list()
     }
+}
+
+/// What another server has seen of a space later than its home, on an engine that both use: of several
+/// the one with the engine's highest number.
+fn witness(app: &App, space: Id<model::Space>, status: &SpaceStatus) -> Option<Witness> {
+    if !status.driver.parse().is_ok_and(Platform::is_shared) {
+        return None;
+    }
+    let others = app.replica.all_observed::<SpaceStatus>(space).into_iter();
+    let later = others
+        .filter_map(|(_, other)| other.witness)
+        .filter(|witness| witness.generation >= status.generation && witness.index > status.index);
+    later.max_by_key(|witness| witness.index)
 }
 
 /// The user that a name or an id means, to give something to or take it from.

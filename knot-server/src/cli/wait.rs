@@ -303,6 +303,7 @@ mod tests {
             depends_on: Vec::new(),
             term: 1,
             moving_to: None,
+            empty_volumes: false,
             created: text("2026-11-22T14:39:05Z"),
         }
     }

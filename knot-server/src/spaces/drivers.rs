@@ -18,12 +18,12 @@ mod locks;
 mod manual;
 mod nomad;
 mod run;
+mod shared;
 mod volumes;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use knot_core::id::ChangeHash;
 use uuid::Uuid;
 
 pub use knot_core::model::Platform;
@@ -36,6 +36,7 @@ pub use self::{
     manual::Manual,
     nomad::{Archive, Nomad, Settings as NomadSettings},
     run::{Folder, InvalidRun, MilliCpus, Mount, RUN_VARIABLE, RegistryAuth, Run, VolumeSpec},
+    shared::{Job, Survey, Wishes},
     volumes::FoundVolume,
 };
 
@@ -68,6 +69,12 @@ pub trait Driver: Send + Sync {
         progress: &'a Progress,
     ) -> BoxFuture<'a, Result<Instance, StartError>>;
 
+    /// Returns once a [`Driver::start`] of the space whose call was dropped does nothing more on this
+    /// machine: what is listed from then on is what it has left.
+    fn settled(&self, _space: Uuid) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Ends an instance and removes it: SIGTERM to its agent, and after `grace` SIGKILL to all of it.
     ///
     /// Idempotent: one that is gone is [`Stopped::Gone`]. Volumes stay.
@@ -86,6 +93,18 @@ pub trait Driver: Send + Sync {
     /// Where the engine does not answer. An instance that cannot be read is left out and reported in
     /// the log of the server.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Instance>, Error>>;
+
+    /// [`Driver::list`], and on an engine that servers share what there is of every space of the
+    /// cluster.
+    ///
+    /// # Errors
+    /// As [`Driver::list`].
+    fn survey(&self) -> BoxFuture<'_, Result<Survey, Error>> {
+        Box::pin(async {
+            let instances = self.list().await?;
+            Ok(Survey { instances, jobs: Vec::new() })
+        })
+    }
 
     /// Makes a volume if it is not there.
     ///
@@ -180,24 +199,6 @@ pub trait Driver: Send + Sync {
     /// [`StartError::Job`] with what the engine says of it.
     fn check_job<'a>(&'a self, _job: &'a str) -> BoxFuture<'a, Result<(), StartError>> {
         Box::pin(async { Ok(()) })
-    }
-}
-
-/// Says whether this server holds changes of a space's document: what a shared engine runs for
-/// changes that it does not hold is not its to change.
-#[derive(Clone)]
-pub struct Held(Arc<dyn Fn(Uuid, Vec<ChangeHash>) -> BoxFuture<'static, bool> + Send + Sync>);
-
-impl Held {
-    /// Asks `holds` each time.
-    pub fn new(
-        holds: impl Fn(Uuid, Vec<ChangeHash>) -> BoxFuture<'static, bool> + Send + Sync + 'static,
-    ) -> Self {
-        Self(Arc::new(holds))
-    }
-
-    async fn holds(&self, space: Uuid, changes: Vec<ChangeHash>) -> bool {
-        changes.is_empty() || (self.0)(space, changes).await
     }
 }
 

@@ -6,11 +6,16 @@ use std::{
     time::Duration,
 };
 
+use knot_core::{
+    id::{Id, ServerId},
+    model::{Server, ServerStatus},
+    replica::Replica,
+};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::drivers::{Driver, Error, Instance, Platform, StartError};
+use super::drivers::{Driver, Error, Instance, Job, Platform, StartError, Survey};
 
 /// How often each engine is asked for what is on it.
 const POLL: Duration = Duration::from_secs(2);
@@ -19,11 +24,24 @@ const HALF_WAY: Duration = Duration::from_secs(2);
 /// How many spaces are told of that wait for newer data.
 const OUTDATED: usize = 1_000;
 
+/// Whether two servers use one engine for a platform, and what is on it is there for both: both say who
+/// it is, and the same.
+pub(crate) fn are_one(replica: &Replica, platform: &str, a: ServerId, b: ServerId) -> bool {
+    let engine = |server: ServerId| {
+        let status: ServerStatus = replica.observed(Id::<Server>::from_uuid(server.0), server)?;
+        status.engines.get(platform).cloned()
+    };
+    let engine_of_a = engine(a);
+    engine_of_a.is_some() && engine_of_a == engine(b)
+}
+
 /// What is on the engines that carries this server's labels.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sight {
     /// By space.
     pub(super) instances: HashMap<Uuid, Vec<(Platform, Instance)>>,
+    /// On an engine that servers share, what there is of each space, whoever made it.
+    pub(super) jobs: HashMap<Uuid, Job>,
     /// Engines that answered when last asked.
     pub(super) answering: BTreeSet<Platform>,
     /// Who they are, where they say.
@@ -41,6 +59,11 @@ impl Sight {
     /// Spaces of which it is sure again what there is.
     pub(super) fn sure_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = Uuid> + 'a {
         before.unsure.keys().filter(|space| !self.unsure.contains_key(space)).copied()
+    }
+
+    /// Everything that is seen of a space.
+    pub(super) fn all_of(&self, space: Uuid) -> (&[(Platform, Instance)], Option<&Job>) {
+        (self.of(space), self.jobs.get(&space))
     }
 
     pub(super) fn of(&self, space: Uuid) -> &[(Platform, Instance)] {
@@ -129,6 +152,11 @@ impl Engines {
         });
     }
 
+    /// What was last seen of a space on the engine that servers share.
+    pub(super) fn job(&self, space: Uuid) -> Option<Job> {
+        self.sight.borrow().jobs.get(&space).cloned()
+    }
+
     /// Notes what a worker has just done: an instance is there, or is gone.
     pub(super) fn note(&self, platform: Platform, instance: &Instance, there: bool) {
         let space = instance.labels.space;
@@ -142,6 +170,10 @@ impl Engines {
                 seen.push((platform, instance.clone()));
             } else if seen.is_empty() {
                 sight.instances.remove(&space);
+            }
+            if let Some(job) = sight.jobs.get_mut(&space).filter(|job| job.id == instance.id) {
+                job.state = there.then(|| instance.state.clone());
+                job.labels = instance.labels.clone();
             }
         });
     }
@@ -158,17 +190,29 @@ impl Engines {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let asked = Instant::now();
-            let Some(answer) = stop.run_until_cancelled(driver.list()).await else { return };
+            let Some(answer) = stop.run_until_cancelled(driver.survey()).await else { return };
             match answer {
-                Ok(instances) => {
+                Ok(survey) => {
                     // One that answers and does not say who it is is asked for that again.
                     match self.identify(platform, &**driver).await {
-                        Ok(()) => self.saw(platform, asked, instances),
+                        Ok(()) => self.saw(platform, asked, survey),
                         Err(error) => self.is_silent(platform, &error),
                     }
                 }
                 Err(error) => self.is_silent(platform, &error),
             }
+        }
+    }
+
+    /// Sees what a start has left that was dropped, or failed: until then nothing may be concluded from
+    /// what is not seen.
+    pub(super) async fn look_again(&self, platform: Platform, space: Uuid) {
+        let Some(driver) = self.driver(platform) else { return };
+        driver.settled(space).await;
+        let asked = Instant::now();
+        match driver.survey().await {
+            Ok(survey) => self.saw(platform, asked, survey),
+            Err(error) => self.is_silent(platform, &error),
         }
     }
 
@@ -188,7 +232,7 @@ impl Engines {
         Ok(())
     }
 
-    fn saw(&self, platform: Platform, asked: Instant, instances: Vec<Instance>) {
+    fn saw(&self, platform: Platform, asked: Instant, survey: Survey) {
         let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
         touched.retain(|(on, _), at| *on != platform || *at >= asked);
         self.sight.send_if_modified(|sight| {
@@ -202,17 +246,28 @@ impl Engines {
                     found.insert(*space, kept);
                 }
             }
-            for instance in instances {
+            for instance in survey.instances {
                 let space = instance.labels.space;
                 if !touched.contains_key(&(platform, space)) {
                     found.entry(space).or_default().push((platform, instance));
                 }
             }
+            let mut jobs = HashMap::new();
+            if platform != Platform::Nomad {
+                jobs.clone_from(&sight.jobs);
+            }
+            for job in survey.jobs {
+                let space = job.labels.space;
+                let noted = sight.jobs.get(&space);
+                let noted = noted.filter(|_| touched.contains_key(&(platform, space)));
+                jobs.insert(space, noted.cloned().unwrap_or(job));
+            }
             let doubts = sight.unsure.len();
             sight.unsure.retain(|_, (on, until)| *on != platform || *until > asked);
             let news = sight.answering.insert(platform) || sight.unsure.len() < doubts;
-            let changed = news || found != sight.instances;
+            let changed = news || found != sight.instances || jobs != sight.jobs;
             sight.instances = found;
+            sight.jobs = jobs;
             changed
         });
     }
@@ -236,18 +291,18 @@ mod tests {
     fn what_a_start_that_was_given_up_left_is_not_known_before_the_engine_has_said_so() {
         let engines = Engines::new([]);
         let (space, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        engines.saw(Platform::Local, Instant::now(), Vec::new());
+        engines.saw(Platform::Local, Instant::now(), Survey::default());
         assert_eq!(engines.see(space, Some(Platform::Local)), Some(Vec::new()));
         let before = Instant::now();
         engines.doubt(Platform::Local, space);
         let seen = engines.watch().borrow().clone();
         // Asked before, another engine, and asked too soon.
-        engines.saw(Platform::Local, before, Vec::new());
-        engines.saw(Platform::Docker, before + 2 * HALF_WAY, Vec::new());
-        engines.saw(Platform::Local, before + HALF_WAY / 2, Vec::new());
+        engines.saw(Platform::Local, before, Survey::default());
+        engines.saw(Platform::Docker, before + 2 * HALF_WAY, Survey::default());
+        engines.saw(Platform::Local, before + HALF_WAY / 2, Survey::default());
         assert_eq!(engines.see(space, Some(Platform::Local)), None);
         assert_eq!(engines.see(other, Some(Platform::Local)), Some(Vec::new()));
-        engines.saw(Platform::Local, before + 2 * HALF_WAY, Vec::new());
+        engines.saw(Platform::Local, before + 2 * HALF_WAY, Survey::default());
         assert_eq!(engines.see(space, Some(Platform::Local)), Some(Vec::new()));
         let now = engines.watch().borrow().clone();
         assert_eq!(now.sure_since(&seen).collect::<Vec<_>>(), [space]);

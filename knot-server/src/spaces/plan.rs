@@ -40,6 +40,9 @@ pub struct World<'a> {
     pub space: Option<&'a Space>,
     /// Whether its grave is held.
     pub dead: bool,
+    /// Whether a shared engine has it for a change that is not held here: a part of the cluster that is
+    /// out of reach drives it.
+    pub driven: bool,
     /// This server's record about it.
     pub status: &'a SpaceStatus,
     /// The instances of the space on this server's engines that carry its labels.
@@ -143,6 +146,9 @@ pub fn next(world: &World<'_>) -> Step {
     if world.blind {
         return grope(world);
     }
+    if world.driven {
+        return give_way(world);
+    }
     let Some(space) = world.space else {
         return if world.dead { bury(world) } else { Step::Rest };
     };
@@ -161,6 +167,18 @@ pub fn next(world: &World<'_>) -> Step {
     match space.desired {
         Desired::Stopped => stop(world),
         Desired::Running => run(world, space),
+    }
+}
+
+/// What another part of the cluster drives is left alone: only what is seen of it is written down.
+fn give_way(world: &World<'_>) -> Step {
+    let lives = |one: &Instance| !matches!(one.state, State::Ended(_));
+    let settled =
+        matches!(world.status.state, Observed::Created | Observed::Stopped | Observed::Gone);
+    if settled || world.instances.iter().any(lives) {
+        Step::Rest
+    } else {
+        Step::Become(Observed::Stopped)
     }
 }
 
@@ -238,10 +256,12 @@ pub fn waits_for_data(world: &World<'_>) -> bool {
 }
 
 fn is_outdated(world: &World<'_>, space: &Space) -> bool {
-    let newest = world.instances.iter().map(|one| one.labels.generation).max();
-    newest.is_some_and(|newest| {
-        let unknown = newest > world.status.generation && world.trust != Trust::Current;
-        newest.term > space.placement.term || unknown
+    world.instances.iter().any(|one| {
+        let generation = one.labels.generation;
+        // What an earlier home has left on an engine that both use was never known here.
+        let own = one.labels.owner.home == world.me.0;
+        let unknown = own && generation > world.status.generation && world.trust != Trust::Current;
+        generation.term > space.placement.term || unknown
     })
 }
 

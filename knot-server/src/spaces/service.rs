@@ -94,7 +94,8 @@ impl Service {
 }
 
 async fn manage(home: Arc<Home>) {
-    let mut changes = home.replica.watch(&[Space::KIND]);
+    let mut changes = home.replica.watch(&[Space::KIND, Server::KIND]);
+    let mut links = home.net.reach().watch();
     let mut sights = home.engines.watch();
     let mut trust = home.trusted.watch();
     let mut seen = Sight::default();
@@ -110,8 +111,12 @@ async fn manage(home: Arc<Home>) {
         tokio::select! {
             () = home.stop.cancelled() => break,
             Changed::Document(subject) | Changed::Record(subject) = changes.next() => {
-                wake(&home, &mut workers, &mut tasks, subject.uuid);
+                match subject.kind == Space::KIND {
+                    true => wake(&home, &mut workers, &mut tasks, subject.uuid),
+                    false => wake_shared(&home, &workers),
+                }
             }
+            Ok(()) = links.changed() => wake_shared(&home, &workers),
             changed = sights.changed() => {
                 if changed.is_err() {
                     break;
@@ -137,13 +142,23 @@ async fn manage(home: Arc<Home>) {
 
 /// Spaces of which something else is seen than before; all, where an engine answers again.
 fn differing(before: &Sight, now: &Sight, workers: &HashMap<Uuid, Arc<Notify>>) -> BTreeSet<Uuid> {
-    let all = before.instances.keys().chain(now.instances.keys()).copied();
-    let mut spaces: BTreeSet<_> = all.filter(|space| before.of(*space) != now.of(*space)).collect();
+    let instances = before.instances.keys().chain(now.instances.keys());
+    let all = instances.chain(before.jobs.keys()).chain(now.jobs.keys()).copied();
+    let differs = |space: &Uuid| before.all_of(*space) != now.all_of(*space);
+    let mut spaces: BTreeSet<_> = all.filter(differs).collect();
     spaces.extend(now.sure_since(before));
     if before.answering != now.answering {
         spaces.extend(workers.keys());
     }
     spaces
+}
+
+/// Wakes the workers of spaces on an engine that servers share: who acts on those follows from which
+/// servers are heard and see it.
+fn wake_shared(home: &Home, workers: &HashMap<Uuid, Arc<Notify>>) {
+    let sight = home.engines.watch();
+    let spaces: Vec<_> = sight.borrow().jobs.keys().copied().collect();
+    spaces.iter().filter_map(|space| workers.get(space)).for_each(|worker| worker.notify_one());
 }
 
 /// Wakes the worker of a space, or begins one where the space is this server's business.
@@ -172,6 +187,14 @@ fn is_ours(home: &Home, space: Uuid) -> bool {
     let status = home.replica.observed::<SpaceStatus>(id, home.me);
     let has_run = |status: SpaceStatus| status.generation.n > 0;
     let has_instances = home.engines.see(space, None).is_some_and(|found| !found.is_empty());
+    // Who stands in for a home that is out of reach is seen then.
+    let is_shared = home.engines.job(space).is_some();
+    let witness = status.as_ref().is_some_and(|status| status.witness.is_some());
+    if (is_shared || witness)
+        && (home.replica.get(id).is_some() || home.replica.grave(id).is_some())
+    {
+        return true;
+    }
     if let Some(space) = home.replica.get(id) {
         // What ran here once may have left something that is to be set aside.
         return space.placement.server == home.me || has_instances || status.is_some_and(has_run);

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::{
     drivers::{Driver, FoundVolume, Mount, Platform, VolumeSpec},
+    engines,
     worker::{Failure, Home},
 };
 use crate::causes::with_causes;
@@ -97,7 +98,8 @@ pub(super) async fn mounts(
 /// A volume that a user has attached, if it can be.
 fn attached(home: &Home, volume: &Doc<Volume>, template: &Template) -> Result<VolumeSpec, Failure> {
     let name = &volume.name;
-    if volume.server.uuid() != home.me.0 {
+    let server = ServerId(volume.server.uuid());
+    if server != home.me && !engines::are_one(&home.replica, &volume.platform, server, home.me) {
         let server = home.replica.get(volume.server);
         let server = server.map_or_else(|| volume.server.to_string(), |one| one.name.clone());
         return Err(Failure(format!(

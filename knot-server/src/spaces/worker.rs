@@ -2,6 +2,7 @@
 //! came of it, and asks again.
 
 mod end;
+mod shared;
 mod start;
 
 use std::{sync::Arc, time::Duration};
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Options,
-    drivers::{Instance, Platform},
+    drivers::{Instance, Job, Platform},
     engines::Engines,
     fill::seen,
     logs::Logs,
@@ -68,6 +69,8 @@ pub(super) struct Worker {
     waiting: Option<Millis>,
     /// Since when it looks at the space.
     looking: Millis,
+    /// A change that is held, which what a shared engine has of the space serves.
+    held: Option<ChangeHash>,
     /// For which time of beginning anew what was here has been set aside.
     set_aside: Option<Placement>,
 }
@@ -92,7 +95,7 @@ impl<E: std::error::Error> From<E> for Failure {
 impl Worker {
     pub(super) fn new(home: Arc<Home>, space: Id<Space>, wake: Arc<Notify>) -> Self {
         let (looking, waiting) = (Millis::now(), None);
-        Self { home, space, wake, begun: None, waiting, looking, set_aside: None }
+        Self { home, space, wake, begun: None, waiting, looking, held: None, set_aside: None }
     }
 
     /// Works until there is nothing left to do here for good, or the server stops.
@@ -114,8 +117,14 @@ impl Worker {
         let report = self.home.net.agents().report(self.space, status.generation);
         let now = Millis::now();
         let mut due = None;
-        // A database that may be old, and a home that is to hand the space over, begin nothing.
-        let acts = |space: &&Doc<Space>| trust != Trust::Restored && space.moving_to().is_none();
+        let job = self.home.engines.job(self.space.uuid());
+        let job = job.as_ref();
+        let driven = self.is_driven(space.as_deref(), job).await;
+        // A database that may be old, and a home that is to hand the space over, begin nothing; nor
+        // one whose space another part of the cluster drives.
+        let acts = |space: &&Doc<Space>| {
+            trust != Trust::Restored && space.moving_to().is_none() && !driven
+        };
         if let Some(space) = ours.filter(acts) {
             let owner = self.home.replica.get(space.owner);
             let act = policy::decide(&policy::World {
@@ -145,14 +154,27 @@ impl Worker {
             }
             return true;
         }
+        if let Some(news) =
+            ours.filter(|_| trust != Trust::Restored).and_then(|_| self.news(job, driven, &status))
+        {
+            if let Err(error) = self.write(news).await {
+                tracing::error!(space = %self.space, %error, "who drives it could not be written down");
+                drop(timeout(TRY_AGAIN, woken).await);
+            }
+            return true;
+        }
         let seen = self.home.engines.see(self.space.uuid(), platform(&status.driver));
         let blind = seen.is_none();
-        let found = seen.unwrap_or_default();
+        let mut found = seen.unwrap_or_default();
+        // On an engine that servers share the home ends what an earlier one has left running.
+        let left = job.filter(|job| ours.is_some() && job.labels.owner.home != self.home.me.0);
+        found.extend(left.and_then(Job::instance).map(|instance| (Platform::Nomad, instance)));
         let instances: Vec<_> = found.iter().map(|(_, instance)| instance.clone()).collect();
         let world = World {
             me: self.home.me,
             space: space.as_deref(),
-            dead,
+            dead: dead && !status.is_witness_only(),
+            driven,
             status: &status,
             instances: &instances,
             linked: self.home.net.agents().generation(self.space),
@@ -175,9 +197,27 @@ impl Worker {
             due.map(|due| Duration::from_millis((due.0 - now.0).try_into().unwrap_or(0)));
         match step {
             Step::Rest => {
+                if ours.is_none() && trust != Trust::Restored {
+                    match self.stand_in(space.as_deref(), job, driven, &status).await {
+                        Ok(None) => {}
+                        Ok(Some(Done::Done)) => return true,
+                        Ok(Some(Done::TryAgain)) => {
+                            drop(timeout(TRY_AGAIN, woken).await);
+                            return true;
+                        }
+                        Err(error) => {
+                            tracing::error!(space = %self.space, %error, "what is done in place of \
+                                its home could not be written down");
+                            drop(timeout(TRY_AGAIN, woken).await);
+                            return true;
+                        }
+                    }
+                }
                 if ours.is_none()
                     && trust != Trust::Restored
                     && !blind
+                    && job.is_none()
+                    && status.witness.is_none()
                     && instances.is_empty()
                     && (dead || status.generation.n == 0)
                 {
@@ -363,7 +403,8 @@ impl Worker {
         let before = self.status();
         let same = (before.state, before.generation) == (status.state, status.generation);
         let since = if same { before.since } else { Millis::now() };
-        let status = SpaceStatus { since, ..status };
+        let index = self.home.engines.job(self.space.uuid()).map_or(before.index, |job| job.index);
+        let status = SpaceStatus { since, index, ..status };
         if status == before {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! What goes wrong on each engine: the space fails with the cause, and the next try works once that
 //! is mended. And, where servers share an engine, who may change what is on it.
 
-use std::{net::TcpListener, os::unix::fs::symlink, process::Command, time::Duration};
+use std::{net::TcpListener, os::unix::fs::symlink, process::Command, sync::Arc, time::Duration};
 
 use knot_core::{
     generation::Generation,
@@ -9,7 +9,7 @@ use knot_core::{
     model::{Port, Protocol},
 };
 use knot_server::spaces::drivers::{
-    Archive, Docker, Driver, Error, Held, Instance, Local, Nomad, NomadSettings, Owner, Platform,
+    Archive, Docker, Driver, Error, Instance, Local, Nomad, NomadSettings, Owner, Platform,
     Progress, Run, StartError, State, StopError, Stopped, VolumeError,
 };
 use serde_json::json;
@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use crate::{
     GRACE,
-    nomad::Release,
+    nomad::{Fake, Release},
     podman,
-    world::{World, agent_bytes, check, nomad_settings},
+    world::{Documents, World, agent_bytes, check, nomad_settings},
 };
 
 macro_rules! on {
@@ -38,6 +38,8 @@ on!(fake_nomad, Nomad: a_missing_image_is_named, a_taken_port_is_named, a_nomad_
     a_claim_that_is_stuck_is_named, a_claim_that_is_let_go_of_late_is_waited_for,
     no_room_and_a_full_disk_are_named, what_is_not_found_may_be_a_404_too,
     a_lost_race_is_run_again_and_not_for_ever, what_serves_unknown_changes_is_left_alone,
+    a_stop_names_the_change_that_it_serves, every_server_sees_every_job,
+    servers_of_one_nomad_know_it, a_nomad_that_keeps_no_variables_is_used_all_the_same,
     a_job_is_taken_over_by_whoever_holds_what_it_serves, a_server_with_old_data_starts_nothing,
     each_user_may_have_a_namespace, a_job_in_hcl_gets_the_agent, a_job_that_cannot_be_used_is_named,
     an_agent_that_cannot_be_fetched_is_named);
@@ -304,12 +306,12 @@ async fn a_lost_race_is_run_again_and_not_for_ever(world: &World) {
 async fn what_serves_unknown_changes_is_left_alone(world: &World) {
     let change = ChangeHash([7; 32]);
     let mut run = world.run(1);
-    run.serves = vec![change];
+    run.serves = Some(change);
     let started = starts(world, &run).await;
     let id = world.space.to_string();
     let before = world.nomad().job(&id);
     // As seen by a server in another part of the cluster.
-    world.missing.lock().unwrap().insert(change);
+    world.documents.missing.lock().unwrap().insert(change);
     let refused = world.driver.stop(&started, GRACE).await.unwrap_err();
     assert!(matches!(refused, StopError::Driven { .. }), "{refused}");
     run.launch.generation = Generation { term: 2, n: 1 };
@@ -317,8 +319,65 @@ async fn what_serves_unknown_changes_is_left_alone(world: &World) {
     assert_eq!(refused.code(), "driven-elsewhere", "{refused}");
     assert_eq!(world.nomad().job(&id), before);
     // Both parts have joined again.
-    world.missing.lock().unwrap().clear();
+    world.documents.missing.lock().unwrap().clear();
     assert!(matches!(world.driver.stop(&started, GRACE).await, Ok(Stopped::Ended(_))));
+}
+
+async fn a_stop_names_the_change_that_it_serves(world: &World) {
+    let (started_for, stopped_for) = (ChangeHash([7; 32]), ChangeHash([8; 32]));
+    let serves = || world.nomad().registered().pop().unwrap().serves;
+    let mut run = world.run(1);
+    run.serves = Some(started_for);
+    let started = starts(world, &run).await;
+    assert_eq!(serves(), started_for.to_string());
+    *world.documents.newest.lock().unwrap() = Some(stopped_for);
+    world.driver.stop(&started, GRACE).await.unwrap();
+    assert_eq!((serves(), world.nomad().running()), (stopped_for.to_string(), 0));
+    // Who has not heard of that starts nothing.
+    world.documents.missing.lock().unwrap().insert(stopped_for);
+    run.launch.generation.n = 2;
+    let refused = world.start(&run).await.unwrap_err();
+    assert_eq!(refused.code(), "driven-elsewhere", "{refused}");
+}
+
+async fn every_server_sees_every_job(world: &World) {
+    let mut run = world.run(1);
+    run.serves = Some(ChangeHash([7; 32]));
+    let started = starts(world, &run).await;
+    let other = world.other_home();
+    let seen = async || other.survey().await.unwrap();
+    let before = seen().await;
+    assert_eq!(before.instances, [], "they are not its own");
+    let [job] = &before.jobs[..] else { panic!("{before:?}") };
+    assert_eq!((job.instance(), job.serves), (Some(started.clone()), run.serves));
+    // Whoever holds what it serves may end it, too.
+    assert!(matches!(other.stop(&started, GRACE).await, Ok(Stopped::Ended(_))));
+    let after = seen().await;
+    let [job_after] = &after.jobs[..] else { panic!("{after:?}") };
+    assert_eq!(job_after.state, None);
+    assert!(job_after.index > job.index, "{} {}", job_after.index, job.index);
+    assert_eq!(world.other_cluster().survey().await.unwrap().jobs, []);
+}
+
+async fn servers_of_one_nomad_know_it(world: &World) {
+    let other = world.other_home();
+    let (one, two) = tokio::join!(world.driver.identity(), other.identity());
+    let known = one.unwrap();
+    assert!(known.is_some());
+    assert_eq!(two.unwrap(), known);
+    let folder = tempfile::tempdir().unwrap();
+    let another = Fake::start(folder.path(), agent_bytes()).await;
+    let settings = nomad_settings(another.address);
+    let documents = Arc::<Documents>::default();
+    let archive = Archive::pack(agent_bytes()).unwrap();
+    let elsewhere = Nomad::new(world.owner, settings, archive, documents).unwrap();
+    assert_ne!(elsewhere.identity().await.unwrap(), known);
+}
+
+async fn a_nomad_that_keeps_no_variables_is_used_all_the_same(world: &World) {
+    world.nomad().fault(|faults| faults.no_variables = true);
+    assert_eq!(world.driver.identity().await.unwrap(), None);
+    starts(world, &world.run(1)).await;
 }
 
 async fn a_job_is_taken_over_by_whoever_holds_what_it_serves(world: &World) {
@@ -347,8 +406,8 @@ async fn a_server_with_old_data_starts_nothing(world: &World) {
 fn driver_with(world: &World, change: impl FnOnce(&mut NomadSettings)) -> Nomad {
     let mut settings = nomad_settings(world.nomad().address);
     change(&mut settings);
-    let held = Held::new(|_, _| Box::pin(std::future::ready(true)));
-    Nomad::new(world.owner, settings, Archive::pack(agent_bytes()).unwrap(), held).unwrap()
+    let documents = Arc::<Documents>::default();
+    Nomad::new(world.owner, settings, Archive::pack(agent_bytes()).unwrap(), documents).unwrap()
 }
 
 async fn each_user_may_have_a_namespace(world: &World) {
@@ -423,9 +482,9 @@ async fn an_agent_that_cannot_be_fetched_is_named(world: &World) {
 #[tokio::test]
 async fn a_nomad_that_is_not_there_is_named_so() {
     let owner = Owner { cluster: Uuid::nil(), home: Uuid::nil() };
-    let held = Held::new(|_, _| Box::pin(std::future::ready(true)));
+    let documents = Arc::<Documents>::default();
     let settings = nomad_settings(([127, 0, 0, 1], 1).into());
-    let driver = Nomad::new(owner, settings, Archive::pack(b"").unwrap(), held).unwrap();
+    let driver = Nomad::new(owner, settings, Archive::pack(b"").unwrap(), documents).unwrap();
     let refused = driver.list().await.unwrap_err();
     assert!(matches!(refused, Error::Unreachable { .. }), "{refused}");
 }

@@ -3,7 +3,7 @@
 //!
 //! What it does: jobs with `EnforceIndex`, namespaces that must be there, allocations with events,
 //! blocking queries, artifacts that are fetched over HTTP, checked and unpacked, CSI and host
-//! volumes, claims that are let go of late or never, signals, logs, evaluations that find no place,
+//! volumes, variables, claims that are let go of late or never, signals, logs, evaluations that find no place,
 //! and HTTP 500 for what is not found. What it does not: containers (a task is a process that sees a
 //! volume through a link in its own folder), more than one node, ACLs, deployments, restarts,
 //! constraints, and HCL, of which it knows only the texts that a test has given it with their JSON.
@@ -59,6 +59,8 @@ pub(crate) struct Faults {
     pub(crate) lost_races: u32,
     /// No node has memory left.
     pub(crate) no_room: bool,
+    /// Variables may not be used.
+    pub(crate) no_variables: bool,
     /// What a task's driver fails with.
     pub(crate) driver_error: Option<String>,
 }
@@ -87,6 +89,18 @@ struct Inner {
     host: Vec<Value>,
     namespaces: BTreeSet<String>,
     hcl: HashMap<String, Value>,
+    registered: Vec<Registered>,
+    variables: HashMap<String, Value>,
+}
+
+/// A registration that was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Registered {
+    /// The job's generation.
+    pub(crate) generation: String,
+    /// The change that it says it serves.
+    pub(crate) serves: String,
+    pub(crate) stop: bool,
 }
 
 struct Csi {
@@ -118,6 +132,7 @@ impl Fake {
                 release: Release::AtOnce,
                 lost_races: 0,
                 no_room: false,
+                no_variables: false,
                 driver_error: None,
             },
             jobs: BTreeMap::new(),
@@ -127,6 +142,8 @@ impl Fake {
             host: Vec::new(),
             namespaces: ["default".to_owned()].into(),
             hcl: HashMap::new(),
+            registered: Vec::new(),
+            variables: HashMap::new(),
         };
         let shared = Arc::new(Shared {
             inner: Mutex::new(inner),
@@ -156,6 +173,17 @@ impl Fake {
         let mut jobs = inner.jobs.iter();
         let found = jobs.find(|((_, id), _)| id.ends_with(id_ends_with));
         found.map(|((namespace, _), job)| (namespace.clone(), job.clone()))
+    }
+
+    /// Every registration, the first first.
+    pub(crate) fn registered(&self) -> Vec<Registered> {
+        self.shared.inner.lock().unwrap().registered.clone()
+    }
+
+    /// How many tasks run.
+    pub(crate) fn running(&self) -> usize {
+        let inner = self.shared.inner.lock().unwrap();
+        inner.allocations.iter().filter(|one| one.process.is_some()).count()
     }
 
     /// Lets go of the claims on all volumes.
@@ -483,6 +511,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/job/{id}/evaluations", get(job_evaluations))
         .route("/v1/allocations", get(all_allocations))
         .route("/v1/namespace", post(put_namespace))
+        .route("/v1/var/{*path}", get(read_variable).put(put_variable))
         .route("/v1/volumes", get(list_volumes))
         .route("/v1/volume/csi/{id}", get(read_csi))
         .route("/v1/volume/csi/{id}/create", put(create_csi))
@@ -576,6 +605,10 @@ async fn register(State(shared): State<Arc<Shared>>, asked: Asked, body: Bytes) 
         }
         job["JobModifyIndex"] = json!(inner.index);
         job["Namespace"] = json!(key.0);
+        let said = |key: &str| job["Meta"][key].as_str().unwrap_or_default().to_owned();
+        let (generation, serves) = (said("knot_generation"), said("knot_serves"));
+        let stop = job["Stop"] == json!(true);
+        inner.registered.push(Registered { generation, serves, stop });
         inner.jobs.insert(key, job);
         inner.schedule(&shared);
         answer(inner.index, json!({ "EvalID": Uuid::now_v7(), "JobModifyIndex": inner.index }))
@@ -663,6 +696,43 @@ async fn put_namespace(State(shared): State<Arc<Shared>>, body: Bytes) -> Respon
     let body: Value = serde_json::from_slice(&body).unwrap();
     shared.change(|inner| inner.namespaces.insert(body["Name"].as_str().unwrap().to_owned()));
     StatusCode::OK.into_response()
+}
+
+fn variable(path: &str, asked: &Asked) -> String {
+    format!("{}/{path}", asked.get("namespace").map_or("default", String::as_str))
+}
+
+async fn read_variable(
+    State(shared): State<Arc<Shared>>,
+    At(path): At<String>,
+    asked: Asked,
+) -> Response {
+    let inner = shared.inner.lock().unwrap();
+    if inner.faults.no_variables {
+        return (StatusCode::FORBIDDEN, "Permission denied").into_response();
+    }
+    match inner.variables.get(&variable(&path, &asked)) {
+        Some(known) => answer(inner.index, known.clone()),
+        None => (StatusCode::NOT_FOUND, "variable not found").into_response(),
+    }
+}
+
+async fn put_variable(
+    State(shared): State<Arc<Shared>>,
+    At(path): At<String>,
+    asked: Asked,
+    body: Bytes,
+) -> Response {
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(asked["cas"], "0");
+    shared.change(|inner| {
+        let name = variable(&path, &asked);
+        if let Some(known) = inner.variables.get(&name) {
+            return (StatusCode::CONFLICT, axum::Json(known.clone())).into_response();
+        }
+        inner.variables.insert(name, body.clone());
+        answer(inner.index, body)
+    })
 }
 
 async fn list_volumes(State(shared): State<Arc<Shared>>, asked: Asked) -> Response {

@@ -14,6 +14,8 @@ use std::{
 
 use rustix::process::getpid;
 
+use crate::registry;
+
 /// Says to a server that the suite starts, and kills, where the service is.
 const ADDRESS: &str = "KNOT_TEST_PODMAN";
 
@@ -44,6 +46,11 @@ pub(crate) fn start() {
         let folder = folder();
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("containers.conf"), CONFIGURATION).unwrap();
+        // The suite's registry speaks plain HTTP, which Podman has to be told even of this machine.
+        let registry = registry::address().port();
+        let registries =
+            format!("[[registry]]\nlocation = \"localhost:{registry}\"\ninsecure = true\n");
+        fs::write(folder.join("registries.conf"), registries).unwrap();
         clear_up_after_the_dead();
         let (tell, told) = std::sync::mpsc::channel();
         // The service is to die with the thread that started it: this one lives as long as the
@@ -86,7 +93,8 @@ fn podman(folder: &Path) -> Command {
         .args(["--root".as_ref(), folder.join("root").as_os_str()])
         .args(["--runroot".as_ref(), folder.join("run").as_os_str()])
         .args(["--tmpdir".as_ref(), folder.join("tmp").as_os_str()])
-        .env("CONTAINERS_CONF", folder.join("containers.conf"));
+        .env("CONTAINERS_CONF", folder.join("containers.conf"))
+        .env("CONTAINERS_REGISTRIES_CONF", folder.join("registries.conf"));
     podman
 }
 

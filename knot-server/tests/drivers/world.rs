@@ -20,15 +20,15 @@ use bollard::{
         RemoveVolumeOptions, TagImageOptionsBuilder, UploadToContainerOptionsBuilder,
     },
 };
-use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture};
 use knot_core::{
     agent::{Launch, ServerAddress},
     generation::Generation,
     id::ChangeHash,
 };
 use knot_server::spaces::drivers::{
-    Archive, Docker, Driver, Held, Instance, Labels, Local, Manual, Mount, Nomad, NomadSettings,
-    Owner, Platform, Progress, Run, StartError, VolumeSpec,
+    Archive, Docker, Driver, Instance, Labels, Local, Manual, Mount, Nomad, NomadSettings, Owner,
+    Platform, Progress, Run, StartError, VolumeSpec, Wishes,
 };
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use serde_json::json;
@@ -49,10 +49,29 @@ pub(crate) struct World {
     pub(crate) volume: Uuid,
     pub(crate) engine: Option<bollard::Docker>,
     pub(crate) nomad: Option<Fake>,
-    /// Changes that this server does not hold.
-    pub(crate) missing: Arc<Mutex<HashSet<ChangeHash>>>,
+    /// What this server holds.
+    pub(crate) documents: Arc<Documents>,
     data: PathBuf,
     _folder: tempfile::TempDir,
+}
+
+/// What a server holds of what is wanted of the space.
+#[derive(Default)]
+pub(crate) struct Documents {
+    /// Changes that it does not hold.
+    pub(crate) missing: Mutex<HashSet<ChangeHash>>,
+    /// The one that counts.
+    pub(crate) newest: Mutex<Option<ChangeHash>>,
+}
+
+impl Wishes for Documents {
+    fn newest(&self, _: Uuid) -> BoxFuture<'_, Option<ChangeHash>> {
+        Box::pin(std::future::ready(*self.newest.lock().unwrap()))
+    }
+
+    fn holds(&self, _: Uuid, change: ChangeHash) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(!self.missing.lock().unwrap().contains(&change)))
+    }
 }
 
 /// Runs a test against an engine, and takes away all that it made there.
@@ -80,12 +99,23 @@ impl World {
             Platform::Nomad => Some(Fake::start(&data, agent_bytes()).await),
             _ => None,
         };
-        let missing = Arc::default();
+        let documents = Arc::default();
         let address = nomad.as_ref().map(|nomad| nomad.address);
-        let driver = driver(platform, owner, &data, address, &missing);
+        let driver = driver(platform, owner, &data, address, &documents);
         let (space, volume) = (Uuid::now_v7(), Uuid::now_v7());
         let _folder = folder;
-        Some(Self { platform, owner, driver, space, volume, engine, nomad, missing, data, _folder })
+        Some(Self {
+            platform,
+            owner,
+            driver,
+            space,
+            volume,
+            engine,
+            nomad,
+            documents,
+            data,
+            _folder,
+        })
     }
 
     /// Another server of the same cluster, on the same engine.
@@ -108,7 +138,7 @@ impl World {
 
     fn driver_of(&self, owner: Owner) -> Box<dyn Driver> {
         let address = self.nomad.as_ref().map(|nomad| nomad.address);
-        driver(self.platform, owner, &self.data, address, &self.missing)
+        driver(self.platform, owner, &self.data, address, &self.documents)
     }
 
     /// The fake Nomad.
@@ -304,7 +334,7 @@ pub(crate) fn killed_server() {
         volume: serde_json::from_value(get("volume")).unwrap(),
         engine: None,
         nomad: None,
-        missing: Arc::default(),
+        documents: Arc::default(),
         data,
         _folder: tempfile::tempdir().unwrap(),
     };
@@ -326,20 +356,15 @@ fn driver(
     owner: Owner,
     data: &std::path::Path,
     nomad: Option<SocketAddr>,
-    missing: &Arc<Mutex<HashSet<ChangeHash>>>,
+    documents: &Arc<Documents>,
 ) -> Box<dyn Driver> {
     match platform {
         Platform::Manual => Box::new(Manual::new(owner, data)),
         Platform::Nomad => {
             let settings = nomad_settings(nomad.unwrap());
-            let missing = Arc::clone(missing);
-            let held = Held::new(move |_, changes| {
-                let missing = missing.lock().unwrap();
-                let held = changes.iter().all(|change| !missing.contains(change));
-                Box::pin(std::future::ready(held))
-            });
+            let wishes = Arc::clone(documents);
             let archive = Archive::pack(agent_bytes()).unwrap();
-            Box::new(Nomad::new(owner, settings, archive, held).unwrap())
+            Box::new(Nomad::new(owner, settings, archive, wishes).unwrap())
         }
         Platform::Docker => Box::new(Docker::new(owner, None, agent_bytes())),
         Platform::Podman => Box::new(Docker::podman(owner, Some(podman::address()), agent_bytes())),
@@ -391,8 +416,6 @@ async fn engine(platform: Platform, owner: Owner) -> Option<bollard::Docker> {
         }
     };
     let image = image(platform, owner);
-    let (repo, tag) = image.rsplit_once(':').unwrap();
-    let options = CreateImageOptionsBuilder::new().from_src("-").repo(repo).tag(tag).build();
     let mut tar = tar::Builder::new(Vec::new());
     if platform == Platform::Podman {
         // Podman 4.3 trips over two imports of the same layer at once.
@@ -401,7 +424,19 @@ async fn engine(platform: Platform, owner: Owner) -> Option<bollard::Docker> {
         header.set_mode(0o644);
         tar.append_data(&mut header, "cluster", text.as_bytes()).unwrap();
     }
-    let layer = tar.into_inner().unwrap();
+    import(&engine, platform, &image, tar.into_inner().unwrap()).await;
+    Some(engine)
+}
+
+/// Makes an image of one layer, a tar archive.
+pub(crate) async fn import(
+    engine: &bollard::Docker,
+    platform: Platform,
+    image: &str,
+    layer: Vec<u8>,
+) {
+    let (repo, tag) = image.rsplit_once(':').unwrap();
+    let options = CreateImageOptionsBuilder::new().from_src("-").repo(repo).tag(tag).build();
     let mut import =
         Box::pin(engine.create_image(Some(options), Some(body_full(layer.into())), None));
     while let Some(step) = import.next().await {
@@ -414,7 +449,6 @@ async fn engine(platform: Platform, owner: Owner) -> Option<bollard::Docker> {
         engine.tag_image(&latest, Some(tagged)).await.unwrap();
         engine.remove_image(&latest, None::<RemoveImageOptions>, None).await.unwrap();
     }
-    Some(engine)
 }
 
 /// The program that is put into every space.

@@ -77,11 +77,16 @@ impl World {
 
     /// The same, with more in the configuration of each.
     pub(crate) fn start_with(settings: &str) -> Self {
+        Self::start_each(|_| settings.to_owned())
+    }
+
+    /// The same, with what is to be in the configuration of the server of a name.
+    pub(crate) fn start_each(settings: impl Fn(&str) -> String) -> Self {
         rustls::crypto::ring::default_provider().install_default().ok();
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let mut servers: Vec<Server> = ["alpha", "beta", "gamma"]
-            .map(|name| Server::prepare(folder.path(), name, settings))
+            .map(|name| Server::prepare(folder.path(), name, &settings(name)))
             .into();
         knot_server(&["init", "--data", path(&servers[0].data)]);
         servers[0].run();
@@ -188,6 +193,13 @@ impl World {
 
     pub(crate) fn get(&self, n: usize, to: &str) -> Answer {
         self.try_ask(n, Method::GET, to, None).expect("the server answers")
+    }
+
+    /// What a server answers that is no JSON.
+    pub(crate) fn text(&self, n: usize, to: &str) -> String {
+        let url = format!("http://{}/api/v1{to}", self.servers[n].http);
+        let request = self.http.get(url).bearer_auth(&self.token);
+        self.runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() })
     }
 
     /// Applies a template file.

@@ -5,10 +5,13 @@ use knot_core::{
     model::{self, Server, ServerStatus, Template},
 };
 
-use crate::api::{
-    app::{App, Reachability},
-    problem::{Code, Problem},
-    world::{World, find_server, server_name},
+use crate::{
+    api::{
+        app::{App, Reachability},
+        problem::{Code, Problem},
+        world::{World, find_server, server_name},
+    },
+    spaces::rendezvous,
 };
 
 /// The server that a new space is placed on: this one, if it has the engine; else, of those that
@@ -30,10 +33,7 @@ pub(super) fn home_of(
     space: Id<model::Space>,
     template: &Template,
 ) -> Result<ServerId, Problem> {
-    let weight = |server: &ServerId| {
-        Id::<()>::of_key(&[space.uuid().as_bytes(), server.0.as_bytes()]).uuid()
-    };
-    let home = able(app, template).into_iter().max_by_key(weight);
+    let home = rendezvous::chosen(space.uuid(), able(app, template));
     let home = home.ok_or_else(|| no_engine(template))?;
     if app.reachability(home) == Reachability::Linked {
         return Ok(home);

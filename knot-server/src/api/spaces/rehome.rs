@@ -8,7 +8,7 @@
 use axum::extract::State;
 use knot_core::{
     id::ServerId,
-    model::{self, Move, Placement, ServerStatus, Template, Volume},
+    model::{self, Move, Placement, Template, Volume},
     replica::Doc,
 };
 
@@ -20,10 +20,11 @@ use super::{
         permit::Use,
         problem::{Code, Problem},
         types::{MoveSpace, NewVolumes, RecoverSpace, Space},
-        world::{World, server_id, server_name, template_deleted},
+        world::{World, server_name, template_deleted},
     },
     Shown, change, place, to_change,
 };
+use crate::spaces::engines;
 
 /// Moves a space to another server: its home stops it, hands it over, and the other starts it.
 #[utoipa::path(
@@ -123,7 +124,7 @@ fn judge(
             format!("{name} is on {} already: name another server", server_name(app, to)),
         ));
     }
-    if to == from || share_an_engine(app, &template.platform, from, to) {
+    if to == from || engines::are_one(&app.replica, &template.platform, from, to) {
         return Ok((to, false));
     }
     let stays = what_stays(app, space, &template);
@@ -144,17 +145,6 @@ fn judge(
             ),
         )),
     }
-}
-
-/// Whether two servers use one engine, and what is on it is there for both.
-fn share_an_engine(app: &App, platform: &str, a: ServerId, b: ServerId) -> bool {
-    let engine = engine_of(app, platform, a);
-    engine.is_some() && engine == engine_of(app, platform, b)
-}
-
-fn engine_of(app: &App, platform: &str, server: ServerId) -> Option<String> {
-    let status: ServerStatus = app.replica.observed(server_id(server), server)?;
-    status.engines.get(platform).cloned()
 }
 
 /// What a space keeps on its home's engine, for people.

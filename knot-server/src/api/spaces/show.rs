@@ -3,7 +3,7 @@
 use knot_core::{
     generation::Generation,
     id::{Id, ServerId},
-    model::{self, ServerStatus, SpaceStatus, Template},
+    model::{self, ServerStatus, SpaceStatus, Template, Witness},
 };
 
 use crate::api::{
@@ -39,6 +39,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) status: Option<&'a SpaceStatus>,
     /// The home's record of itself.
     pub(crate) server: Option<&'a ServerStatus>,
+    /// What another server has seen later on an engine that both use.
+    pub(crate) witness: Option<Witness>,
     pub(crate) conflicts: Vec<Conflict>,
 }
 
@@ -55,13 +57,15 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         reachability,
         status,
         server,
+        witness,
         conflicts,
         ..
     } = facts;
     let ServerId(home_id) = space.placement.server;
     let home = home.map_or_else(|| home_id.to_string(), str::to_owned);
-    let (observed, since, cause) = match (reachability, status) {
-        (Reachability::Lost { since }, _) => (
+    let (observed, since, cause) = match (witness, reachability, status) {
+        (Some(witness), ..) => (observed(witness.state), Some(witness.since), witness.words),
+        (None, Reachability::Lost { since }, _) => (
             Observed::Unreachable,
             since,
             Some(format!(
@@ -69,8 +73,8 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
                  the home hears of it"
             )),
         ),
-        (Reachability::Linked, None) => (Observed::Created, Some(space.created), None),
-        (Reachability::Linked, Some(status)) => {
+        (None, Reachability::Linked, None) => (Observed::Created, Some(space.created), None),
+        (None, Reachability::Linked, Some(status)) => {
             let words = status.cause.clone().or_else(|| status.note.clone());
             (observed(status.state), Some(status.since), words)
         }
@@ -118,6 +122,10 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         depends_on: space.depends_on.iter().map(ToString::to_string).collect(),
         term: space.placement.term,
         moving_to: facts.moving,
+        empty_volumes: match space.moving_to() {
+            Some(wanted) => wanted.empty,
+            None => space.emptied == space.placement,
+        },
         created: space.created.to_string(),
     }
 }
@@ -179,6 +187,7 @@ mod tests {
         template: Template,
         status: Option<SpaceStatus>,
         server: ServerStatus,
+        witness: Option<Witness>,
         reachability: Reachability,
     }
 
@@ -197,8 +206,14 @@ mod tests {
             created: Millis(1_000),
             ..model::Space::default()
         };
-        let (server, reachability) = (ServerStatus::default(), Reachability::Linked);
-        World { space, template, status: Some(status), server, reachability }
+        World {
+            space,
+            template,
+            status: Some(status),
+            server: ServerStatus::default(),
+            witness: None,
+            reachability: Reachability::Linked,
+        }
     }
 
     fn shown(world: &World) -> Space {
@@ -216,6 +231,7 @@ mod tests {
             reachability: world.reachability,
             status: world.status.as_ref(),
             server: Some(&world.server),
+            witness: world.witness.clone(),
             conflicts: Vec::new(),
         })
     }
@@ -228,6 +244,17 @@ mod tests {
         assert_eq!(space.generation.as_deref(), Some("1.2"));
         assert_eq!(space.driver.as_deref(), Some("docker"));
         assert!(!space.update_available);
+    }
+
+    #[test]
+    fn what_a_stand_in_has_seen_later_is_shown() {
+        let words = Some("stopped".to_owned());
+        let (state, since) = (model::Observed::Stopped, Millis(9_000));
+        let witness = Some(Witness { state, since, words: words.clone(), ..Witness::default() });
+        let reachability = Reachability::Lost { since: None };
+        let space = shown(&World { witness, reachability, ..world() });
+        assert_eq!((space.observed, space.cause), (Observed::Stopped, words));
+        assert!(!space.home_reachable);
     }
 
     #[test]

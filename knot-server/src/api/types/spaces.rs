@@ -144,6 +144,10 @@ pub struct Space {
     /// The name of the server that it moves to, once its home has stopped it.
     #[serde(default)]
     pub moving_to: Option<String>,
+    /// Whether it begins with new, empty volumes where it has come, or moves to: what it kept could
+    /// not follow. Where it has none, false.
+    #[serde(default)]
+    pub empty_volumes: bool,
     /// When it was made.
     pub created: String,
 }

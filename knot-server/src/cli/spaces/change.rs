@@ -63,9 +63,14 @@ pub(super) async fn move_to(context: &Context, to: Rehome) -> Result<(), Failure
     let body = MoveSpace { server: to.to, volumes: volumes(to.with_empty_volumes) };
     let space = post(&client, &to.name, "move", &body).await.map_err(hint)?;
     context.reader.show(&space.raw, |_| {
-        let Space { name, home, moving_to, .. } = &space.value;
+        let Space { name, home, moving_to, empty_volumes, .. } = &space.value;
         let to = moving_to.as_deref().unwrap_or(home);
-        format!("{} moves from {} to {}\n", clean(name), clean(home), clean(to))
+        let (name, home, to) = (clean(name), clean(home), clean(to));
+        let volumes = match empty_volumes {
+            true => "begins there with new, empty volumes",
+            false => "takes what it keeps along",
+        };
+        format!("{name} moves from {home} to {to}, and {volumes}\n")
     })
 }
 
@@ -77,9 +82,13 @@ pub(super) async fn recover(context: &Context, to: Rehome, force: bool) -> Resul
     context.reader.show(&space.raw, |_| {
         let (name, old) = (clean(&space.value.name), clean(&before.value.home));
         let home = clean(&space.value.home);
+        let volumes = match space.value.empty_volumes {
+            true => " and sets its volumes aside (see `knot volume ls`)",
+            false => ". What it keeps has gone along",
+        };
         format!(
             "{name} is on {home} now. {old} may still be running it: once it hears of this, it stops \
-             its copy and sets its volumes aside (see `knot volume ls`)\n"
+             its copy{volumes}\n"
         )
     })
 }

@@ -1,5 +1,7 @@
 //! What can go wrong on an engine, told apart by what a person would do about it.
 
+use std::{fmt, io};
+
 use uuid::Uuid;
 
 use super::{Ended, Instance, InvalidRun, Labels, Platform};
@@ -35,6 +37,30 @@ pub enum Error {
         /// What it said.
         cause: String,
     },
+}
+
+/// What a driver makes of the errors of others.
+pub(super) trait Blame: Copy {
+    /// That the platform could not do something, for a cause that is not known here.
+    fn unknown(self, action: &'static str, cause: impl fmt::Display) -> Error;
+
+    /// An operating system's error, as an error of the platform.
+    fn failed(self, action: &'static str) -> impl Fn(io::Error) -> Error + Copy;
+}
+
+impl Blame for Platform {
+    fn unknown(self, action: &'static str, cause: impl fmt::Display) -> Error {
+        Error::Unknown { platform: self, action, cause: cause.to_string() }
+    }
+
+    fn failed(self, action: &'static str) -> impl Fn(io::Error) -> Error + Copy {
+        move |error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::DiskFull { platform: self, cause: error.to_string() }
+            }
+            _ => self.unknown(action, error),
+        }
+    }
 }
 
 /// A generation could not be brought up.

@@ -6,6 +6,8 @@ use knot_core::generation::Generation;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::{StopError, VolumeError};
+
 pub(super) const CLUSTER: &str = "knot.cluster";
 const SPACE: &str = "knot.space";
 const HOME: &str = "knot.home";
@@ -32,6 +34,16 @@ impl Owner {
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into()
+    }
+
+    /// Sees that a volume, which `maker` made, belongs to this server's cluster.
+    pub(super) fn must_share(self, volume: Uuid, maker: Option<Self>) -> Result<(), VolumeError> {
+        let maker = match maker {
+            Some(maker) if maker.cluster == self.cluster => return Ok(()),
+            Some(maker) => format!("server {} of cluster {}", maker.home, maker.cluster),
+            None => "something other than knot".to_owned(),
+        };
+        Err(VolumeError::Foreign { volume, maker })
     }
 
     /// Who made a volume that carries `labels`, if they are a volume's of that id.
@@ -63,6 +75,11 @@ impl Labels {
     /// The filters for all that any server of the cluster made for a space.
     pub(super) fn filters_by_space(cluster: Uuid, space: Uuid) -> [String; 2] {
         [format!("{CLUSTER}={cluster}"), format!("{SPACE}={space}")]
+    }
+
+    /// The name of the instance on a platform that has no names of its own.
+    pub(super) fn instance_id(&self) -> InstanceId {
+        InstanceId(format!("{}/{}", self.space, self.generation))
     }
 
     /// As an engine keeps them.
@@ -116,6 +133,16 @@ pub struct Instance {
     pub labels: Labels,
     /// What it does now.
     pub state: State,
+}
+
+impl Instance {
+    /// Sees that what was found in its place carries exactly its labels.
+    pub(super) fn expect(&self, found: Option<&Labels>) -> Result<(), StopError> {
+        if found == Some(&self.labels) {
+            return Ok(());
+        }
+        Err(StopError::Foreign { id: self.id.to_string(), wanted: Box::new(self.labels.clone()) })
+    }
 }
 
 /// What an instance does.

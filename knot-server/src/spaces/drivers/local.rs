@@ -27,6 +27,7 @@ mod process;
 mod reaper;
 mod volumes;
 
+use crate::spaces::drivers::error::Blame as _;
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -44,8 +45,8 @@ use self::{
     reaper::Reaper,
 };
 use super::{
-    Driver, Ended, Engine, Error, ForgetError, FoundVolume, Instance, InstanceId, Labels, MAX_LOG,
-    Owner, Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec,
+    Driver, Ended, Engine, Error, ForgetError, FoundVolume, Instance, Labels, MAX_LOG, Owner,
+    Platform, Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec,
     fence::settle, locks::Locks, run::mark,
 };
 
@@ -87,7 +88,7 @@ impl Local {
         let inner = Arc::clone(&self.inner);
         tokio::task::spawn_blocking(move || work(&inner))
             .await
-            .unwrap_or_else(|failure| Err(unknown(action, failure).into()))
+            .unwrap_or_else(|failure| Err(Platform::Local.unknown(action, failure).into()))
     }
 
     async fn bring_down(&self, instance: &Instance, grace: Duration) -> Result<Stopped, StopError> {
@@ -102,10 +103,7 @@ impl Local {
             })
             .await?;
         let Some(found) = found else { return Ok(Stopped::Gone) };
-        if found.labels != wanted {
-            let id = instance.id.to_string();
-            return Err(StopError::Foreign { id, wanted: Box::new(wanted) });
-        }
+        instance.expect(Some(&found.labels))?;
         let left = process::end(found.process.as_ref(), &mark(&wanted), grace, KILLED)
             .await
             .map_err(failed("end the space's processes"))?;
@@ -229,7 +227,7 @@ impl Inner {
                 State::Ended(self.reaper.seen(folder, &record.labels).await.unwrap_or_default())
             }
         };
-        let id = InstanceId(format!("{}/{}", record.labels.space, record.labels.generation));
+        let id = record.labels.instance_id();
         Ok(Instance { id, labels: record.labels, state })
     }
 
@@ -278,7 +276,7 @@ impl Inner {
         self.reaper.watch(child, process, folder, &record.labels);
         folder.write(&record).map_err(failed("write down the started process"))?;
         progress.line("the space is running");
-        let id = InstanceId(format!("{}/{}", record.labels.space, record.labels.generation));
+        let id = record.labels.instance_id();
         Ok(Instance { id, labels: record.labels, state: State::Running })
     }
 }
@@ -305,6 +303,11 @@ impl Driver for Local {
         progress: &'a Progress,
     ) -> BoxFuture<'a, Result<Instance, StartError>> {
         Box::pin(self.bring_up(run, progress))
+    }
+
+    fn settled(&self, space: Uuid) -> BoxFuture<'_, ()> {
+        // What runs where it may block has the space's turn, and keeps it to its end.
+        Box::pin(async move { drop(self.inner.locks.lock(space).await) })
     }
 
     fn stop<'a>(
@@ -418,18 +421,8 @@ fn refuse_what_needs_an_engine(run: &Run) -> Result<(), StartError> {
     }
 }
 
-/// An operating system's error, as an error of the platform.
 fn failed(action: &'static str) -> impl Fn(io::Error) -> Error + Copy {
-    move |error| match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::DiskFull { platform: Platform::Local, cause: error.to_string() }
-        }
-        _ => unknown(action, error),
-    }
-}
-
-fn unknown(action: &'static str, cause: impl std::fmt::Display) -> Error {
-    Error::Unknown { platform: Platform::Local, action, cause: cause.to_string() }
+    Platform::Local.failed(action)
 }
 
 /// Names the file in an error of the operating system.

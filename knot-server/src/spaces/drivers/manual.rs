@@ -4,6 +4,7 @@
 //! agent's link says the rest, and once it is stopped no server takes its key any more. Kept is one
 //! file for each, below `manual/` of the data folder, with what the person needs to start the agent.
 
+use crate::spaces::drivers::error::Blame as _;
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -16,9 +17,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    Driver, Ended, Engine, Error, ForgetError, Instance, InstanceId, Labels, Owner, Platform,
-    Progress, Run, StartError, State, StopError, Stopped, VolumeError, VolumeSpec, fence::settle,
-    local::files,
+    Driver, Ended, Engine, Error, ForgetError, Instance, Labels, Owner, Platform, Progress, Run,
+    StartError, State, StopError, Stopped, VolumeError, VolumeSpec, fence::settle, local::files,
 };
 
 /// The spaces of one server that people start by hand.
@@ -67,11 +67,7 @@ impl Inner {
     }
 
     fn read(&self, space: Uuid) -> io::Result<Option<Record>> {
-        match fs::read(self.path(space)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        files::read_json(&self.path(space))
     }
 
     fn list(&self) -> io::Result<Vec<Instance>> {
@@ -119,18 +115,14 @@ impl Inner {
         let Some(record) = self.read(instance.labels.space).map_err(failed)? else {
             return Ok(Stopped::Gone);
         };
-        if record.labels != instance.labels {
-            let (id, wanted) = (instance.id.to_string(), Box::new(instance.labels.clone()));
-            return Err(StopError::Foreign { id, wanted });
-        }
+        instance.expect(Some(&record.labels))?;
         fs::remove_file(self.path(record.labels.space)).map_err(failed)?;
         Ok(Stopped::Ended(Ended::default()))
     }
 }
 
 fn instance(labels: Labels) -> Instance {
-    let id = InstanceId(format!("{}/{}", labels.space, labels.generation));
-    Instance { id, labels, state: State::Running }
+    Instance { id: labels.instance_id(), labels, state: State::Running }
 }
 
 /// A line for a shell that starts the agent.
@@ -145,12 +137,7 @@ fn line(run: &Run, owner: Owner) -> io::Result<String> {
 }
 
 fn failed(action: &'static str) -> impl Fn(io::Error) -> Error + Copy {
-    move |error| match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::DiskFull { platform: Platform::Manual, cause: error.to_string() }
-        }
-        _ => Error::Unknown { platform: Platform::Manual, action, cause: error.to_string() },
-    }
+    Platform::Manual.failed(action)
 }
 
 fn no_volumes(volume: &VolumeSpec) -> VolumeError {

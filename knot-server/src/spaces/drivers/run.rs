@@ -54,8 +54,9 @@ pub struct Run {
     pub registry: Option<RegistryAuth>,
     /// The job in HCL, where the template has one; `nomad` only.
     pub job: Option<String>,
-    /// The changes of the space that this start acts on: an engine that servers share is told them.
-    pub serves: Vec<ChangeHash>,
+    /// The change of the space's `desired` that this start acts on: an engine that servers share is
+    /// told it.
+    pub serves: Option<ChangeHash>,
     /// Whose space it is. `nomad` only.
     pub user: Option<Uuid>,
 }

@@ -30,6 +30,7 @@ fn instance(n: u64, state: State) -> Instance {
 struct Case {
     space: Option<Space>,
     dead: bool,
+    driven: bool,
     status: SpaceStatus,
     instances: Vec<Instance>,
     linked: Option<Generation>,
@@ -49,6 +50,7 @@ impl Default for Case {
         Self {
             space: Some(space(Desired::Running)),
             dead: false,
+            driven: false,
             status: SpaceStatus::default(),
             instances: Vec::new(),
             linked: None,
@@ -70,6 +72,7 @@ fn check(case: Case, expected: Step) {
         me: ME,
         space: case.space.as_ref(),
         dead: case.dead,
+        driven: case.driven,
         status: &case.status,
         instances: &case.instances,
         linked: case.linked,
@@ -461,3 +464,39 @@ fn an_engine_that_does_not_answer_is_a_stated_cause() {
 }
 
 mod bound;
+
+#[test]
+fn what_another_part_of_the_cluster_drives_is_left_alone() {
+    for desired in [Desired::Running, Desired::Stopped] {
+        let case = |state, instances| Case {
+            space: Some(space(desired)),
+            driven: true,
+            status: status(state, 3),
+            instances,
+            ..Case::default()
+        };
+        for state in [Observed::Starting, Observed::Running, Observed::Stopped, Observed::Failed] {
+            check(case(state, vec![instance(3, State::Running)]), Step::Rest);
+            let settled = state == Observed::Stopped;
+            let gone = if settled { Step::Rest } else { Step::Become(Observed::Stopped) };
+            check(case(state, vec![]), gone);
+        }
+    }
+}
+
+#[test]
+fn what_an_earlier_home_left_on_a_shared_engine_is_ended() {
+    let mut left = instance(5, State::Running);
+    left.labels.owner.home = OTHER.0;
+    let moved = |desired, state| Case {
+        space: Some(Space { placement: Placement { term: 2, server: ME }, ..space(desired) }),
+        status: status(state, 0),
+        instances: vec![left.clone()],
+        trust: Trust::Unchecked,
+        ..Case::default()
+    };
+    for desired in [Desired::Stopped, Desired::Running] {
+        check(moved(desired, Observed::Created), Step::Become(Observed::Stopping));
+        check(moved(desired, Observed::Stopping), Step::Stop(left.clone()));
+    }
+}

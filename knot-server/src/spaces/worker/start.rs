@@ -20,7 +20,7 @@ use crate::spaces::{
     drivers::{Driver, Folder, Instance, MilliCpus, Platform, Progress, Run, StartError},
     fill::{Chosen, fill},
     logs::Kind,
-    volumes,
+    volumes, wishes,
 };
 
 /// How long the template edit that a start was asked with may take to arrive.
@@ -67,6 +67,9 @@ impl Worker {
             Ok(template) => self.provision_in_time(space, &template, generation, &key).await,
             Err(failure) => Err(failure),
         };
+        if let (false, Some(on)) = (matches!(started, Ok(Some(_))), platform(&status.driver)) {
+            self.home.engines.look_again(on, self.space.uuid()).await;
+        }
         match started {
             Ok(Some((platform, instance))) => {
                 self.home.engines.note(platform, &instance, true);
@@ -75,7 +78,7 @@ impl Worker {
                     .then(|| format!("{WAITS}its agent: `knot space launch` says how to start it"));
                 self.write(SpaceStatus { state: Observed::Starting, note, ..status }).await
             }
-            // Not wanted any more; what it left is found on the engine.
+            // Not wanted any more; what it left has been seen.
             Ok(None) => Ok(()),
             Err(Failure(why)) => {
                 tracing::warn!(space = %self.space, %generation, why, "a start failed");
@@ -198,7 +201,7 @@ impl Worker {
             devices: template.devices.iter().cloned().collect(),
             registry: template.registry.clone(),
             job: Some(template.job.clone()).filter(|job| !job.is_empty()),
-            serves: space.heads().to_vec(),
+            serves: wishes::newest(&self.home.replica, self.space).await,
             user: Some(space.owner.uuid()),
         };
         let id = self.space;

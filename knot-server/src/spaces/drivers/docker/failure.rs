@@ -1,11 +1,15 @@
 //! What the engine's answers mean. It tells causes apart in prose only, so the prose is read here.
 
+use crate::spaces::drivers::error::Blame as _;
 use std::time::Duration;
 
 use bollard::errors::Error as Failure;
 
 use super::flavour::Flavour;
-use crate::spaces::drivers::{Error, StartError};
+use crate::{
+    causes::with_causes,
+    spaces::drivers::{Error, StartError},
+};
 
 /// The answer to one question to the engine.
 pub(super) type Asked<T> = Result<T, Failure>;
@@ -28,21 +32,8 @@ pub(super) fn said(failure: &Failure) -> String {
     match failure {
         Failure::DockerResponseServerError { message, .. } => message.trim().to_owned(),
         Failure::DockerStreamError { error } => error.trim().to_owned(),
-        other => with_sources(other),
+        other => with_causes(other),
     }
-}
-
-fn with_sources(failure: &Failure) -> String {
-    let mut text = failure.to_string();
-    let mut source = std::error::Error::source(failure);
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 impl Flavour {
@@ -69,7 +60,7 @@ impl Flavour {
     }
 
     pub(super) fn unknown(self, action: &'static str, cause: String) -> Error {
-        Error::Unknown { platform: self.platform(), action, cause }
+        self.platform().unknown(action, cause)
     }
 
     /// The causes that creating a container can have, but for a name or an image.

@@ -55,7 +55,7 @@ async fn fetch(
         ..DockerCredentials::default()
     });
     let mut steps = Box::pin(client.api.create_image(Some(options), None, credentials));
-    let mut pull = Pull::default();
+    let mut pull = Pull::of(client.flavour);
     loop {
         match ask(STALL, async { steps.next().await.transpose() }).await {
             Ok(Some(step)) => {
@@ -71,6 +71,9 @@ async fn fetch(
                 });
             }
         }
+    }
+    if let Some(line) = pull.end() {
+        progress.line(line);
     }
     progress.line(format!("fetched the image {image}"));
     Ok(())

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use bollard::models::CreateImageInfo;
 use tokio::time::Instant;
 
+use super::flavour::Flavour;
+
 /// The least time between two lines that say the same kind of thing.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Layers that are counted; an engine that names more is heard no further.
@@ -13,10 +15,12 @@ const MAX_LAYERS: usize = 256;
 const MAX_WORD: usize = 200;
 
 /// What has been heard of one fetch.
-#[derive(Default)]
 pub(super) struct Pull {
+    flavour: Flavour,
     layers: BTreeMap<String, Layer>,
     told: Option<Instant>,
+    /// The last line about layers.
+    said: String,
 }
 
 #[derive(Default)]
@@ -27,6 +31,11 @@ struct Layer {
 }
 
 impl Pull {
+    /// Nothing has been heard yet from an engine of this flavour.
+    pub(super) fn of(flavour: Flavour) -> Self {
+        Self { flavour, layers: BTreeMap::new(), told: None, said: String::new() }
+    }
+
     /// Takes the engine's next word. A line where there is something to tell by now.
     pub(super) fn step(&mut self, step: CreateImageInfo, now: Instant) -> Option<String> {
         let status = step.status?;
@@ -38,16 +47,17 @@ impl Pull {
             return None;
         }
         let layer = self.layers.entry(id).or_default();
-        let finished = matches!(status.as_str(), "Pull complete" | "Already exists");
+        let finished = status == "Already exists" || status == last_word(self.flavour);
         let news = finished && !layer.done;
         layer.done |= finished;
-        if status == "Downloading"
+        if matches!(status.as_str(), "Downloading" | "Download complete")
             && let Some(detail) = step.progress_detail
         {
             let bytes = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
             layer.current = bytes(detail.current).unwrap_or(layer.current);
             layer.total = bytes(detail.total).unwrap_or(layer.total);
-        } else if status == "Download complete" || finished {
+        }
+        if status == "Download complete" || finished {
             layer.current = layer.total;
         }
         let all = news && self.layers.values().all(|layer| layer.done);
@@ -55,7 +65,18 @@ impl Pull {
             return None;
         }
         self.told = Some(now);
-        Some(self.line())
+        self.said = self.line();
+        Some(self.said.clone())
+    }
+
+    /// The engine has said its last word, and all is there: a line, where none has told that.
+    pub(super) fn end(mut self) -> Option<String> {
+        for layer in self.layers.values_mut() {
+            layer.done = true;
+            layer.current = layer.total;
+        }
+        let line = self.line();
+        (!self.layers.is_empty() && line != self.said).then_some(line)
     }
 
     fn line(&self) -> String {
@@ -68,6 +89,15 @@ impl Pull {
             line.push_str(&format!(", {} of {} MB", megabytes(current), megabytes(total)));
         }
         line
+    }
+}
+
+/// What an engine says last of a layer. Podman counts the image's settings as one more of them, and
+/// names no bytes in 4.3.
+fn last_word(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::Docker => "Pull complete",
+        Flavour::Podman => "Download complete",
     }
 }
 
@@ -106,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn layers_and_bytes_are_told_once_a_second() {
-        let (begin, mut pull) = (Instant::now(), Pull::default());
+        let (begin, mut pull) = (Instant::now(), Pull::of(Flavour::Docker));
         let mut at = |millis, word| pull.step(word, begin + Duration::from_millis(millis));
         let said = at(0, word("latest", "Pulling from library/debian", None));
         assert_eq!(said.as_deref(), Some("Pulling from library/debian"));
@@ -119,5 +149,26 @@ mod tests {
         assert_eq!(at(1_200, word("a", "Extracting", Some((1, 4_000_000)))), None);
         let said = at(1_300, word("a", "Pull complete", None));
         assert_eq!(said.as_deref(), Some("2 of 2 layers, 4 of 4 MB"), "the end is told at once");
+        assert_eq!(pull.end(), None, "and once");
+    }
+
+    #[tokio::test]
+    async fn podman_says_no_more_of_a_layer_than_that_it_is_downloaded() {
+        let (begin, mut pull) = (Instant::now(), Pull::of(Flavour::Podman));
+        let mut words = |id, status| pull.step(word(id, status, None), begin);
+        assert_eq!(words("a", "Pulling fs layer").as_deref(), Some("0 of 1 layers"));
+        assert_eq!(words("b", "Pulling fs layer"), None);
+        assert_eq!(words("a", "Download complete"), None);
+        assert_eq!(words("b", "Download complete").as_deref(), Some("2 of 2 layers"));
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_where_the_engine_does_not() {
+        let (begin, mut pull) = (Instant::now(), Pull::of(Flavour::Docker));
+        assert!(pull.step(word("a", "Pulling fs layer", None), begin).is_some());
+        let done = word("a", "Download complete", Some((4_000_000, 4_000_000)));
+        assert_eq!(pull.step(done, begin), None);
+        assert_eq!(pull.end().as_deref(), Some("1 of 1 layers, 4 of 4 MB"));
+        assert_eq!(Pull::of(Flavour::Docker).end(), None);
     }
 }

@@ -39,10 +39,7 @@ pub(super) async fn ensure(
     let found = ask(WORK, client.api.create_volume(request))
         .await
         .map_err(|failure| client.flavour.engine("make a volume", failure))?;
-    match Owner::of_volume(volume, &found.labels) {
-        Some(maker) if maker.cluster == owner.cluster => Ok(()),
-        maker => Err(foreign(volume, maker)),
-    }
+    owner.must_share(volume, Owner::of_volume(volume, &found.labels))
 }
 
 /// Removes a volume that a server of this cluster made.
@@ -50,10 +47,7 @@ pub(super) async fn remove(client: &Client, owner: Owner, volume: Uuid) -> Resul
     let name = name(owner, volume);
     let asked = |failure| client.flavour.engine("remove a volume", failure);
     let Some(found) = inspect(client, &name).await.map_err(asked)? else { return Ok(()) };
-    match Owner::of_volume(volume, &found.labels) {
-        Some(maker) if maker.cluster == owner.cluster => {}
-        maker => return Err(foreign(volume, maker)),
-    }
+    owner.must_share(volume, Owner::of_volume(volume, &found.labels))?;
     match ask(WORK, client.api.remove_volume(&name, None::<RemoveVolumeOptions>)).await {
         Ok(()) => Ok(()),
         Err(failure) if is_status(&failure, 404) => Ok(()),
@@ -84,12 +78,4 @@ async fn inspect(client: &Client, name: &str) -> Asked<Option<Volume>> {
         Err(failure) if is_status(&failure, 404) => Ok(None),
         Err(failure) => Err(failure),
     }
-}
-
-fn foreign(volume: Uuid, maker: Option<Owner>) -> VolumeError {
-    let maker = match maker {
-        Some(maker) => format!("server {} of cluster {}", maker.home, maker.cluster),
-        None => "something other than knot".to_owned(),
-    };
-    VolumeError::Foreign { volume, maker }
 }

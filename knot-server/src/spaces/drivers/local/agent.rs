@@ -1,5 +1,6 @@
 //! The agent as a program on disk, and as a child process.
 
+use crate::spaces::drivers::error::Blame as _;
 use std::{
     fmt::Write,
     fs::{self, OpenOptions},
@@ -16,9 +17,8 @@ use super::{
     at, failed,
     files::{self, SpaceFolder},
     process::Process,
-    unknown,
 };
-use crate::spaces::drivers::{Owner, Run, StartError};
+use crate::spaces::drivers::{Owner, Platform, Run, StartError};
 
 /// What a space takes over from the server's own environment. Nothing else: there may be secrets.
 const INHERITED: [&str; 8] = ["PATH", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR"];
@@ -51,7 +51,7 @@ pub(super) fn spawn(
 ) -> Result<(Child, Process), StartError> {
     let environment = run
         .full_environment(owner)
-        .map_err(|error| unknown("write the agent's settings", error))?;
+        .map_err(|error| Platform::Local.unknown("write the agent's settings", error))?;
     let path = folder.log();
     // Appending is what lets the file be cut while the agent writes to it.
     let open = || {

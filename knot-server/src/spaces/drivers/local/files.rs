@@ -100,7 +100,9 @@ pub(super) fn ids_in(folder: &Path) -> io::Result<Vec<Uuid>> {
 }
 
 /// Reads a file, if it is there.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+pub(in crate::spaces::drivers) fn read_json<T: DeserializeOwned>(
+    path: &Path,
+) -> io::Result<Option<T>> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         bytes => Ok(Some(serde_json::from_slice(&bytes.map_err(at(path))?).map_err(|error| {

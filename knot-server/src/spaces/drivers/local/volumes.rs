@@ -25,15 +25,10 @@ pub(super) fn ensure(root: &Path, owner: Owner, volume: Uuid) -> Result<(), Volu
     let failed = failed("make a volume");
     let labels = folder(root, volume).join("labels.json");
     files::make_private(&data(root, volume)).map_err(failed)?;
-    match maker(&labels, volume).map_err(failed)? {
-        Maker::Known(maker) if maker.cluster == owner.cluster => Ok(()),
-        Maker::Known(maker) => Err(foreign(volume, Some(maker))),
-        Maker::Other => Err(foreign(volume, None)),
-        // New, or left by a server that was killed at this point.
-        Maker::None => {
-            Ok(files::write_json(&labels, &owner.volume_labels(volume)).map_err(failed)?)
-        }
+    if !is_labelled(&labels, owner, volume)? {
+        files::write_json(&labels, &owner.volume_labels(volume)).map_err(failed)?;
     }
+    Ok(())
 }
 
 /// Takes a volume of this cluster out of sight, and says where it waits to be removed. That
@@ -43,12 +38,7 @@ pub(super) fn set_aside(root: &Path, owner: Owner, volume: Uuid) -> Result<PathB
     let folder = folder(root, volume);
     let aside = folder.with_file_name(format!("removed-{volume}"));
     if folder.exists() {
-        match maker(&folder.join("labels.json"), volume).map_err(failed)? {
-            Maker::Known(maker) if maker.cluster == owner.cluster => {}
-            Maker::Known(maker) => return Err(foreign(volume, Some(maker))),
-            Maker::Other => return Err(foreign(volume, None)),
-            Maker::None => {}
-        }
+        is_labelled(&folder.join("labels.json"), owner, volume)?;
         files::remove_all(&aside).map_err(failed)?;
         fs::rename(&folder, &aside).map_err(at(&folder)).map_err(failed)?;
     }
@@ -85,24 +75,15 @@ pub(super) fn set_home_aside(root: &Path, space: Uuid, term: u64) -> io::Result<
     fs::rename(&home, &to).map_err(at(&home))
 }
 
-enum Maker {
-    None,
-    Known(Owner),
-    Other,
-}
-
-fn maker(labels: &Path, volume: Uuid) -> io::Result<Maker> {
-    let labels: Option<HashMap<String, String>> = files::read_json(labels)?;
-    Ok(match labels {
-        None => Maker::None,
-        Some(labels) => Owner::of_volume(volume, &labels).map_or(Maker::Other, Maker::Known),
-    })
-}
-
-fn foreign(volume: Uuid, maker: Option<Owner>) -> VolumeError {
-    let maker = match maker {
-        Some(maker) => format!("server {} of cluster {}", maker.home, maker.cluster),
-        None => "something other than knot".to_owned(),
-    };
-    VolumeError::Foreign { volume, maker }
+/// Whether a volume that is there may be used; whether it says who made it.
+fn is_labelled(labels: &Path, owner: Owner, volume: Uuid) -> Result<bool, VolumeError> {
+    let read: io::Result<Option<HashMap<String, String>>> = files::read_json(labels);
+    match read.map_err(failed("look who made a volume"))? {
+        // New, or left by a server that was killed before it wrote that down.
+        None => Ok(false),
+        Some(labels) => {
+            owner.must_share(volume, Owner::of_volume(volume, &labels))?;
+            Ok(true)
+        }
+    }
 }

@@ -36,7 +36,7 @@ pub(super) enum Failure {
     Silent(String),
     /// What was asked for is not there.
     NotFound,
-    /// Another has changed the job since it was read. Nothing was done.
+    /// Another has changed the job or variable since it was read. Nothing was done.
     Raced,
     /// Nomad refused, and this is what it said.
     Said(String),
@@ -182,6 +182,16 @@ impl Api {
         self.answer(sent).await.map(drop)
     }
 
+    /// Writes a variable, if the query's `cas` allows it.
+    pub(super) async fn put_variable(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        body: &Value,
+    ) -> Asked<()> {
+        self.answer(self.request(Method::PUT, path, query)?.json(body)).await.map(drop)
+    }
+
     pub(super) async fn get<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -246,7 +256,8 @@ impl Api {
 /// What an answer that is no success means.
 fn meaning(status: u16, said: String) -> Failure {
     let said_small = said.to_ascii_lowercase();
-    if said_small.contains("enforcing job modify index") {
+    // A variable that is written with a compare-and-set answers by its status.
+    if status == 409 || said_small.contains("enforcing job modify index") {
         Failure::Raced
     } else if status == 404 || (status == 500 && said_small.contains("not found")) {
         Failure::NotFound

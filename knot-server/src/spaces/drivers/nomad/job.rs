@@ -29,8 +29,6 @@ const CHOSEN: (&str, &str) = ("knot", "agent");
 /// How long a task has between SIGTERM and SIGKILL, in nanoseconds: a node's own bound, if it is not
 /// told otherwise, is half a minute too.
 const KILL_TIMEOUT: u64 = 30_000_000_000;
-/// The most changes that a job names.
-const MAX_SERVES: usize = 32;
 
 /// What a job says of itself in its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +36,8 @@ pub(super) struct Meta {
     pub(super) labels: Labels,
     /// The task with the agent in it.
     pub(super) task: String,
-    /// The changes that the server which registered it acted on.
-    pub(super) serves: Vec<ChangeHash>,
+    /// The change of the space's `desired` that it serves.
+    pub(super) serves: Option<ChangeHash>,
     /// The volumes that it mounts.
     pub(super) volumes: Vec<Uuid>,
 }
@@ -54,7 +52,7 @@ impl Meta {
         Some(Self {
             labels: Labels::from_map(&map.iter().map(dotted).collect())?,
             task: map.get(TASK_KEY)?.clone(),
-            serves: list(SERVES_KEY).map(|hash| hash.parse().ok()).collect::<Option<_>>()?,
+            serves: map.get(SERVES_KEY).map(|hash| hash.parse()).transpose().ok()?,
             volumes: list(VOLUMES_KEY).map(|id| Uuid::try_parse(id).ok()).collect::<Option<_>>()?,
         })
     }
@@ -74,10 +72,11 @@ impl Meta {
             .into_iter()
             .map(|(key, value)| (key.replacen('.', "_", 1), json!(value)))
             .collect();
-        let serves: Vec<_> = self.serves.iter().map(ChangeHash::to_string).collect();
         let volumes: Vec<_> = self.volumes.iter().map(Uuid::to_string).collect();
         map.insert(TASK_KEY.to_owned(), json!(self.task));
-        map.insert(SERVES_KEY.to_owned(), json!(serves.join(",")));
+        if let Some(serves) = self.serves {
+            map.insert(SERVES_KEY.to_owned(), json!(serves.to_string()));
+        }
         map.insert(VOLUMES_KEY.to_owned(), json!(volumes.join(",")));
         map
     }
@@ -117,7 +116,7 @@ pub(super) fn make(
     let meta = Meta {
         labels: run.labels(owner),
         task,
-        serves: run.serves.iter().take(MAX_SERVES).copied().collect(),
+        serves: run.serves,
         volumes: run.mounts.iter().map(|mount| mount.volume.id).collect(),
     };
     let job_object = object(&mut job)?;
@@ -132,6 +131,14 @@ pub(super) fn make(
         job_object.insert("Region".to_owned(), json!(region));
     }
     Ok(job)
+}
+
+/// Makes of a job one that is stopped, for this change.
+pub(super) fn stop(job: &mut Value, serves: Option<ChangeHash>) {
+    put(job, "Stop", json!(true));
+    if let (Some(serves), Some(meta)) = (serves, job.get_mut("Meta")) {
+        put(meta, SERVES_KEY, json!(serves.to_string()));
+    }
 }
 
 struct Maker<'a> {

@@ -18,6 +18,8 @@ pub(super) struct JobStub {
     pub(super) stop: bool,
     #[serde(default)]
     pub(super) meta: Option<HashMap<String, String>>,
+    #[serde(default)]
+    pub(super) job_modify_index: u64,
 }
 
 /// What a registration did.
@@ -48,6 +50,8 @@ pub(super) struct Allocation {
     pub(super) task_states: Option<BTreeMap<String, TaskState>>,
     #[serde(default)]
     pub(super) create_index: u64,
+    #[serde(default)]
+    pub(super) modify_index: u64,
 }
 
 /// What a task does on its node.

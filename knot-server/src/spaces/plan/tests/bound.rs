@@ -101,6 +101,7 @@ impl Model {
         let step = next(&World {
             me: ME,
             space: self.space.as_ref(),
+            driven: false,
             dead: self.space.is_none(),
             status: &self.status,
             instances: if fate.engine_answers { &self.instances } else { &[] },
