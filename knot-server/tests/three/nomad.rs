@@ -6,7 +6,8 @@ use tokio::runtime::Runtime;
 
 use crate::{
     fake_nomad::{Fake, Registered},
-    world::{World, eventually},
+    wait::eventually,
+    world::World,
 };
 
 /// How a server says that another part of the cluster drives a space.

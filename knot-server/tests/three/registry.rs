@@ -12,7 +12,8 @@ use uuid::Uuid;
 use crate::{
     podman,
     registry::{self, PASSWORD, USER},
-    world::{World, eventually},
+    wait::eventually,
+    world::World,
 };
 
 fn docker(arguments: &[&str], input: &[u8]) {

@@ -172,13 +172,6 @@ impl World {
         self.try_ask(n, Method::POST, to, Some(body)).expect("the server answers")
     }
 
-    /// What is sent as text.
-    pub(crate) fn text(&self, n: usize, to: &str) -> String {
-        let url = format!("http://{}/api/v1{to}", self.servers[n].http);
-        let request = self.http.get(url).bearer_auth(&self.token);
-        self.runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() })
-    }
-
     /// The client, signed in, at a server, with nothing that it has seen elsewhere.
     pub(crate) fn client(&self, n: usize) -> Command {
         let mut client = Command::new(CLIENT);
