@@ -8,7 +8,7 @@ mod template;
 mod user;
 mod variable;
 
-pub use cluster::{DataKey, Server, ServerStatus, SessionKey};
+pub use cluster::{DataKey, HostKey, Server, ServerStatus, SessionKey};
 pub use space::{
     Desired, Move, Observed, Placement, ScheduleMark, Space, SpaceHealth, SpaceStatus, Volume,
     VolumeStatus,
@@ -26,6 +26,7 @@ pub fn schema() -> Schema {
     Schema::new()
         .with::<DataKey>()
         .with::<Group>()
+        .with::<HostKey>()
         .with::<Server>()
         .with::<SessionKey>()
         .with::<Space>()

@@ -44,6 +44,7 @@ use crate::{
         self, Engines,
         drivers::{self, Archive, Docker, Driver, Held, Local, Manual, Nomad, Owner},
     },
+    ssh,
     users,
 };
 
@@ -146,6 +147,11 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
         cluster: Arc::new(bridge::Cluster::new(node.clone(), engines)),
         drain: drain.clone(),
     });
+    let options = config.ssh.then(|| ssh::Options {
+        listen: config.ssh_listen,
+        advertise: config.ssh_advertise.clone(),
+    });
+    let gateway = ssh::Gateway::start(app.clone(), options);
     let router = bridge::refuse_writes_once_removed(api::router(app.clone()), &net);
     let serving = tokio::spawn(api::serve(http, router, drain.clone()));
     let controlling = tokio::spawn(control::serve(control, node, drain.clone()));
@@ -154,7 +160,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     stop.cancelled().await;
     tracing::info!(name = config.name, "server stopping");
     drain.cancel();
-    app.sessions_ended(DRAIN).await;
+    tokio::join!(app.sessions_ended(DRAIN), gateway.ended(DRAIN));
     tokio::time::timeout(DRAIN, serving).await.ok();
     controlling.await.ok();
     spaces.stop().await;

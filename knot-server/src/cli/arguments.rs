@@ -77,6 +77,11 @@ pub(crate) enum Command {
     /// Work with groups, which templates can be kept to
     #[command(subcommand, visible_alias = "groups")]
     Group(super::groups::Command),
+    /// Work with your SSH keys, which `ssh SPACE@SERVER` goes by
+    #[command(subcommand, visible_alias = "keys")]
+    Key(super::keys::Command),
+    /// Print what ~/.ssh/config needs for `ssh SPACE.knot`, or write it
+    SshConfig(super::ssh_config::Wanted),
     /// Work with servers
     #[command(subcommand, visible_alias = "servers")]
     Server(List),
