@@ -9,7 +9,7 @@ mod template;
 mod user;
 mod variable;
 
-pub use cluster::{DataKey, Server, ServerStatus, SessionKey};
+pub use cluster::{DataKey, HostKey, Server, ServerStatus, SessionKey};
 pub use platform::{ParsePlatformError, Platform};
 pub use space::{
     Adopted, Desired, Move, Observed, Placement, ScheduleMark, Space, SpaceHealth, SpaceStatus,
@@ -28,6 +28,7 @@ pub fn schema() -> Schema {
     Schema::new()
         .with::<DataKey>()
         .with::<Group>()
+        .with::<HostKey>()
         .with::<Server>()
         .with::<SessionKey>()
         .with::<Space>()

@@ -14,6 +14,8 @@ mod events;
 mod exec;
 mod groups;
 mod health;
+mod keys;
+pub(crate) mod login;
 pub(crate) mod names;
 mod pages;
 mod permit;
@@ -106,6 +108,9 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(sign_in::sign_in))
         .routes(routes!(sign_in::sign_out))
         .routes(routes!(sign_in::me, sign_in::edit_me))
+        .routes(routes!(keys::list, keys::add))
+        .routes(routes!(keys::remove))
+        .routes(routes!(keys::ssh))
         .routes(routes!(templates::list, templates::apply))
         .routes(routes!(templates::get, templates::delete))
         .routes(routes!(templates::file))

@@ -22,6 +22,7 @@ mod exec;
 mod failure;
 mod groups;
 mod insight;
+mod keys;
 mod listings;
 mod login;
 mod output;
@@ -30,6 +31,7 @@ mod prompt;
 mod seen;
 mod socket;
 mod spaces;
+mod ssh_config;
 mod templates;
 mod terminal;
 mod time;
@@ -75,6 +77,8 @@ async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Space(command) => return spaces::run(&context, command).await,
         Command::Variable(command) => variables::run(&context, command).await,
         Command::Group(command) => groups::run(&context, command).await,
+        Command::Key(command) => keys::run(&context, command).await,
+        Command::SshConfig(wanted) => ssh_config::run(&context, wanted).await,
         Command::Volume(command) => volumes::run(&context, command).await,
         Command::Server(_) => listings::servers(&context).await,
         Command::Version => {

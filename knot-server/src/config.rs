@@ -78,6 +78,12 @@ pub struct Flags {
     /// Address that peers and agents reach this server by [default: that of --quic, or the host's name]
     #[arg(long, env = "KNOT_QUIC_ADVERTISE", value_name = "HOST:PORT")]
     pub quic_advertise: Option<String>,
+    /// Address of the SSH gateway [default: 0.0.0.0:2222]
+    #[arg(long, env = "KNOT_SSH_LISTEN", value_name = "ADDR")]
+    pub ssh: Option<SocketAddr>,
+    /// Address that people reach the SSH gateway by [default: that of --ssh, or the host's name]
+    #[arg(long, env = "KNOT_SSH_ADVERTISE", value_name = "HOST:PORT")]
+    pub ssh_advertise: Option<String>,
     /// Address of the Docker engine [default: the local socket]
     #[arg(long, env = "KNOT_DOCKER_HOST", value_name = "URL")]
     pub docker_host: Option<String>,
@@ -100,6 +106,7 @@ struct File {
     zone: Option<String>,
     http: FileHttp,
     quic: FileQuic,
+    ssh: FileSsh,
     local: FileLocal,
     manual: FileLocal,
     docker: FileDocker,
@@ -119,6 +126,14 @@ struct FileHttp {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct FileQuic {
+    listen: Option<SocketAddr>,
+    advertise: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileSsh {
+    enabled: Option<bool>,
     listen: Option<SocketAddr>,
     advertise: Option<String>,
 }
@@ -162,6 +177,12 @@ pub struct Config {
     pub quic_listen: SocketAddr,
     /// By which address they reach it.
     pub quic_advertise: String,
+    /// Whether it has an SSH gateway.
+    pub ssh: bool,
+    /// Where that listens.
+    pub ssh_listen: SocketAddr,
+    /// By which address people reach it.
+    pub ssh_advertise: String,
     /// Whether spaces may run as processes of this machine.
     pub local: bool,
     /// Whether spaces may run on the Docker engine.
@@ -193,6 +214,8 @@ impl Config {
             flags.http.or(file.http.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 3000)));
         let quic_listen =
             flags.quic.or(file.quic.listen).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 7300)));
+        let ssh_listen =
+            flags.ssh.or(file.ssh.listen).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 2222)));
         let plain = flags.http_plain || file.http.plain.unwrap_or(false);
         let defaults = spaces::Options::default();
         let seconds = |value: Option<u64>, default| value.map_or(default, Duration::from_secs);
@@ -214,6 +237,13 @@ impl Config {
             zone: flags.zone.clone().or(file.zone).unwrap_or_else(|| "default".to_owned()),
             http_listen,
             quic_listen,
+            ssh: file.ssh.enabled.unwrap_or(true),
+            ssh_listen,
+            ssh_advertise: flags
+                .ssh_advertise
+                .clone()
+                .or(file.ssh.advertise)
+                .unwrap_or_else(|| reachable(ssh_listen)),
             local: file.local.enabled.unwrap_or(true),
             docker: file.docker.enabled.unwrap_or(true),
             docker_host: flags.docker_host.clone().or(file.docker.host),
@@ -254,10 +284,13 @@ impl Config {
         if !self.http_url.starts_with("http://") && !self.http_url.starts_with("https://") {
             return value("http.url", format!("{} does not begin with http(s)://", self.http_url));
         }
-        let port =
-            self.quic_advertise.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        if port.is_none() {
-            return value("quic.advertise", format!("{} is not HOST:PORT", self.quic_advertise));
+        for (key, address) in
+            [("quic.advertise", &self.quic_advertise), ("ssh.advertise", &self.ssh_advertise)]
+        {
+            let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            if port.is_none() {
+                return value(key, format!("{address} is not HOST:PORT"));
+            }
         }
         Ok(())
     }
@@ -288,6 +321,11 @@ impl Config {
             quic: FileQuic {
                 listen: Some(self.quic_listen),
                 advertise: Some(self.quic_advertise.clone()),
+            },
+            ssh: FileSsh {
+                enabled: Some(self.ssh),
+                listen: Some(self.ssh_listen),
+                advertise: Some(self.ssh_advertise.clone()),
             },
             local: FileLocal { enabled: Some(self.local) },
             docker: FileDocker { enabled: Some(self.docker), host: self.docker_host.clone() },
@@ -388,6 +426,7 @@ mod tests {
             ("[http]\nlisten = '0.0.0.0:3000'", "http.plain"),
             ("[http]\nurl = 'ftp://x'", "http.url"),
             ("[quic]\nadvertise = 'host'", "quic.advertise"),
+            ("[ssh]\nadvertise = 'host'", "ssh.advertise"),
             ("[nomad]\naddress = 'nomad'", "nomad.address"),
             ("[nomad]\naddress = 'http://n:4646'\ntoken_file = '/nonexistent'", "nomad.token_file"),
         ] {

@@ -14,4 +14,5 @@ pub mod dev;
 pub mod node;
 pub mod pages;
 pub mod spaces;
+mod ssh;
 pub mod users;

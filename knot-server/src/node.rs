@@ -45,7 +45,7 @@ use crate::{
         drivers::{self, Archive, Docker, Driver, Local, Manual, Nomad, Owner},
         wishes::HeldWishes,
     },
-    users,
+    ssh, users,
 };
 
 /// The database's name in the data folder.
@@ -149,6 +149,11 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
         cluster: Arc::new(bridge::Cluster::new(node.clone(), engines)),
         drain: drain.clone(),
     });
+    let options = config.ssh.then(|| ssh::Options {
+        listen: config.ssh_listen,
+        advertise: config.ssh_advertise.clone(),
+    });
+    let gateway = ssh::Gateway::start(app.clone(), options);
     let router = bridge::refuse_writes_once_removed(api::router(app.clone()), &net);
     let serving = tokio::spawn(api::serve(http, router, drain.clone()));
     let controlling = tokio::spawn(control::serve(control, node, drain.clone()));
@@ -158,7 +163,11 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     tracing::info!(name = config.name, "server stopping");
     drain.cancel();
     net.agents().leave();
-    tokio::join!(app.sessions_ended(DRAIN), net.agents().handed_over(HAND_OVER));
+    tokio::join!(
+        app.sessions_ended(DRAIN),
+        gateway.ended(DRAIN),
+        net.agents().handed_over(HAND_OVER)
+    );
     tokio::time::timeout(DRAIN, serving).await.ok();
     controlling.await.ok();
     spaces.stop().await;

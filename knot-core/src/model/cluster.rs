@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::Millis,
+    id::Id,
     net::PublicKey,
     secrets::{Sealed, SealingKey, Wrapped},
 };
@@ -14,7 +15,7 @@ use crate::{
 crate::entity! {
     /// A server of the cluster, or an invitation to become one: its key has yet to be filled in.
     /// Its grave is its removal.
-    pub struct Server("server", 2) {
+    pub struct Server("server", 3) {
         /// Its name, for people.
         name: Field<String>,
         /// The failure domain it stands in.
@@ -38,6 +39,8 @@ crate::entity! {
         quic: Field<String>,
         /// Where people reach it: a URL.
         http: Field<String>,
+        /// Where people reach its SSH gateway: `host:port`; empty where it has none.
+        ssh: Field<String>,
     }
 }
 
@@ -76,6 +79,22 @@ crate::entity! {
         number: Field<u64>,
         /// The 32 secret bytes.
         key: Field<Sealed>,
+    }
+}
+
+crate::entity! {
+    /// What the SSH gateways of all servers show that they are this cluster. There is one, by
+    /// [`HostKey::id`]; where two were made at once, the register's winner is it everywhere.
+    pub struct HostKey("host-key", 1) {
+        /// The 32 bytes that the Ed25519 key follows from.
+        seed: Field<Sealed>,
+    }
+}
+
+impl HostKey {
+    /// The id of the one host key.
+    pub fn id() -> Id<Self> {
+        Id::of_key(&[b"ssh host key"])
     }
 }
 

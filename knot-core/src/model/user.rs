@@ -4,7 +4,7 @@ use crate::{clock::Millis, id::Id};
 
 crate::entity! {
     /// Somebody who signs in.
-    pub struct User("user", 2) {
+    pub struct User("user", 3) {
         /// The name to sign in with.
         name: Field<String>,
         /// The argon2id hash of the password, in PHC form; empty where none is set.
@@ -13,6 +13,9 @@ crate::entity! {
         admin: Field<bool>,
         /// Names of the groups that they are in.
         groups: Set<String> [RemovalWins],
+        /// The SSH keys that they sign in with, by fingerprint (`SHA256:` and base64): each a line as
+        /// `authorized_keys` has it, whose comment is the label.
+        keys: Map<String, String> [RemovalWins],
         /// The time zone that schedules go by, as the IANA names it; empty for UTC.
         time_zone: Field<String>,
         /// Sessions of a lower number are over: "sign out everywhere" raises it.

@@ -11,7 +11,10 @@ mod password;
 
 use std::time::Duration;
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
+};
 use knot_core::{clock::Millis, id::Id, model, replica::Replica};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -48,13 +51,31 @@ pub enum Credential {
         /// Its document, for revoking it.
         token: Id<model::Token>,
     },
+    /// An SSH key that has signed, or the authority of a certificate that has.
+    Key {
+        /// Whose.
+        user: Id<model::User>,
+        /// The key's SHA-256.
+        key: [u8; 32],
+    },
+}
+
+/// By which users' documents know the key of a SHA-256.
+pub(crate) fn fingerprint(key: &[u8; 32]) -> String {
+    format!("SHA256:{}", BASE64_STANDARD_NO_PAD.encode(key))
+}
+
+/// The SHA-256 that a fingerprint is of.
+pub(crate) fn read_fingerprint(text: &str) -> Option<[u8; 32]> {
+    let hash = BASE64_STANDARD_NO_PAD.decode(text.strip_prefix("SHA256:")?).ok()?;
+    hash.try_into().ok()
 }
 
 impl Credential {
     /// Whose it is.
     pub fn user(&self) -> Id<model::User> {
         match self {
-            Self::Session { user, .. } | Self::Token { user, .. } => *user,
+            Self::Session { user, .. } | Self::Token { user, .. } | Self::Key { user, .. } => *user,
         }
     }
 
@@ -65,6 +86,7 @@ impl Credential {
             Self::Session { epoch, until, .. } => now <= until.plus(LEEWAY) && *epoch >= user.epoch,
             // A token's document may still be on its way here: the signature is enough until then.
             Self::Token { token, .. } => replica.grave(*token).is_none(),
+            Self::Key { key, .. } => user.keys.contains_key(&fingerprint(key)),
         }
     }
 }

@@ -16,7 +16,7 @@ use knot_core::{
     clock::Millis,
     id::{Author, Id},
     model,
-    replica::Token,
+    replica::{Doc, Token},
     schema::Entity as _,
 };
 use serde::de::DeserializeOwned;
@@ -75,10 +75,32 @@ impl Caller {
 
     /// Waits until [`Caller::still_sees`] says no.
     pub(crate) async fn sees_no_more(&self, app: &App, space: Id<model::Space>) {
+        self.until_not(app, || self.still_sees(app, space)).await;
+    }
+
+    /// The user whose SSH key, of this SHA-256, has signed.
+    pub(super) fn of_key(app: &App, user: &Doc<model::User>, key: [u8; 32]) -> Self {
+        Self {
+            user: user.id(),
+            name: user.name.clone(),
+            admin: user.admin,
+            groups: groups(app, user),
+            credential: Credential::Key { user: user.id(), key },
+            seen: Token::new(),
+            https: app.https,
+        }
+    }
+
+    /// Waits until [`Caller::still_holds`] says no.
+    pub(crate) async fn holds_no_more(&self, app: &App) {
+        self.until_not(app, || self.still_holds(app)).await;
+    }
+
+    async fn until_not(&self, app: &App, holds: impl Fn() -> bool) {
         let kinds = [model::Space::KIND, model::User::KIND, model::Token::KIND];
         let mut changes = app.replica.watch(&kinds);
         let mut ticks = tokio::time::interval(LOOK);
-        while self.still_sees(app, space) {
+        while holds() {
             tokio::select! {
                 _ = ticks.tick() => {}
                 _ = changes.next() => while changes.try_next().is_some() {},

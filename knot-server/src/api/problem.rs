@@ -62,6 +62,8 @@ codes! {
     AmbiguousName = "ambiguous_name", CONFLICT, "Several have this name";
     /// The name is in use.
     NameTaken = "name_taken", CONFLICT, "The name is taken";
+    /// Another user has the SSH key.
+    KeyTaken = "key_taken", CONFLICT, "The key is another's";
     /// Spaces are made from the template.
     TemplateInUse = "template_in_use", CONFLICT, "The template is in use";
     /// The template of the space was deleted.

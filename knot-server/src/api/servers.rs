@@ -104,6 +104,7 @@ pub(super) fn show(app: &App, server: &Doc<model::Server>, names: &Names<()>) ->
         zone: filled(&server.zone),
         quic: filled(&server.quic),
         http: filled(&server.http),
+        ssh: filled(&server.ssh),
         state: match app.reachability(id) {
             Reachability::Linked => ServerState::Live,
             Reachability::Lost { .. } => ServerState::Unreachable,

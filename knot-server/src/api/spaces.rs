@@ -182,6 +182,14 @@ pub(super) async fn start(State(app): State<App>, caller: Caller, Key(key): Key)
     run(&app, &caller, &space, status.filter(|_| failed)).await
 }
 
+/// As [`start`], for who comes another way.
+pub(super) async fn want(app: &App, caller: &Caller, id: Id<model::Space>) -> Result<(), Problem> {
+    let space = to_change(app, caller, &id.to_string(), Use::Run)?;
+    let status = status(app, &space);
+    let failed = status.as_ref().is_some_and(|status| status.state == Observed::Failed);
+    run(app, caller, &space, status.filter(|_| failed)).await.map(drop)
+}
+
 /// Wants the running generation of a space to be ended, and another one to run.
 #[utoipa::path(
     post, path = "/spaces/{space}/restart", tag = "spaces", responses((status = 200, body = Space)),

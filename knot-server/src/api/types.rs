@@ -135,6 +135,8 @@ pub struct Server {
     pub quic: Option<String>,
     /// The URL of its pages and API.
     pub http: Option<String>,
+    /// The address of its SSH gateway.
+    pub ssh: Option<String>,
     /// Whether it answers.
     pub state: ServerState,
     /// By how many seconds its clock is ahead of the answering server's, behind where negative; where
@@ -174,4 +176,51 @@ pub struct Invite {
 pub struct Invitation {
     /// The join token. It is shown this once.
     pub token: String,
+}
+
+/// An SSH key of a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SshKey {
+    /// `SHA256:` and base64, as `ssh-keygen -l` shows it.
+    pub fingerprint: String,
+    /// The kind of key, such as `ssh-ed25519`.
+    pub kind: String,
+    /// What its user calls it: the line's comment.
+    pub label: String,
+    /// Whether it is that of an authority, whose certificates sign in.
+    pub authority: bool,
+    /// For an authority: the names in certificates that are taken; none where the user's own is.
+    pub principals: Vec<String>,
+}
+
+/// The SSH keys of a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SshKeys {
+    /// The keys, by fingerprint.
+    pub keys: Vec<SshKey>,
+}
+
+/// An SSH key to add.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AddKey {
+    /// The line of a public key file, with `cert-authority` in front for an authority.
+    pub key: String,
+}
+
+/// The SSH gateway of one server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Gateway {
+    /// The server's name.
+    pub server: String,
+    /// Where it is: `host:port`.
+    pub address: String,
+}
+
+/// The SSH gateways of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Gateways {
+    /// The host key that all of them have, as `known_hosts` has it: kind and base64.
+    pub host_key: String,
+    /// The gateways, by their servers' names.
+    pub gateways: Vec<Gateway>,
 }

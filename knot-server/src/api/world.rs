@@ -109,6 +109,57 @@ impl<'a> World<'a> {
         space.ok_or_else(|| Problem::not_found("space", key))
     }
 
+    /// As [`World::find`], and by other names too; of a user's where one is named.
+    pub(super) fn find_for_login(
+        &self,
+        caller: &Caller,
+        owner: Option<&str>,
+        key: &str,
+    ) -> Result<Doc<model::Space>, Problem> {
+        let missing = || Problem::not_found("space", key);
+        let owner = match owner {
+            Some(name) => Some(users::find(&self.app.replica, name).ok_or_else(missing)?.id()),
+            None => None,
+        };
+        let may = |id: &Uuid| {
+            let space = self.space(Id::from_uuid(*id));
+            space.filter(|space| permit::space(caller, space))
+        };
+        let found = match owner {
+            Some(owner) if Uuid::parse_str(key).is_err() => {
+                let found = self.index().find(owner, key, For::Using);
+                let found = found.map_err(|error| unclear("space", &error));
+                found.and_then(|id| may(&id).ok_or_else(missing))
+            }
+            _ => self.find(caller, key, For::Using),
+        };
+        let Err(Problem { code: Code::NotFound, .. }) = &found else {
+            return found.and_then(|space| match owner {
+                Some(owner) if space.owner != owner => Err(missing()),
+                _ => Ok(space),
+            });
+        };
+        let all = match owner {
+            Some(owner) => self.index().of(owner),
+            None => self.index().of(caller.user),
+        };
+        let named = all.iter().filter_map(may).filter(|space| space.alt_names.contains_key(key));
+        let mut named: Vec<_> =
+            named.filter(|space| owner.is_none_or(|owner| space.owner == owner)).collect();
+        // One's own come first, as by name.
+        if named.iter().any(|space| space.owner == caller.user) {
+            named.retain(|space| space.owner == caller.user);
+        }
+        match (named.pop(), named.is_empty()) {
+            (Some(space), true) => Ok(space),
+            (Some(_), false) => Err(Problem::new(
+                Code::AmbiguousName,
+                format!("several spaces answer to {key}: name one by its own name, or its id"),
+            )),
+            (None, _) => found,
+        }
+    }
+
     /// The space that a caller means, to do this with it.
     pub(super) fn find_to(
         &self,

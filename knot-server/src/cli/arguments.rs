@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use super::failure::Failure;
-use super::{groups, spaces, templates, variables, volumes};
+use super::{groups, keys, spaces, ssh_config, templates, variables, volumes};
 
 /// The heading of the options that all commands have.
 const EVERYWHERE: &str = "Options of all commands";
@@ -75,6 +75,11 @@ pub(crate) enum Command {
     /// Work with groups, which templates can be kept to
     #[command(subcommand, visible_alias = "groups")]
     Group(groups::Command),
+    /// Work with your SSH keys, which `ssh SPACE@SERVER` goes by
+    #[command(subcommand, visible_alias = "keys")]
+    Key(keys::Command),
+    /// Print what ~/.ssh/config needs for `ssh SPACE.knot`, or write it
+    SshConfig(ssh_config::Wanted),
     /// Work with servers
     #[command(subcommand, visible_alias = "servers")]
     Server(List),

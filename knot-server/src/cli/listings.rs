@@ -47,8 +47,9 @@ pub(crate) async fn servers(context: &Context) -> Result<(), Failure> {
                 server.platforms.join(", ").into(),
                 server.http.unwrap_or_default().into(),
                 server.quic.unwrap_or_default().into(),
+                server.ssh.unwrap_or_default().into(),
             ]
         });
-        table(["NAME", "STATE", "ZONE", "PLATFORMS", "HTTP", "QUIC"], rows.collect(), colour)
+        table(["NAME", "STATE", "ZONE", "PLATFORMS", "HTTP", "QUIC", "SSH"], rows.collect(), colour)
     })
 }

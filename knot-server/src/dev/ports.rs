@@ -9,6 +9,7 @@ use super::Error;
 
 const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3_000);
 const QUIC: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7_300);
+const SSH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2_222);
 /// How many ports are tried.
 const TRIES: u16 = 1_000;
 
@@ -19,12 +20,19 @@ pub(super) struct Ports {
     named: Option<SocketAddr>,
     next_http: SocketAddr,
     next_quic: SocketAddr,
+    next_ssh: SocketAddr,
     given: BTreeSet<SocketAddr>,
 }
 
 impl Ports {
     pub(super) fn new(named: Option<SocketAddr>) -> Self {
-        Self { named, next_http: named.unwrap_or(HTTP), next_quic: QUIC, given: BTreeSet::new() }
+        Self {
+            named,
+            next_http: named.unwrap_or(HTTP),
+            next_quic: QUIC,
+            next_ssh: SSH,
+            given: BTreeSet::new(),
+        }
     }
 
     /// An HTTP address: the one that was named, or the one used before if it is free, or the next
@@ -47,6 +55,15 @@ impl Ports {
     /// A QUIC address, likewise.
     pub(super) fn quic(&mut self, before: Option<SocketAddr>) -> Result<SocketAddr, Error> {
         find(before, &mut self.next_quic, &BTreeSet::new(), is_free_udp)
+    }
+}
+
+impl Ports {
+    /// An address of an SSH gateway, likewise.
+    pub(super) fn ssh(&mut self, before: Option<SocketAddr>) -> Result<SocketAddr, Error> {
+        let found = find(before, &mut self.next_ssh, &self.given, is_free_tcp)?;
+        self.given.insert(found);
+        Ok(found)
     }
 }
 

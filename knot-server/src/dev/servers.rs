@@ -36,10 +36,12 @@ pub(super) fn configure(folder: &Path, name: &str, ports: &mut Ports) -> Result<
     let before = if file.exists() { Some(Config::load(&flags)?) } else { None };
     let http = ports.http(before.as_ref().map(|before| before.http_listen))?;
     let quic = ports.quic(before.as_ref().map(|before| before.quic_listen))?;
+    let ssh = before.as_ref().map(|before| before.ssh_listen).filter(|ssh| ssh.ip().is_loopback());
+    let ssh = ports.ssh(ssh)?;
     // Spaces end with the cluster: Ctrl-C stops everything that `dev` started.
     let text = format!(
         "name = \"{name}\"\nzone = \"{name}\"\n\n[http]\nlisten = \"{http}\"\n\n\
-         [quic]\nlisten = \"{quic}\"\n\n[spaces]\nstop_on_exit = true\nstop_grace_seconds = 3\n"
+         [quic]\nlisten = \"{quic}\"\n\n[ssh]\nlisten = \"{ssh}\"\n\n[spaces]\nstop_on_exit = true\nstop_grace_seconds = 3\n"
     );
     node::make_private(&data).map_err(failed)?;
     std::fs::write(&file, text).map_err(failed)?;
@@ -122,7 +124,7 @@ impl Running {
         let describe = |server: &Server| UpServer {
             name: server.config.name.clone(),
             http: server.config.http_url.clone(),
-            ssh: None,
+            ssh: Some(server.config.ssh_advertise.clone()),
             quic: server.config.quic_listen,
             data: server.config.data.clone(),
             pid: server.pid,

@@ -22,6 +22,7 @@ use crate::{
     agent_binary,
     config::{self, Config},
     spaces::drivers::{Docker, Driver as _, Owner, Platform},
+    ssh::host_key,
     users,
 };
 
@@ -137,6 +138,7 @@ async fn found(
     put.await?;
     let keyring = Keyring::new(replica.clone(), Arc::clone(&identity.sealing));
     keyring.add_key(author).await?;
+    host_key::create(&keyring, author).await?;
     SessionKeys::new(keyring).add(author).await?;
     let shell = "A shell on the server's own machine";
     sample(replica, author, "shell", shell, Platform::Local, "").await?;

@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod groups;
 mod insight;
+mod keys;
 mod last_valid;
 mod pages;
 mod parameters;

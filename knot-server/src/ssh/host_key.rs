@@ -1,0 +1,84 @@
+//! The cluster's one host key: whoever has seen one server knows all of them.
+
+use knot_core::{
+    id::Author,
+    model::HostKey,
+    replica::EditError,
+    secrets::{Keyring, Place},
+};
+use russh::keys::{
+    PrivateKey,
+    ssh_key::private::{Ed25519Keypair, KeypairData},
+};
+
+/// The key, as this server can open it.
+pub(crate) fn open(keyring: &Keyring) -> Option<PrivateKey> {
+    let document = keyring.replica().get(HostKey::id())?;
+    match keyring.open(place(), &document.seed) {
+        Ok(seed) => from_seed(seed.expose().try_into().ok()?),
+        Err(error) => {
+            tracing::debug!(%error, "the SSH host key does not open");
+            None
+        }
+    }
+}
+
+/// Makes the key where there is none. Where another half of the cluster makes one too, the register's
+/// winner is the key of both once they meet.
+pub(crate) async fn create(keyring: &Keyring, author: Author) -> Result<(), EditError> {
+    let replica = keyring.replica();
+    if replica.get(HostKey::id()).is_some() {
+        return Ok(());
+    }
+    let seed: [u8; 32] = rand::random();
+    let sealed = keyring.seal(place(), &seed);
+    let sealed = sealed.map_err(|error| EditError::Refused(error.to_string()))?;
+    let made = replica.put::<HostKey, _>(HostKey::id(), author, move |key| {
+        key.set(HostKey::seed, sealed);
+        Ok(())
+    });
+    made.await.map(drop)
+}
+
+/// The key, made where there is none.
+pub(super) async fn ensure(keyring: &Keyring, author: Author) -> Result<PrivateKey, EditError> {
+    create(keyring, author).await?;
+    let unopened = || EditError::Refused("what it is sealed with has not arrived here".to_owned());
+    open(keyring).ok_or_else(unopened)
+}
+
+fn from_seed(seed: &[u8; 32]) -> Option<PrivateKey> {
+    PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(seed)), "knot").ok()
+}
+
+fn place() -> Place<'static> {
+    Place { doc: HostKey::id().into(), field: "seed" }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use knot_core::{
+        id::ServerId, model, replica::Service, secrets::SealingKeyPair, store::memory::MemoryStore,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_made_once_and_is_the_same_each_time_it_is_opened() {
+        let me = ServerId(Uuid::now_v7());
+        let store = Box::new(MemoryStore::new());
+        let (_service, replica) = Service::start(me, model::schema(), store).unwrap();
+        let keyring = Keyring::new(replica, Arc::new(SealingKeyPair::generate()));
+        let author = Author::Server(me);
+        assert!(ensure(&keyring, author).await.is_err(), "there is no data key");
+        keyring.add_key(author).await.unwrap();
+        let made = ensure(&keyring, author).await.unwrap();
+        let again = ensure(&keyring, author).await.unwrap();
+        assert_eq!(made.public_key(), again.public_key());
+        let document = keyring.replica().get(HostKey::id()).unwrap();
+        assert!(!format!("{document:?}").contains("PRIVATE"));
+    }
+}

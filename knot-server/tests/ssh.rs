@@ -1,0 +1,25 @@
+//! The SSH gateway, with OpenSSH's own client against a real server.
+
+#[path = "ssh/client.rs"]
+mod client;
+#[path = "ssh/commands.rs"]
+mod commands;
+#[path = "support/engine.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod engine;
+#[path = "ssh/files.rs"]
+mod files;
+#[path = "ssh/forwards.rs"]
+mod forwards;
+#[path = "ssh/shared.rs"]
+mod shared;
+#[path = "ssh/sign_in.rs"]
+mod sign_in;
+#[path = "ssh/terminal.rs"]
+mod terminal;
+#[path = "support/wait.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod wait;
+#[path = "e2e/world.rs"]
+#[allow(dead_code, reason = "the e2e tests use the rest")]
+mod world;

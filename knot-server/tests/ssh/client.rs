@@ -1,0 +1,181 @@
+//! A cluster with a space, and a user with OpenSSH.
+
+use std::{
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{engine::have, world::World};
+
+/// A cluster with a running space `dev`, and the client's files.
+pub(crate) struct Client {
+    pub(crate) world: World,
+    /// Where keys and configuration are.
+    pub(crate) folder: PathBuf,
+}
+
+/// Whether OpenSSH is here; where not, says so, and in CI fails.
+pub(crate) fn have_ssh() -> bool {
+    have("OpenSSH's client", runs("ssh", "-V"))
+}
+
+pub(crate) fn runs(program: &str, argument: &str) -> bool {
+    let run = Command::new(program).arg(argument).stdin(Stdio::null()).output();
+    run.is_ok_and(|output| output.status.success())
+}
+
+impl Client {
+    /// A cluster with the space `dev`, whose user has a key.
+    pub(crate) fn start() -> Option<Self> {
+        let client = Self::before("shell", true)?;
+        Some(client)
+    }
+
+    /// A cluster with the space `dev` of a template.
+    pub(crate) fn before(template: &str, start: bool) -> Option<Self> {
+        if !have_ssh() {
+            return None;
+        }
+        let world = World::start(1);
+        let folder = world.folder.path().join("client");
+        std::fs::create_dir(&folder).unwrap();
+        let client = Self { world, folder };
+        client.keygen("key", &["-t", "ed25519", "-C", "laptop"]);
+        client.add_key("key.pub");
+        if template != "shell" {
+            client.world.apply(1, template);
+        }
+        let name = template.lines().next().unwrap().trim_start_matches("name: ");
+        let mut arguments = vec!["space", "create", "dev", "--template", name];
+        if start {
+            arguments.push("--start");
+        }
+        client.world.json(1, &arguments);
+        let line = client.host_key();
+        std::fs::write(client.folder.join("known_hosts"), format!("cluster {line}\n")).unwrap();
+        client.configure("key");
+        Some(client)
+    }
+
+    /// Writes a configuration that signs in with one key.
+    pub(crate) fn configure(&self, key: &str) -> PathBuf {
+        let (host, port) = self.address();
+        let path = self.folder.join(format!("{key}.config"));
+        let folder = self.folder.display();
+        let text = format!(
+            "Host gate\n  HostName {host}\n  Port {port}\n\
+             Host *\n  HostKeyAlias cluster\n  UserKnownHostsFile {folder}/known_hosts\n  StrictHostKeyChecking yes\n  \
+             IdentityFile {folder}/{key}\n  IdentitiesOnly yes\n  BatchMode yes\n  LogLevel ERROR\n  ConnectTimeout 30\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub(crate) fn address(&self) -> (String, String) {
+        let address = self.world.up["servers"][0]["ssh"].as_str().unwrap();
+        let (host, port) = address.rsplit_once(':').unwrap();
+        (host.to_owned(), port.to_owned())
+    }
+
+    pub(crate) fn host_key(&self) -> String {
+        let config = self.world.json(1, &["ssh-config"]);
+        let known = config["known_hosts"].as_str().unwrap();
+        known.split_once(' ').unwrap().1.trim().to_owned()
+    }
+
+    /// Makes a key.
+    pub(crate) fn keygen(&self, name: &str, arguments: &[&str]) -> PathBuf {
+        let file = self.folder.join(name);
+        self.run_keygen(&[arguments, &["-q", "-N", "", "-f", file.to_str().unwrap()]].concat());
+        file
+    }
+
+    pub(crate) fn run_keygen(&self, arguments: &[&str]) {
+        let done = Command::new("ssh-keygen").args(arguments).output().unwrap();
+        assert!(done.status.success(), "ssh-keygen {arguments:?}: {done:?}");
+    }
+
+    pub(crate) fn add_key(&self, file: &str) -> Value {
+        self.world.json(1, &["key", "add", self.folder.join(file).to_str().unwrap()])
+    }
+
+    /// `ssh` with the user's key.
+    pub(crate) fn ssh(&self, arguments: &[&str]) -> Command {
+        self.program("ssh", "key", arguments)
+    }
+
+    /// A program of OpenSSH's with one key.
+    pub(crate) fn program(&self, program: &str, key: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .arg("-F")
+            .arg(self.folder.join(format!("{key}.config")))
+            .args(arguments)
+            .env_remove("SSH_AUTH_SOCK")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command in the space.
+    pub(crate) fn run(&self, line: &str) -> Output {
+        self.ssh(&["dev@gate", line]).output().unwrap()
+    }
+
+    /// Runs a command in the space, which must succeed; its output.
+    pub(crate) fn good(&self, line: &str) -> String {
+        said(&self.run(line), line)
+    }
+}
+
+/// The output of what must have succeeded.
+pub(crate) fn said(output: &Output, what: &str) -> String {
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{what}: {} {complaint}", output.status);
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Starts a command with its input and output piped; it is killed with this value.
+pub(crate) struct Piped(pub(crate) Child);
+
+impl Piped {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    pub(crate) fn line(&mut self) -> String {
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        let output = self.0.stdout.as_mut().unwrap();
+        while output.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    pub(crate) fn types(&mut self, text: &str) {
+        self.0.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// A file of so many bytes that compress to nothing much and differ everywhere.
+pub(crate) fn file_of(path: &Path, bytes: usize) {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut text = Vec::with_capacity(bytes);
+    while text.len() < bytes {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        text.extend_from_slice(&state.to_le_bytes());
+    }
+    text.truncate(bytes);
+    std::fs::write(path, text).unwrap();
+}

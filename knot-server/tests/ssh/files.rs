@@ -1,0 +1,105 @@
+//! Files: scp and sftp, with the image's server and with the agent's own.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use crate::client::{Client, file_of, said};
+
+/// What any of the two servers must do.
+fn check(client: &Client) {
+    let home = client.good("pwd").trim().to_owned();
+    let local = client.folder.join("local");
+    file_of(&local, 3_000_001);
+    std::fs::set_permissions(&local, std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
+    let local = local.to_str().unwrap();
+    let back = client.folder.join("back");
+
+    let scp = |from: &str, to: &str| {
+        said(&client.program("scp", "key", &["-p", "-r", from, to]).output().unwrap(), "scp");
+    };
+    scp(local, "dev@gate:there");
+    assert_eq!(client.good("stat -c %a there").trim(), "750");
+    scp("dev@gate:there", back.to_str().unwrap());
+    assert!(std::fs::read(local).unwrap() == std::fs::read(&back).unwrap());
+    let tree = client.folder.join("tree");
+    std::fs::create_dir_all(tree.join("a/b")).unwrap();
+    std::fs::write(tree.join("a/b/c"), "deep").unwrap();
+    scp(tree.to_str().unwrap(), "dev@gate:tree");
+    assert_eq!(client.good("cat tree/a/b/c"), "deep");
+
+    let batch = "mkdir made\ncd made\npwd\nput LOCAL one\nchmod 600 one\nrename one two\nsymlink two link\n\
+        ln two hard\nls -l\nls -l link\nget link BACK\nrm link\ndf .\ncd ..\nrmdir empty\n"
+        .replace("LOCAL", local)
+        .replace("BACK", back.to_str().unwrap());
+    client.good("rm -rf made empty; mkdir empty");
+    let mut sftp = client
+        .program("sftp", "key", &["-b", "-", "dev@gate"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    sftp.stdin.take().unwrap().write_all(batch.as_bytes()).unwrap();
+    let told = said(&sftp.wait_with_output().unwrap(), "sftp");
+    assert!(told.contains(&format!("Remote working directory: {home}/made")), "{told}");
+    let listed = |name: &str| {
+        let line =
+            told.lines().find(|line| line.trim_end().ends_with(name) && !line.starts_with("sftp>"));
+        line.unwrap_or_else(|| panic!("no {name}: {told}")).to_owned()
+    };
+    let two = listed(" two");
+    assert!(two.starts_with("-rw-------") && two.contains(" 3000001 "), "{two}");
+    assert!(listed(" link").starts_with("lrwxrwxrwx"), "{told}");
+    assert!(std::fs::read(local).unwrap() == std::fs::read(&back).unwrap());
+    assert_eq!(client.good("ls made").split_whitespace().collect::<Vec<_>>(), ["hard", "two"]);
+    assert_eq!(client.good("readlink made/link 2>/dev/null || echo none").trim(), "none");
+
+    // What is not there, or may not be, is said so.
+    let mut refused = client.program("sftp", "key", &["-b", "-", "dev@gate"]);
+    refused.stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::piped());
+    let mut refused = refused.spawn().unwrap();
+    refused.stdin.take().unwrap().write_all(b"get nothing\n").unwrap();
+    let refused = refused.wait_with_output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(told.contains("nothing\" not found") || told.contains("No such file"), "{told}");
+}
+
+#[test]
+fn the_agent_serves_files_where_the_image_has_no_server() {
+    let template = "name: own\nplatform: local\nenvironment:\n  KNOT_SFTP_SERVER: built-in\n";
+    let Some(client) = Client::before(template, true) else { return };
+    check(&client);
+}
+
+#[test]
+fn the_images_own_server_is_used_where_it_has_one() {
+    let there = std::path::Path::new("/usr/lib/openssh/sftp-server").exists();
+    if !crate::engine::have("OpenSSH's sftp-server", there) {
+        return;
+    }
+    let Some(client) = Client::start() else { return };
+    check(&client);
+}
+
+#[test]
+fn a_large_transfer_is_whole_while_keys_are_exchanged_again_and_again() {
+    let Some(client) = Client::start() else { return };
+    let large = client.folder.join("large");
+    file_of(&large, 64 << 20);
+    let rekeyed = ["-v", "-o", "RekeyLimit=1M", "dev@gate"];
+    let mut up = client.ssh(&[&rekeyed[..], &["cat > large; cksum < large"]].concat());
+    let ran = up.stdin(std::fs::File::open(&large).unwrap()).output().unwrap();
+    let there = said(&ran, "upload");
+    let exchanges = String::from_utf8_lossy(&ran.stderr).matches("SSH2_MSG_NEWKEYS sent").count();
+    assert!(exchanges > 10, "{exchanges} key exchanges");
+    let here = Command::new("sh").args(["-c", "cksum < \"$0\""]).arg(&large).output().unwrap();
+    assert_eq!(there.as_bytes(), here.stdout);
+
+    let mut down = client.ssh(&[&rekeyed[..], &["cat large"]].concat());
+    let ran = down.output().unwrap();
+    assert!(ran.status.success());
+    assert!(ran.stdout == std::fs::read(&large).unwrap(), "{} bytes came", ran.stdout.len());
+}

@@ -1,0 +1,179 @@
+//! Ports, sockets, agents and jumps.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::unix::net::{UnixListener, UnixStream},
+    process::Command,
+    thread::JoinHandle,
+};
+
+use crate::{
+    client::{Client, Piped, said},
+    wait::eventually,
+};
+
+/// A port that is free now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A server that takes one connection at a time, reads it to its end, and answers what it read.
+pub(crate) fn echo_server() -> (JoinHandle<()>, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let serving = std::thread::spawn(move || {
+        for stream in listener.incoming().take(8) {
+            let mut stream = stream.unwrap();
+            let mut text = Vec::new();
+            stream.read_to_end(&mut text).unwrap();
+            // A half that has ended leaves the other open.
+            stream.write_all(&text).unwrap();
+        }
+    });
+    (serving, at)
+}
+
+fn exchange(mut stream: TcpStream, text: &[u8]) -> Vec<u8> {
+    stream.write_all(text).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut back = Vec::new();
+    stream.read_to_end(&mut back).unwrap();
+    back
+}
+
+fn connect(port: u16) -> TcpStream {
+    eventually("the forwarded port listens", || TcpStream::connect(("127.0.0.1", port)).ok())
+}
+
+/// Sends a text through a SOCKS proxy and gives what came back.
+pub(crate) fn through_socks(port: u16, to: SocketAddr, text: &[u8]) -> Vec<u8> {
+    let mut stream = connect(port);
+    stream.write_all(&[5, 1, 0]).unwrap();
+    let mut answer = [0; 2];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [5, 0]);
+    let port = to.port().to_be_bytes();
+    stream.write_all(&[5, 1, 0, 1, 127, 0, 0, 1, port[0], port[1]]).unwrap();
+    let mut answer = [0; 10];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[1], 0, "{answer:?}");
+    exchange(stream, text)
+}
+
+#[test]
+fn ports_are_forwarded_both_ways() {
+    let Some(client) = Client::start() else { return };
+    let text: Vec<u8> = (0..=255_u8).cycle().take(700_001).collect();
+    let (_server, at) = echo_server();
+    let (local, socks, gone) = (free_port(), free_port(), free_port());
+    let to = format!("{local}:127.0.0.1:{}", at.port());
+    let dead = format!("{gone}:127.0.0.1:1");
+    let _held = Piped::start(&mut client.ssh(&[
+        "-N",
+        "-L",
+        &to,
+        "-L",
+        &dead,
+        "-D",
+        &socks.to_string(),
+        "dev@gate",
+    ]));
+    assert!(exchange(connect(local), &text) == text);
+    assert!(through_socks(socks, at, &text) == text);
+    let nothing = connect(gone).read(&mut [0; 8]);
+    assert!(!matches!(nothing, Ok(1..)), "nothing listens there");
+
+    // Out of the space: a port of its choice, which the client is told.
+    let (_server, at) = echo_server();
+    let remote = format!("0:127.0.0.1:{}", at.port());
+    let mut command = client.ssh(&["-o", "LogLevel=INFO", "-R", &remote, "dev@gate", "cat"]);
+    command.stderr(std::process::Stdio::piped());
+    let mut held = Piped::start(&mut command);
+    let (mut told, mut byte) = (Vec::new(), [0]);
+    let complaints = held.0.stderr.as_mut().unwrap();
+    while complaints.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+        told.push(byte[0]);
+    }
+    let told = String::from_utf8(told).unwrap();
+    let port = told.strip_prefix("Allocated port ").and_then(|told| told.split(' ').next());
+    let port: u16 = port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("{told}"));
+    // The space is on this machine.
+    assert!(exchange(connect(port), &text) == text);
+    drop(held);
+    eventually("the port is given up", || TcpStream::connect(("127.0.0.1", port)).err());
+}
+
+#[test]
+fn standard_input_and_output_can_be_a_connection() {
+    let Some(client) = Client::start() else { return };
+    let (_server, at) = echo_server();
+    let mut wired =
+        Piped::start(&mut client.ssh(&["-W", &format!("127.0.0.1:{}", at.port()), "dev@gate"]));
+    wired.types("over the wire\n");
+    drop(wired.0.stdin.take());
+    assert_eq!(wired.line(), "over the wire");
+}
+
+#[test]
+fn sockets_are_forwarded_both_ways() {
+    let Some(client) = Client::start() else { return };
+    let (here, there) = (client.folder.join("here.sock"), client.folder.join("there.sock"));
+    let target = client.folder.join("target.sock");
+    let listener = UnixListener::bind(&target).unwrap();
+    let serving = std::thread::spawn(move || {
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            stream.write_all(text.to_uppercase().as_bytes()).unwrap();
+        }
+    });
+    let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let out = format!("{}:{}", path(&here), path(&target));
+    let back = format!("{}:{}", path(&there), path(&target));
+    let _held = Piped::start(&mut client.ssh(&["-N", "-L", &out, "-R", &back, "dev@gate"]));
+    for socket in [&here, &there] {
+        let mut stream = eventually("the socket is there", || UnixStream::connect(socket).ok());
+        stream.write_all(b"through a socket").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "THROUGH A SOCKET");
+    }
+    serving.join().unwrap();
+}
+
+#[test]
+fn an_agent_is_reached_from_the_space() {
+    let Some(client) = Client::start() else { return };
+    let socket = client.folder.join("agent.sock");
+    let mut agent = Piped::start(Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket));
+    eventually("the agent is up", || UnixStream::connect(&socket).ok());
+    let added = Command::new("ssh-add")
+        .arg(client.folder.join("key"))
+        .env("SSH_AUTH_SOCK", &socket)
+        .output()
+        .unwrap();
+    assert!(added.status.success(), "{added:?}");
+    let mut command = client.ssh(&["-A", "dev@gate", "ssh-add -l; test -S \"$SSH_AUTH_SOCK\""]);
+    let told = said(&command.env("SSH_AUTH_SOCK", &socket).output().unwrap(), "ssh-add");
+    assert!(told.contains("laptop (ED25519)"), "{told}");
+    let without = client.good("echo \"[$SSH_AUTH_SOCK]\"");
+    assert_eq!(without.trim(), "[]");
+    agent.0.kill().ok();
+}
+
+#[test]
+fn a_space_is_reached_by_a_jump() {
+    let Some(client) = Client::start() else { return };
+    client.world.json(1, &["space", "create", "other", "--template", "shell", "--start"]);
+    // Whatever the local user is called: the jump's own name need be nothing.
+    let mut jumped = client.ssh(&["-J", "gate", "other", "echo $KNOT_SPACE"]);
+    assert_eq!(said(&jumped.output().unwrap(), "jump"), "other\n");
+    let mut named = client.ssh(&["-J", "dev@gate", "admin+other.knot", "echo $KNOT_SPACE; exit 4"]);
+    let named = named.output().unwrap();
+    assert_eq!((named.status.code(), &*named.stdout), (Some(4), &b"other\n"[..]));
+    let nowhere = client.ssh(&["-J", "gate", "nowhere", "true"]).output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(255));
+}
