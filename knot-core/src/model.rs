@@ -10,8 +10,8 @@ mod variable;
 
 pub use cluster::{DataKey, Server, ServerStatus, SessionKey};
 pub use space::{
-    Desired, Move, Observed, Placement, ScheduleMark, Space, SpaceHealth, SpaceStatus, Volume,
-    VolumeStatus,
+    Desired, Forward, Move, Observed, Placement, PortAccess, ScheduleMark, Space, SpaceHealth,
+    SpaceStatus, Volume, VolumeStatus,
 };
 pub use template::{
     Broken, Hours, Parameter, ParameterKind, ParsePartError, Port, Protocol, Template, check_path,

@@ -13,5 +13,6 @@ pub mod data;
 pub mod dev;
 pub mod node;
 pub mod pages;
+pub mod ports;
 pub mod spaces;
 pub mod users;

@@ -4,7 +4,7 @@ use crate::{clock::Millis, id::Id};
 
 crate::entity! {
     /// Somebody who signs in.
-    pub struct User("user", 2) {
+    pub struct User("user", 3) {
         /// The name to sign in with.
         name: Field<String>,
         /// The argon2id hash of the password, in PHC form; empty where none is set.
@@ -17,6 +17,9 @@ crate::entity! {
         time_zone: Field<String>,
         /// Sessions of a lower number are over: "sign out everywhere" raises it.
         epoch: Field<u64> [LargestWins],
+        /// Sessions that were signed out of, by a hash of what they say, and until when they would
+        /// have been good: what is past that is taken out again.
+        ended: Map<String, Millis>,
     }
 }
 

@@ -73,7 +73,9 @@ impl FromRequestParts<App> for Visitor {
                 let chrome = chrome(Some(caller.name.clone()));
                 Ok(Self { caller, chrome })
             }
-            Err(problem) => Err(without_seen(problem.code, refusal(chrome(None), problem))),
+            Err(problem) => {
+                Err(without_seen(problem.code, app.https, refusal(chrome(None), problem)))
+            }
         }
     }
 }

@@ -265,7 +265,7 @@ async fn run(
 }
 
 /// The answer to a write: the space as it is now.
-fn written(
+pub(super) fn written(
     app: &App,
     caller: &Caller,
     status: StatusCode,

@@ -338,6 +338,7 @@ fn put(edit: &mut Edit<'_, model::Template>, wanted: model::Template) {
     edit.set(T::description, wanted.description);
     edit.set(T::retired, wanted.retired);
     edit.set(T::platform, wanted.platform);
+    edit.set(T::any_port, wanted.any_port);
     edit.set(T::image, wanted.image);
     edit.set(T::registry_user, wanted.registry_user);
     edit.set(T::registry_password, wanted.registry_password);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub mod exec;
+pub mod ports;
 
 /// The header that carries a causality token: a server that is sent one answers only when it holds all that the
 /// sender has seen, or says that it is behind.
@@ -438,7 +439,7 @@ pub struct Space {
     pub template: String,
     /// The template's identifier.
     pub template_id: String,
-    /// What the template turns off: `terminal` or `exec`; `ssh` and `ports`, which are not used yet.
+    /// What the template turns off: `terminal`, `exec`, `ports`, or `ssh`, which is not used yet.
     #[serde(default)]
     pub without: Vec<String>,
     /// What it was told to be.
@@ -480,9 +481,12 @@ pub struct Space {
     /// The names of the users it is shared with.
     #[serde(default)]
     pub shares: Vec<String>,
-    /// Other names that it is to be reached by, each with the port that it leads to. Not used yet.
+    /// Other names that it is to be reached by, each with the port that it leads to.
     #[serde(default)]
     pub alt_names: BTreeMap<String, u64>,
+    /// What listens in it and leads to other spaces.
+    #[serde(default)]
+    pub forwards: Vec<ports::Forward>,
     /// The identifiers of the spaces that have to run before it starts.
     #[serde(default)]
     pub depends_on: Vec<String>,
