@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::{
     activity::Activity,
     children::{Child, Children, GRACE, hang_up, in_own_group},
+    forwards::{Forwards, Uplinks},
     launch::Settings,
     link::{self, Dialler, Event},
     links::{Action, Input, Links},
@@ -76,6 +77,12 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let hello = Hello { space: launch.space, generation: launch.generation, version };
     tracing::info!(space = %launch.space, generation = %launch.generation, "agent started");
+    let uplinks = Uplinks::default();
+    let forwards = Forwards {
+        watching: watched.clone(),
+        uplinks: uplinks.clone(),
+        activity: activity.clone(),
+    };
     let dialler = Dialler {
         key,
         hello,
@@ -84,6 +91,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         events,
         reports: reported,
         watching,
+        uplinks,
     };
     let monitor = Monitor {
         activity,
@@ -122,6 +130,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         reaped = children.reap() => reaped.map_err(Error::Runtime),
         never = keep_links(Arc::new(dialler), launch.servers.clone(), incoming) => match never {},
         never = monitor.run() => match never {},
+        never = forwards.run() => match never {},
     };
     endpoint.close(quinn::VarInt::from_u32(0), b"the space is stopping");
     let _ = timeout(GOODBYE, endpoint.wait_idle()).await;

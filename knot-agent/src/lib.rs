@@ -19,6 +19,7 @@ pub mod activity;
 pub mod agent;
 pub mod checks;
 pub mod children;
+pub mod forwards;
 pub mod launch;
 pub mod leader;
 pub mod link;

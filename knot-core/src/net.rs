@@ -40,7 +40,7 @@ pub mod tls;
 mod upkeep;
 
 #[cfg(all(feature = "net", feature = "replica"))]
-pub use agents::{AgentPresence, Agents, OpenError};
+pub use agents::{AgentPresence, Agents, Call, OpenError};
 #[cfg(feature = "net")]
 pub use keys::{Authority, KeyPair};
 #[cfg(all(feature = "net", feature = "replica"))]

@@ -25,6 +25,8 @@ mod insight;
 mod listings;
 mod login;
 mod output;
+mod port_forward;
+mod ports;
 mod progress;
 mod prompt;
 mod seen;
@@ -37,6 +39,7 @@ mod update;
 mod variables;
 mod volumes;
 mod wait;
+mod websocket;
 
 /// Runs the command that the program's arguments name, and says how it ended.
 pub fn main() -> ExitCode {
@@ -76,6 +79,8 @@ async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Variable(command) => variables::run(&context, command).await,
         Command::Group(command) => groups::run(&context, command).await,
         Command::Volume(command) => volumes::run(&context, command).await,
+        Command::Port(command) => ports::run(&context, command).await,
+        Command::PortForward(wanted) => port_forward::run(&context, wanted).await,
         Command::Server(_) => listings::servers(&context).await,
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");

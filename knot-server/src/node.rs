@@ -160,6 +160,9 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
             main: config.http_url.clone(),
         });
     }
+    if let Some(calls) = net.calls() {
+        tokio::spawn(ports::between::serve(app.clone(), calls));
+    }
     let router = bridge::refuse_writes_once_removed(api::router(app.clone()), &net);
     let router = ports::router(&app, router);
     let serving_ports = ports_listener

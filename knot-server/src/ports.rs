@@ -6,6 +6,7 @@
 //! knot's own pages and API, and what knot and a browser share there never reaches it.
 
 pub(crate) mod address;
+pub(crate) mod between;
 mod carry;
 pub(crate) mod enter;
 mod headers;

@@ -14,7 +14,7 @@ use crate::world::{Agent, Link, Server, Session, run, shell, until, within, worl
 fn check(probe: &str, failures: u64) -> Watching {
     let probe = probe.parse().unwrap();
     let health = HealthCheck::new(probe, Some(1), Some(5), Some(failures));
-    Watching { health: Some(health), idle_stop: None }
+    Watching { health: Some(health), ..Watching::default() }
 }
 
 async fn healthy(link: &Link, well: bool) -> String {

@@ -68,6 +68,11 @@ pub(crate) enum Command {
     /// Work with spaces
     #[command(subcommand, visible_alias = "spaces")]
     Space(Space),
+    /// Work with the ports of a space: who may open them over HTTP, and where
+    #[command(subcommand, visible_alias = "ports")]
+    Port(super::ports::Command),
+    /// Forward ports of this machine to a space
+    PortForward(super::port_forward::PortForward),
     /// Work with volumes
     #[command(subcommand, visible_alias = "volumes")]
     Volume(Volume),
@@ -247,6 +252,19 @@ pub(crate) enum Space {
         /// Do so though its home answers
         #[arg(long)]
         force: bool,
+    },
+    /// Have a port that listens in a space lead to a port of another one
+    Forward {
+        /// The space's name or id
+        name: String,
+        /// The port that listens there, on loopback
+        port: u16,
+        /// Where it leads
+        #[arg(value_name = "SPACE:PORT", value_parser = parse_place, required_unless_present = "remove")]
+        to: Option<(String, u16)>,
+        /// Have it lead nowhere any more
+        #[arg(long, conflicts_with = "to")]
+        remove: bool,
     },
     /// Run a command in a space
     Exec {
@@ -445,6 +463,14 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write it like NAME=VALUE".to_owned()),
+    }
+}
+
+fn parse_place(text: &str) -> Result<(String, u16), String> {
+    let parts = text.rsplit_once(':').map(|(space, port)| (space, port.parse::<u16>()));
+    match parts {
+        Some((space, Ok(port))) if !space.is_empty() && port > 0 => Ok((space.to_owned(), port)),
+        _ => Err("write it like SPACE:PORT".to_owned()),
     }
 }
 

@@ -33,7 +33,7 @@ use super::{
 use crate::api::{
     App, Caller, Code, World,
     auth::{self, ports::Door},
-    cookie,
+    cookie, may_use,
 };
 
 /// The most requests to ports at a time.
@@ -126,7 +126,8 @@ impl Ports {
             return Err(Said::new(Code::Draining, "One moment", detail).tried_again());
         }
         let (mut parts, body) = request.into_parts();
-        let asked = Asked::of(&parts, &way, settings).ok_or_else(Said::nothing)?;
+        let asked = Asked::of(&parts, &way, settings).filter(|_| way.address.is_some());
+        let asked = asked.ok_or_else(Said::nothing)?;
         if way.prefix.is_some() && parts.uri.path() == way.prefix.as_deref().unwrap_or_default() {
             // What the page refers to is below it.
             return Ok(redirect(&format!("{}/", parts.uri.path())));
@@ -135,13 +136,17 @@ impl Ports {
         if way.inner(parts.uri.path()) == enter::PATH {
             return enter::arrive(app, &asked, meant.ok().as_ref(), &parts);
         }
-        let by = meant.as_ref().map_or(By::Nothing, |meant| who(app, &parts.headers, meant.door()));
+        let by = match &meant {
+            Ok(meant) => who(app, &parts.headers, meant.door()),
+            // A pass is for a port that there is.
+            Err(_) => by_token(app, &parts.headers).map_or(By::Nothing, By::Token),
+        };
         let caller = by.caller();
         let allowed = meant.as_ref().is_ok_and(|one| may_open(caller, &one.space, one.access));
         let meant = match meant {
             Ok(meant) if allowed => meant,
             // Whoever may use the space may know why its port is closed.
-            Err(Closed::Shut(space, said)) if by_own(app, &parts.headers, &space) => {
+            Err(Closed::Shut(space, said)) if caller.is_some_and(|one| may_use(one, &space)) => {
                 return Err(said);
             }
             _ if caller.is_some() => return Err(Said::nothing()),
@@ -314,12 +319,6 @@ fn by_token(app: &App, headers: &HeaderMap) -> Option<Caller> {
         let token = Some(token.trim()).filter(|_| bearer)?;
         Caller::with(app, auth::read_api_token(&app.keys, &app.replica, token)?)
     })
-}
-
-/// Whether a request for a closed port is by its token from somebody who may use the space. A browser
-/// has no pass for such a port, and is told at knot's own pages.
-fn by_own(app: &App, headers: &HeaderMap, space: &Space) -> bool {
-    by_token(app, headers).is_some_and(|caller| crate::api::may_use(&caller, space))
 }
 
 /// Whether an origin is a port of a space of the same owner.

@@ -12,6 +12,7 @@ mod insight;
 mod last_valid;
 mod pages;
 mod parameters;
+mod ports;
 mod revisions;
 mod servers;
 mod sessions;

@@ -169,3 +169,5 @@ async fn a_space_is_made_and_its_terminal_used_in_the_browser() {
     browser.press_enter().await;
     browser.until("document.documentElement.dataset.state === 'ended'").await;
 }
+
+mod ports;
