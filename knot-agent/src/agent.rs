@@ -25,6 +25,7 @@ use crate::{
     activity::Activity,
     children::{Child, Children, GRACE, hang_up, in_own_group},
     enrol,
+    forwards::{Forwards, Uplinks},
     intake::Intake,
     launch::Settings,
     link::{self, Dialler, Event},
@@ -83,11 +84,24 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let hello = Hello { space: launch.space, generation: launch.generation, version };
     tracing::info!(space = %launch.space, generation = %launch.generation, "agent started");
+    let uplinks = Uplinks::default();
+    let forwards = Forwards {
+        watching: watched.clone(),
+        uplinks: uplinks.clone(),
+        activity: activity.clone(),
+    };
     let linked = async {
         let key = enrol::enrol(&secret, launch.generation, &launch.servers, &endpoint).await?;
-        let (endpoint, sessions) = (endpoint.clone(), sessions.clone());
-        let dialler =
-            Dialler { key, hello, endpoint, sessions, events, reports: reported, watching };
+        let dialler = Dialler {
+            key,
+            hello,
+            endpoint: endpoint.clone(),
+            sessions: sessions.clone(),
+            events,
+            reports: reported,
+            watching,
+            uplinks,
+        };
         match keep_links(Arc::new(dialler), launch.servers.clone(), incoming).await {}
     };
     let monitor = Monitor {
@@ -128,6 +142,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         failed = linked => failed,
         never = monitor.run() => match never {},
         never = intake.run(tokio::io::stderr()) => match never {},
+        never = forwards.run() => match never {},
     };
     endpoint.close(quinn::VarInt::from_u32(0), b"the space is stopping");
     let _ = timeout(GOODBYE, endpoint.wait_idle()).await;

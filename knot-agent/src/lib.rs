@@ -22,6 +22,7 @@ pub mod agent;
 pub mod checks;
 pub mod children;
 pub mod enrol;
+pub mod forwards;
 pub mod intake;
 pub mod launch;
 pub mod leader;

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::sessions::Sessions;
+use crate::{forwards::Uplinks, sessions::Sessions};
 
 /// How long a server may take from the dial to its welcome.
 pub const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,6 +86,8 @@ pub struct Dialler {
     pub events: mpsc::Sender<Event>,
     /// What is reported to servers.
     pub reports: watch::Receiver<Report>,
+    /// Where connections that lead out of the space find a server.
+    pub uplinks: Uplinks,
     /// Where goes what servers want looked at.
     pub watching: watch::Sender<Watching>,
 }
@@ -128,6 +130,7 @@ impl Dialler {
         if leaving {
             self.tell(Event::Leaving(server.id)).await;
         }
+        let _up = self.uplinks.add(server.id, connection.0.clone());
         let welcomes = async {
             while let Some(welcome) =
                 read_frame::<_, Welcome>(&mut receive, MAX_AGENT_FRAME).await?

@@ -3,7 +3,7 @@
 //! What is held for a session is bounded: a few chunks each way, and what QUIC's flow control lets the
 //! server send ahead. Whoever is not read waits, and nobody else with it.
 
-mod connect;
+pub(crate) mod connect;
 mod datagrams;
 mod listen;
 mod run;

@@ -5,15 +5,16 @@
 //! With that key and ALPN [`ALPN`] it dials servers. The first bidirectional stream is opened by the agent: it sends one [`Hello`] and is
 //! answered with one [`Welcome`], and whenever something in it changes with another; the agent then
 //! sends a [`Report`] whenever it has news, and every [`REPORT_PERIOD`]. Every later
-//! stream is opened by a server, is one session, and begins with one [`Open`], which says what for and
-//! so what follows. All frames are those of [`crate::wire`], at most
+//! stream that a server opens is one session, and begins with one [`Open`], which says what for and
+//! so what follows. Every later stream that the agent opens is one connection that leads out of the
+//! space, and begins with one [`Outgoing`]. All frames are those of [`crate::wire`], at most
 //! [`crate::wire::MAX_AGENT_FRAME`] bytes long.
 
 mod health;
 mod report;
 mod session;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -22,8 +23,8 @@ pub use self::{
     health::{FAILURES, HealthCheck, INTERVALS, ParseProbeError, Probe, TIMEOUTS},
     report::{Health, Report, Startup, Usage, words},
     session::{
-        Answer, Command, Exit, FromAgent, Heard, Open, Refusal, Run, Target, TerminalSize, ToAgent,
-        WAITING_CONNECTIONS,
+        Answer, Command, Exit, FromAgent, Heard, Open, Outgoing, Refusal, Run, Target,
+        TerminalSize, ToAgent, WAITING_CONNECTIONS,
     },
 };
 use crate::{generation::Generation, net::PublicKey};
@@ -156,4 +157,7 @@ pub struct Watching {
     /// To how many servers the agent is to be linked, of [`LINKS`]; [`DEFAULT_LINKS`] where it is not said.
     #[serde(default)]
     pub links: Option<u64>,
+    /// Ports to listen at on 127.0.0.1: each connection there is an [`Outgoing`] one.
+    #[serde(default)]
+    pub forwards: BTreeSet<u16>,
 }

@@ -12,8 +12,8 @@ mod variable;
 pub use cluster::{DataKey, HostKey, Server, ServerStatus, SessionKey};
 pub use platform::{ParsePlatformError, Platform};
 pub use space::{
-    Adopted, Desired, Move, Observed, Placement, ScheduleMark, Space, SpaceHealth, SpaceStatus,
-    Volume, VolumeStatus, Witness,
+    Adopted, Desired, Forward, Move, Observed, Placement, PortAccess, ScheduleMark, Space,
+    SpaceHealth, SpaceStatus, Volume, VolumeStatus, Witness,
 };
 pub use template::{
     Broken, Hours, Parameter, ParameterKind, ParsePartError, Port, Protocol, Template, check_path,

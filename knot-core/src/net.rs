@@ -42,7 +42,7 @@ pub mod tls;
 mod upkeep;
 
 #[cfg(all(feature = "net", feature = "replica"))]
-pub use agents::{AgentPresence, Agents, OpenError, Way};
+pub use agents::{AgentPresence, Agents, Call, OpenError, Way};
 #[cfg(feature = "net")]
 pub use keys::{Authority, KeyPair};
 #[cfg(all(feature = "net", feature = "replica"))]

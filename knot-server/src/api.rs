@@ -19,6 +19,7 @@ pub(crate) mod login;
 pub(crate) mod names;
 mod pages;
 mod permit;
+mod ports;
 mod problem;
 mod seal;
 mod serve;
@@ -46,8 +47,11 @@ pub use app::{
     AgentReader, AgentWriter, App, ClusterControl, Inner, JoinTokenError, Parts, Reach, ReachError,
     Reachability,
 };
+pub(crate) use caller::{Caller, cookie};
+pub(crate) use permit::space as may_use;
 pub use problem::{Code, Place, Problem};
 pub use serve::{serve, serve_with};
+pub(crate) use world::World;
 
 /// Everything that a server answers over HTTP.
 pub fn router(app: App) -> Router {
@@ -65,6 +69,7 @@ pub fn router(app: App) -> Router {
         .route("/sign-in/link", get(sign_in::link))
         .merge(api)
         .merge(pages::router())
+        .route("/ports/enter", get(crate::ports::enter::enter))
         .route("/agent/{file}", get(agent::archive))
         .layer(DefaultBodyLimit::max(body::LIMIT))
         .layer(middleware::from_fn(trace::trace))
@@ -139,6 +144,11 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(spaces::rehome::recover))
         .routes(routes!(spaces::parameters::set))
         .routes(routes!(exec::exec))
+        .routes(routes!(ports::list))
+        .routes(routes!(ports::share, ports::unshare))
+        .routes(routes!(ports::connect))
+        .routes(routes!(ports::datagrams))
+        .routes(routes!(ports::forward, ports::unforward))
         .routes(routes!(volumes::list, volumes::create))
         .routes(routes!(volumes::edit, volumes::delete))
         .routes(routes!(volumes::attach))

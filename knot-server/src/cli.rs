@@ -26,6 +26,8 @@ mod keys;
 mod listings;
 mod login;
 mod output;
+mod port_forward;
+mod ports;
 mod progress;
 mod prompt;
 mod seen;
@@ -39,6 +41,7 @@ mod update;
 mod variables;
 mod volumes;
 mod wait;
+mod websocket;
 
 /// Runs the command that the program's arguments name, and says how it ended.
 pub fn main() -> ExitCode {
@@ -80,6 +83,8 @@ async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Key(command) => keys::run(&context, command).await,
         Command::SshConfig(wanted) => ssh_config::run(&context, wanted).await,
         Command::Volume(command) => volumes::run(&context, command).await,
+        Command::Port(command) => ports::run(&context, command).await,
+        Command::PortForward(wanted) => port_forward::run(&context, wanted).await,
         Command::Server(_) => listings::servers(&context).await,
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");

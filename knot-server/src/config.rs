@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::spaces;
+use crate::{ports, spaces};
 
 pub mod nomad;
 
@@ -84,6 +84,15 @@ pub struct Flags {
     /// Address that people reach the SSH gateway by [default: that of --ssh, or the host's name]
     #[arg(long, env = "KNOT_SSH_ADVERTISE", value_name = "HOST:PORT")]
     pub ssh_advertise: Option<String>,
+    /// Domain below which each port of a space has a host name, at this server's HTTP [default: none]
+    #[arg(long, env = "KNOT_PORTS_DOMAIN", value_name = "DOMAIN")]
+    pub ports_domain: Option<String>,
+    /// Address to serve ports of spaces on by paths, where there is no such domain [default: none]
+    #[arg(long, env = "KNOT_PORTS_LISTEN", value_name = "ADDR")]
+    pub ports_listen: Option<SocketAddr>,
+    /// URL that people reach that address by [default: http:// and the address]
+    #[arg(long, env = "KNOT_PORTS_URL", value_name = "URL")]
+    pub ports_url: Option<String>,
     /// Address of the Docker engine [default: the local socket]
     #[arg(long, env = "KNOT_DOCKER_HOST", value_name = "URL")]
     pub docker_host: Option<String>,
@@ -107,6 +116,7 @@ struct File {
     http: FileHttp,
     quic: FileQuic,
     ssh: FileSsh,
+    ports: FilePorts,
     local: FileLocal,
     manual: FileLocal,
     docker: FileDocker,
@@ -136,6 +146,14 @@ struct FileSsh {
     enabled: Option<bool>,
     listen: Option<SocketAddr>,
     advertise: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct FilePorts {
+    domain: Option<String>,
+    listen: Option<SocketAddr>,
+    url: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -183,6 +201,12 @@ pub struct Config {
     pub ssh_listen: SocketAddr,
     /// By which address people reach it.
     pub ssh_advertise: String,
+    /// The domain below which ports of spaces have host names, in lower case.
+    pub ports_domain: Option<String>,
+    /// Where ports of spaces are served apart.
+    pub ports_listen: Option<SocketAddr>,
+    /// By which URL people reach them there; there where it is served apart.
+    pub ports_url: Option<String>,
     /// Whether spaces may run as processes of this machine.
     pub local: bool,
     /// Whether spaces may run on the Docker engine.
@@ -225,7 +249,18 @@ impl Config {
             .or(file.http.url)
             .unwrap_or_else(|| format!("http://{http_listen}"));
         let nomad = nomad::load(flags, file.nomad, &http_url)?;
+        let ports_listen = flags.ports_listen.or(file.ports.listen);
+        let ports_url = flags.ports_url.clone().or(file.ports.url);
         let config = Self {
+            ports_domain: flags
+                .ports_domain
+                .clone()
+                .or(file.ports.domain)
+                .map(|domain| domain.trim_matches('.').to_ascii_lowercase()),
+            ports_url: ports_listen
+                .map(|listen| ports_url.unwrap_or_else(|| format!("http://{listen}")))
+                .map(|url| url.trim_end_matches('/').to_owned()),
+            ports_listen,
             http_url,
             quic_advertise: flags
                 .quic_advertise
@@ -284,6 +319,7 @@ impl Config {
         if !self.http_url.starts_with("http://") && !self.http_url.starts_with("https://") {
             return value("http.url", format!("{} does not begin with http(s)://", self.http_url));
         }
+        self.check_ports(plain)?;
         for (key, address) in
             [("quic.advertise", &self.quic_advertise), ("ssh.advertise", &self.ssh_advertise)]
         {
@@ -291,6 +327,49 @@ impl Config {
             if port.is_none() {
                 return value(key, format!("{address} is not HOST:PORT"));
             }
+        }
+        Ok(())
+    }
+
+    /// A space's pages must never be of one origin with knot's own.
+    fn check_ports(&self, plain: bool) -> Result<(), Error> {
+        let host = |url: &str| {
+            let (_, rest) = url.split_once("://")?;
+            Some(rest.split('/').next()?.to_ascii_lowercase())
+        };
+        if let Some(domain) = &self.ports_domain {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+            if domain.is_empty() || domain.contains("..") || !domain.chars().all(allowed) {
+                return value(
+                    "ports.domain",
+                    format!("`{domain}` is no domain, such as spaces.example.org"),
+                );
+            }
+            if host(&self.http_url).is_some_and(|host| ports::is_below(&host, domain)) {
+                return value(
+                    "ports.domain",
+                    format!(
+                        "{} is below {domain}: knot's own pages need another name",
+                        self.http_url
+                    ),
+                );
+            }
+        }
+        let (Some(listen), Some(url)) = (self.ports_listen, &self.ports_url) else { return Ok(()) };
+        if !plain && !listen.ip().is_loopback() {
+            return value(
+                "ports.listen",
+                format!("{listen} is not loopback, and HTTP would be plain: see http.plain"),
+            );
+        }
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return value("ports.url", format!("{url} does not begin with http(s)://"));
+        }
+        if host(url) == host(&self.http_url) {
+            return value(
+                "ports.url",
+                format!("{url} is where knot's own pages are: ports need another address"),
+            );
         }
         Ok(())
     }
@@ -326,6 +405,11 @@ impl Config {
                 enabled: Some(self.ssh),
                 listen: Some(self.ssh_listen),
                 advertise: Some(self.ssh_advertise.clone()),
+            },
+            ports: FilePorts {
+                domain: self.ports_domain.clone(),
+                listen: self.ports_listen,
+                url: self.ports_url.clone(),
             },
             local: FileLocal { enabled: Some(self.local) },
             docker: FileDocker { enabled: Some(self.docker), host: self.docker_host.clone() },
@@ -427,6 +511,10 @@ mod tests {
             ("[http]\nurl = 'ftp://x'", "http.url"),
             ("[quic]\nadvertise = 'host'", "quic.advertise"),
             ("[ssh]\nadvertise = 'host'", "ssh.advertise"),
+            ("[ports]\ndomain = 'a b'", "ports.domain"),
+            ("[http]\nurl = 'https://knot.a.org'\n[ports]\ndomain = 'a.org'", "ports.domain"),
+            ("[ports]\nlisten = '0.0.0.0:3001'", "ports.listen"),
+            ("[ports]\nlisten = '127.0.0.1:3001'\nurl = 'http://127.0.0.1:3000/'", "ports.url"),
             ("[nomad]\naddress = 'nomad'", "nomad.address"),
             ("[nomad]\naddress = 'http://n:4646'\ntoken_file = '/nonexistent'", "nomad.token_file"),
         ] {

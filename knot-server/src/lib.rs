@@ -13,6 +13,7 @@ pub mod data;
 pub mod dev;
 pub mod node;
 pub mod pages;
+pub mod ports;
 pub mod spaces;
 mod ssh;
 pub mod users;

@@ -39,7 +39,7 @@ use crate::{
     api::{self, App, auth},
     config::{self, Config},
     control::{self, Reply, Request, Status},
-    data,
+    data, ports,
     spaces::{
         self, Engines,
         drivers::{self, Archive, Docker, Driver, Local, Manual, Nomad, Owner},
@@ -112,6 +112,13 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     let http = TcpListener::bind(config.http_listen)
         .await
         .map_err(|source| Error::Http { address: config.http_listen, source })?;
+    let ports_listener = match config.ports_listen {
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.map_err(|source| Error::Http { address, source })?)
+        }
+        None => None,
+    };
     let socket = net::bind(config.quic_listen)?;
     let net_service = net::Service::start(Arc::clone(&identity), replica.clone(), socket)?;
     let net = net_service.net();
@@ -154,7 +161,20 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
         advertise: config.ssh_advertise.clone(),
     });
     let gateway = ssh::Gateway::start(app.clone(), options);
+    if config.ports_domain.is_some() || config.ports_url.is_some() {
+        app.open_ports(ports::Settings {
+            domain: config.ports_domain.clone(),
+            url: config.ports_url.clone(),
+            main: config.http_url.clone(),
+        });
+    }
+    if let Some(calls) = net.calls() {
+        tokio::spawn(ports::between::serve(app.clone(), calls));
+    }
     let router = bridge::refuse_writes_once_removed(api::router(app.clone()), &net);
+    let router = ports::router(&app, router);
+    let serving_ports = ports_listener
+        .map(|listener| tokio::spawn(api::serve(listener, ports::apart(&app), drain.clone())));
     let serving = tokio::spawn(api::serve(http, router, drain.clone()));
     let controlling = tokio::spawn(control::serve(control, node, drain.clone()));
     tracing::info!(name = config.name, http = %config.http_listen, quic = %config.quic_listen, "server up");
@@ -169,6 +189,9 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
         net.agents().handed_over(HAND_OVER)
     );
     tokio::time::timeout(DRAIN, serving).await.ok();
+    if let Some(serving) = serving_ports {
+        tokio::time::timeout(DRAIN, serving).await.ok();
+    }
     controlling.await.ok();
     spaces.stop().await;
     net_service.stop().await;

@@ -128,7 +128,7 @@ impl Shared {
 }
 
 /// Carries bytes one way to their end, and ends the other side. Each chunk is use of the space.
-async fn pump(
+pub(crate) async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     activity: &Activity,

@@ -116,6 +116,15 @@ pub enum Refusal {
     Failed,
 }
 
+/// The first frame of a stream that an agent opens: a program of the space has connected to a port
+/// that leads to another space. An [`Answer`] follows, and after [`Answer::Ready`] the connection's
+/// bytes, each half ending by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outgoing {
+    /// The port that it has connected to, as the space's document has it.
+    pub port: u16,
+}
+
 /// A listener has accepted a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heard {

@@ -26,6 +26,46 @@ words! {
 }
 
 words! {
+    /// Who may open a port of a space over HTTP.
+    pub enum PortAccess {
+        /// Whoever may use the space.
+        #[default]
+        Owner = "owner",
+        /// Everybody who is signed in to the cluster.
+        SignedIn = "signed-in",
+        /// Everybody.
+        Public = "public",
+    }
+}
+
+/// Where a port of a space leads to in another space, as `forwards` has it: `<id of the space>/<port>`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forward {
+    /// The other space.
+    pub space: Id<Space>,
+    /// Its port.
+    pub port: u16,
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.space, self.port)
+    }
+}
+
+impl FromStr for Forward {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (space, port) = text.split_once('/').ok_or(())?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or(())?;
+        Ok(Self { space: space.parse().map_err(|_| ())?, port })
+    }
+}
+
+by_text!([] Forward);
+
+words! {
     /// What a space's home last saw of it.
     pub enum Observed {
         /// Nothing has been started yet.
@@ -118,7 +158,7 @@ by_text!([] Move);
 
 crate::entity! {
     /// A development environment of one user.
-    pub struct Space("space", 3) {
+    pub struct Space("space", 4) {
         /// Its name, unique among its owner's where no partition let two be made.
         name: Field<String>,
         /// For people.
@@ -135,6 +175,11 @@ crate::entity! {
         parameters: Map<String, String>,
         /// Other names that it is reached by, each with the port that it leads to.
         alt_names: Map<String, u64>,
+        /// Who may open which of its ports over HTTP, by the port's number; whoever may use the space,
+        /// where nothing is said.
+        port_access: Map<String, PortAccess> [RemovalWins],
+        /// What listens in the space at a port, by its number, and leads to a port of another space.
+        forwards: Map<String, Forward> [RemovalWins],
         /// Spaces that have to run before it starts.
         depends_on: Set<Id<Space>>,
         /// Where it runs.

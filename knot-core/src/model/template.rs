@@ -36,6 +36,8 @@ crate::entity! {
         environment: Map<String, String>,
         /// Ports that programs in the space listen on, by name.
         ports: Map<String, Port>,
+        /// Whether its spaces' other ports may be opened over HTTP too.
+        any_port: Field<bool>,
         /// Folders of the engine's machine, by where they are seen: `/srv/data`, or `/srv/data:ro`.
         mounts: Map<String, String>,
         /// Where volumes are mounted, by the volume's name.

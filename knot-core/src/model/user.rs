@@ -20,6 +20,9 @@ crate::entity! {
         time_zone: Field<String>,
         /// Sessions of a lower number are over: "sign out everywhere" raises it.
         epoch: Field<u64> [LargestWins],
+        /// Sessions that were signed out of, by a hash of what they say, and until when they would
+        /// have been good: what is past that is taken out again.
+        ended: Map<String, Millis>,
     }
 }
 

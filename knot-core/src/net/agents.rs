@@ -1,7 +1,7 @@
 //! The agents linked to this server, and the way to those linked to another.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{
     links::Links,
     peer::{CLOSE_REFUSED, Open},
+    questions::Questions,
 };
 use crate::{
     agent::{HealthCheck, Hello, Report, ServerAddress, Watching, Welcome},
@@ -83,6 +84,21 @@ pub struct Agents {
     linked: Arc<Mutex<HashMap<Uuid, Linked>>>,
     servers: watch::Receiver<Vec<ServerAddress>>,
     leaving: Arc<watch::Sender<bool>>,
+    calls: Questions<Call>,
+}
+
+/// A stream that an agent has opened: it begins with an [`crate::agent::Outgoing`]. The agent is that of
+/// this space's generation; what the space may, is for whoever takes it to judge.
+#[derive(Debug)]
+pub struct Call {
+    /// The space.
+    pub space: Id<Space>,
+    /// The generation of the agent.
+    pub generation: Generation,
+    /// Where the answer goes.
+    pub send: SendStream,
+    /// Where it comes from.
+    pub receive: RecvStream,
 }
 
 #[derive(Clone, Debug)]
@@ -97,7 +113,8 @@ impl Agents {
         links: Links,
         servers: watch::Receiver<Vec<ServerAddress>>,
     ) -> Self {
-        Self { replica, links, linked: Arc::default(), servers, leaving: Arc::default() }
+        let calls = Questions::new();
+        Self { replica, links, linked: Arc::default(), servers, leaving: Arc::default(), calls }
     }
 
     /// Whether an agent of this generation of a space, or of a later one, is linked to this server.
@@ -280,6 +297,7 @@ impl Agents {
             _ = connection.closed() => {}
             () = self.keep_informed(space, told, control) => {}
             () = self.hear_reports(&connection, space, generation, reports) => {}
+            () = self.hear_calls(&connection, space, generation) => {}
         }
         self.forget(space, &connection).await;
     }
@@ -304,8 +322,11 @@ impl Agents {
     fn news(&self, space: Uuid) -> Welcome {
         let servers = self.servers.borrow().clone();
         let space = self.replica.get(Id::<Space>::from_uuid(space));
-        let template = space.and_then(|space| self.replica.get(space.template));
-        let watch = template.map(|one| watching(&one)).unwrap_or_default();
+        let template = space.as_ref().and_then(|space| self.replica.get(space.template));
+        let mut watch = template.map(|one| watching(&one)).unwrap_or_default();
+        let forwards = space.as_ref().map(|space| space.forwards.keys());
+        watch.forwards =
+            forwards.into_iter().flatten().filter_map(|port| port.parse().ok()).collect();
         Welcome { servers, watch, leaving: *self.leaving.borrow() }
     }
 
@@ -320,7 +341,12 @@ impl Agents {
     /// Says what is new for an agent whenever it changes, until it hears no more.
     async fn keep_informed(&self, space: Uuid, mut told: Welcome, mut control: SendStream) {
         let (mut servers, mut leaving) = (self.servers.clone(), self.leaving.subscribe());
-        let mut changes = self.replica.watch(&[Template::KIND]);
+        let mut changes = self.replica.watch(&[Space::KIND, Template::KIND]);
+        // What happens to other spaces, and what is observed, is no news for this one's agent.
+        let is_news = |changed: &Changed| match changed {
+            Changed::Document(doc) => doc.kind != Space::KIND || doc.uuid == space,
+            Changed::Record(_) => false,
+        };
         loop {
             servers.borrow_and_update();
             leaving.borrow_and_update();
@@ -331,10 +357,18 @@ impl Agents {
                 return;
             }
             told = news;
-            tokio::select! {
-                changed = servers.changed() => if changed.is_err() { return },
-                changed = leaving.changed() => if changed.is_err() { return },
-                Changed::Document(_) | Changed::Record(_) = changes.next() => {}
+            loop {
+                tokio::select! {
+                    changed = servers.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    changed = leaving.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    changed = changes.next() => if is_news(&changed) { break },
+                }
             }
         }
     }
@@ -357,6 +391,19 @@ impl Agents {
             self.present(space, self.presence(generation, Some(report.bounded()))).await;
             tokio::time::sleep(REPORT_PAUSE).await;
         }
+    }
+
+    /// Hands on what streams an agent opens, until its connection ends or is no longer the newest.
+    async fn hear_calls(&self, connection: &Connection, space: Uuid, generation: Generation) {
+        while let Ok((send, receive)) = connection.accept_bi().await {
+            let space = Id::from_uuid(space);
+            self.calls.put(Call { space, generation, send, receive });
+        }
+    }
+
+    /// The streams that agents open; `None` once they were taken.
+    pub(super) fn calls(&self) -> Option<tokio::sync::mpsc::Receiver<Call>> {
+        self.calls.take()
     }
 
     async fn forget(&self, space: Uuid, connection: &Connection) {
@@ -398,7 +445,7 @@ fn watching(template: &Template) -> Watching {
     let health = probe
         .map(|probe| HealthCheck::new(probe, health_interval, health_timeout, health_failures));
     let idle_stop = idle_stop.filter(|seconds| *seconds > 0);
-    Watching { health, idle_stop, links: template.links }
+    Watching { health, idle_stop, links: template.links, forwards: BTreeSet::new() }
 }
 
 fn subject(space: Uuid) -> DocId {

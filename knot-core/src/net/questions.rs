@@ -45,25 +45,31 @@ pub enum AskError {
 }
 
 /// The way from links to the program; clones share it.
-#[derive(Clone, Debug)]
-pub(super) struct Questions {
-    sender: mpsc::Sender<Asked>,
-    receiver: Arc<Mutex<Option<mpsc::Receiver<Asked>>>>,
+#[derive(Debug)]
+pub(super) struct Questions<T> {
+    sender: mpsc::Sender<T>,
+    receiver: Arc<Mutex<Option<mpsc::Receiver<T>>>>,
 }
 
-impl Questions {
+impl<T> Clone for Questions<T> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), receiver: Arc::clone(&self.receiver) }
+    }
+}
+
+impl<T> Questions<T> {
     pub(super) fn new() -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         Self { sender, receiver: Arc::new(Mutex::new(Some(receiver))) }
     }
 
-    pub(super) fn put(&self, asked: Asked) {
-        if let Err(error) = self.sender.try_send(asked) {
-            tracing::debug!(%error, "a peer's question was dropped");
+    pub(super) fn put(&self, asked: T) {
+        if self.sender.try_send(asked).is_err() {
+            tracing::debug!(limit = WAITING, "a stream for the program was dropped");
         }
     }
 
-    pub(super) fn take(&self) -> Option<mpsc::Receiver<Asked>> {
+    pub(super) fn take(&self) -> Option<mpsc::Receiver<T>> {
         self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    agents::Agents,
+    agents::{Agents, Call},
     dial::{Dialler, dial_peers, keep_linked},
     directory::{Directory, Role},
     enrol::{self, Enrolling},
@@ -103,7 +103,7 @@ pub(super) struct Shared {
     pub(super) links: Links,
     pub(super) agents: Agents,
     pub(super) enrolling: Enrolling,
-    pub(super) questions: Questions,
+    pub(super) questions: Questions<Asked>,
     pub(super) swim: Swim,
     pub(super) removed: Arc<watch::Sender<bool>>,
     pub(super) standing: Arc<watch::Sender<Standing>>,
@@ -229,6 +229,11 @@ impl Net {
     /// The streams that other servers open for the program on top; `None` once they were taken.
     pub fn asked(&self) -> Option<tokio::sync::mpsc::Receiver<Asked>> {
         self.shared.questions.take()
+    }
+
+    /// The streams that agents linked to this server open; `None` once they were taken.
+    pub fn calls(&self) -> Option<tokio::sync::mpsc::Receiver<Call>> {
+        self.shared.agents.calls()
     }
 
     /// What this server opens and seals secrets with.

@@ -1,6 +1,11 @@
 //! What handlers work with: the replica, the keys, and two traits for what lies beyond this server.
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use knot_core::{
@@ -21,7 +26,7 @@ use super::{
     spaces::index::Index,
     templates::judged::Judged,
 };
-use crate::spaces::answers::Question;
+use crate::{ports, spaces::answers::Question};
 
 /// What comes from a space's agent in one session.
 pub type AgentReader = Box<dyn AsyncRead + Send + Unpin>;
@@ -147,8 +152,10 @@ pub struct Inner {
     pub(super) names: Mutex<()>,
     /// What spaces are called.
     pub(super) index: std::sync::Mutex<Index>,
-    /// The terminals and commands that run through this server.
-    pub(super) sessions: TaskTracker,
+    /// Where ports of spaces are to be found, where this server opens any.
+    ports: OnceLock<ports::Settings>,
+    /// The terminals, commands and connections that run through this server.
+    pub(crate) sessions: TaskTracker,
 }
 
 impl Deref for App {
@@ -185,8 +192,19 @@ impl App {
             passwords: Passwords::default(),
             limiter: Limiter::default(),
             names: Mutex::new(()),
+            ports: OnceLock::new(),
             sessions: TaskTracker::new(),
         }))
+    }
+
+    /// Says where ports of spaces are to be found. Once: what is said later does not count.
+    pub fn open_ports(&self, settings: ports::Settings) {
+        let _ = self.ports.set(settings);
+    }
+
+    /// Where ports of spaces are to be found, where this server opens any.
+    pub(crate) fn ports(&self) -> Option<&ports::Settings> {
+        self.ports.get()
     }
 
     /// Waits until the terminals and commands that run through this server have ended, after

@@ -8,6 +8,7 @@
 mod keys;
 mod limit;
 mod password;
+pub(crate) mod ports;
 
 use std::time::Duration;
 
@@ -15,7 +16,12 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
 };
-use knot_core::{clock::Millis, id::Id, model, replica::Replica};
+use knot_core::{
+    clock::Millis,
+    id::{Author, Id},
+    model,
+    replica::{EditError, Replica},
+};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -29,8 +35,10 @@ pub const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
 /// By how much the clocks of two servers may differ before one calls the other's sessions over too
 /// early. Nothing else follows from a clock: "sign out everywhere" counts, and graves bury.
 const LEEWAY: Duration = Duration::from_secs(5 * 60);
+/// How many sessions of a user that were signed out of are remembered until they are over.
+const ENDED: usize = 200;
 /// What an API token begins with, so that people and scanners know one.
-const TOKEN_PREFIX: &str = "knot_";
+pub(crate) const TOKEN_PREFIX: &str = "knot_";
 
 /// What a request shows to say who makes it, its signature checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,16 +87,62 @@ impl Credential {
         }
     }
 
+    /// What a session stands as where it was signed out of. Two of a user that began in the same
+    /// millisecond end together.
+    fn ended_key(&self) -> Option<String> {
+        let Self::Session { epoch, until, .. } = self else { return None };
+        let said = [epoch.to_be_bytes(), until.0.to_be_bytes()].concat();
+        let hash = Sha256::digest(said);
+        Some(BASE64_URL_SAFE_NO_PAD.encode(hash.get(..12).unwrap_or_default()))
+    }
+
     /// Whether it still holds, by what this server knows now.
     pub fn holds(&self, replica: &Replica, now: Millis) -> bool {
         let Some(user) = replica.get(self.user()) else { return false };
         match self {
-            Self::Session { epoch, until, .. } => now <= until.plus(LEEWAY) && *epoch >= user.epoch,
+            Self::Session { epoch, until, .. } => {
+                let ended = self.ended_key().is_some_and(|key| user.ended.contains_key(&key));
+                now <= until.plus(LEEWAY) && *epoch >= user.epoch && !ended
+            }
             // A token's document may still be on its way here: the signature is enough until then.
             Self::Token { token, .. } => replica.grave(*token).is_none(),
             Self::Key { key, .. } => user.keys.contains_key(&fingerprint(key)),
         }
     }
+}
+
+/// Ends one session, on every server as each hears of it: the cookie, and all that was had by it.
+///
+/// # Errors
+/// It could not be written.
+pub async fn end_session(
+    replica: &Replica,
+    session: Credential,
+    now: Millis,
+) -> Result<(), EditError> {
+    let Credential::Session { user, until, .. } = session else { return Ok(()) };
+    let Some(key) = session.ended_key() else { return Ok(()) };
+    let edit = replica.edit(user, Author::User(user.uuid()), move |edit| {
+        let over = |until: &Millis| now > until.plus(LEEWAY);
+        let old: Vec<_> = edit
+            .ended
+            .iter()
+            .filter(|(_, until)| over(until))
+            .map(|(key, _)| key.clone())
+            .collect();
+        if edit.ended.len() - old.len() >= ENDED {
+            // What is remembered has a bound: then all of the user's sessions end.
+            let epoch = edit.epoch.saturating_add(1);
+            edit.set(model::User::epoch, epoch);
+        } else {
+            edit.put(model::User::ended, &key, until);
+        }
+        for key in old {
+            edit.take(model::User::ended, &key);
+        }
+        Ok(())
+    });
+    edit.await.map(drop)
 }
 
 /// Begins a session: the value of its cookie.

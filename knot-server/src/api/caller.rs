@@ -29,8 +29,11 @@ use super::{
     problem::{Code, Problem},
 };
 
-/// The cookie that a session is in.
+/// The cookie that a session is in, over plain HTTP.
 pub(super) const SESSION_COOKIE: &str = "knot_session";
+/// That cookie over HTTPS. Browsers take one of such a name from this very host only, so that no page of
+/// a space, on a host beside it, can put another in its place.
+const SECURE_SESSION_COOKIE: &str = "__Host-knot_session";
 /// How often a stream asks whether its caller's credential still holds: some end by the clock alone.
 const LOOK: Duration = Duration::from_secs(15);
 
@@ -114,6 +117,37 @@ impl Caller {
         Answer::new(body, &self.seen, shown, browser)
     }
 
+    /// Whoever a credential is of, while it holds.
+    pub(crate) fn with(app: &App, credential: Credential) -> Option<Self> {
+        let credential = Some(credential).filter(|one| one.holds(&app.replica, Millis::now()))?;
+        let user = app.replica.get(credential.user())?;
+        Some(Self {
+            user: user.id(),
+            name: user.name.clone(),
+            admin: user.admin,
+            groups: groups(app, &user),
+            credential,
+            seen: Token::new(),
+            https: app.https,
+        })
+    }
+
+    /// Whoever a browser is signed in as, and its session.
+    pub(crate) fn by_session(app: &App, headers: &HeaderMap) -> Option<(Self, Credential)> {
+        let text = cookie(headers, session_name(app.https))?;
+        let session = auth::read_session(&app.keys, text)?;
+        Some((Self::with(app, session)?, session))
+    }
+
+    /// Makes it what it is by now; whether its credential still holds.
+    pub(crate) fn refresh(&mut self, app: &App) -> bool {
+        let user = app.replica.get(self.user).filter(|_| self.still_holds(app));
+        user.is_some_and(|user| {
+            self.admin = user.admin;
+            true
+        })
+    }
+
     /// The caller of a request that has a credential, with nothing else checked.
     pub(super) fn identify(app: &App, headers: &HeaderMap) -> Result<Self, Problem> {
         let (credential, what) = match headers.get(header::AUTHORIZATION) {
@@ -122,7 +156,7 @@ impl Caller {
                 "API token",
             ),
             None => {
-                let text = cookie(headers, SESSION_COOKIE).ok_or_else(|| {
+                let text = cookie(headers, session_name(app.https)).ok_or_else(|| {
                     Problem::new(
                         Code::NotSignedIn,
                         "sign in first: POST /api/v1/sign-in, or `knot login`, or the page /sign-in",
@@ -131,28 +165,14 @@ impl Caller {
                 (auth::read_session(&app.keys, text), "session")
             }
         };
-        credential
-            .filter(|credential| credential.holds(&app.replica, Millis::now()))
-            .and_then(|credential| {
-                let user = app.replica.get(credential.user())?;
-                Some(Self {
-                    user: user.id(),
-                    name: user.name.clone(),
-                    admin: user.admin,
-                    groups: groups(app, &user),
-                    credential,
-                    seen: Token::new(),
-                    https: app.https,
-                })
-            })
-            .ok_or_else(|| {
-                Problem::new(
-                    Code::NotSignedIn,
-                    format!(
-                        "this {what} is over, was revoked, or is of another cluster: sign in again"
-                    ),
-                )
-            })
+        credential.and_then(|credential| Self::with(app, credential)).ok_or_else(|| {
+            Problem::new(
+                Code::NotSignedIn,
+                format!(
+                    "this {what} is over, was revoked, or is of another cluster: sign in again"
+                ),
+            )
+        })
     }
 }
 
@@ -175,7 +195,7 @@ impl Caller {
         if browser && !parts.method.is_safe() {
             same_origin(&parts.headers, host(parts), app.https, Wanted::Proof)?;
         }
-        caller.seen = causality::seen(&parts.headers)?;
+        caller.seen = causality::seen(&parts.headers, app.https)?;
         causality::catch_up(&app.replica, &caller.seen).await?;
         Ok(caller)
     }
@@ -187,15 +207,15 @@ impl FromRequestParts<App> for Caller {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
         Self::admit(parts, app).await.map_err(|problem| {
             let code = problem.code;
-            without_seen(code, problem.into_response())
+            without_seen(code, app.https, problem.into_response())
         })
     }
 }
 
 /// A refusal, with which a browser forgets what it has seen where this server cannot catch up.
-pub(super) fn without_seen(code: Code, mut refusal: Response) -> Response {
+pub(super) fn without_seen(code: Code, https: bool, mut refusal: Response) -> Response {
     if code == Code::Behind {
-        refusal.headers_mut().append(header::SET_COOKIE, causality::forget_seen());
+        refusal.headers_mut().append(header::SET_COOKIE, causality::forget_seen(https));
     }
     refusal
 }
@@ -282,13 +302,18 @@ pub(super) fn host(parts: &Parts) -> Option<&str> {
 }
 
 /// The value of a cookie.
-pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+}
+
+/// The name of the cookie that a session is in.
+pub(super) fn session_name(https: bool) -> &'static str {
+    if https { SECURE_SESSION_COOKIE } else { SESSION_COOKIE }
 }
 
 /// The `Set-Cookie` of a session; of none, which ends it in the browser.
@@ -298,9 +323,8 @@ pub(super) fn session_cookie(session: Option<&str>, https: bool) -> Option<Heade
         Some(session) => (session, auth::SESSION.as_secs()),
         None => ("", 0),
     };
-    format!("{SESSION_COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}")
-        .parse()
-        .ok()
+    let name = session_name(https);
+    format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}").parse().ok()
 }
 
 /// The address that a request comes from, where the server that took it says.

@@ -21,6 +21,8 @@ use super::{
 
 /// The cookie in which a browser carries what it has seen.
 pub(super) const SEEN_COOKIE: &str = "knot_seen";
+/// That cookie over HTTPS, which no page on a host beside this one can set.
+const SECURE_SEEN_COOKIE: &str = "__Host-knot_seen";
 /// How long a request waits for what its caller has seen.
 const BOUND: Duration = Duration::from_secs(5);
 /// Browsers drop a cookie that is longer, in bytes, silently.
@@ -34,9 +36,9 @@ const NEW: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The header is no token. A cookie that is none is passed over: no person wrote it.
-pub(super) fn seen(headers: &HeaderMap) -> Result<Token, Problem> {
+pub(super) fn seen(headers: &HeaderMap, https: bool) -> Result<Token, Problem> {
     let mut token = Token::new();
-    if let Some(text) = cookie(headers, SEEN_COOKIE)
+    if let Some(text) = cookie(headers, seen_name(https))
         && let Ok(seen) = Token::from_text(text)
     {
         token.extend(&seen);
@@ -114,8 +116,15 @@ impl<T: IntoResponse> IntoResponse for Answer<T> {
 
 /// The `Set-Cookie` with which a browser forgets what it has seen: a server that was restored from a
 /// backup would say for ever that it is behind.
-pub(super) fn forget_seen() -> HeaderValue {
-    HeaderValue::from_static("knot_seen=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0")
+pub(super) fn forget_seen(https: bool) -> HeaderValue {
+    HeaderValue::from_static(match https {
+        true => "__Host-knot_seen=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0; Secure",
+        false => "knot_seen=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0",
+    })
+}
+
+fn seen_name(https: bool) -> &'static str {
+    if https { SECURE_SEEN_COOKIE } else { SEEN_COOKIE }
 }
 
 /// The newest of the token, as a `Set-Cookie`.
@@ -131,9 +140,8 @@ fn seen_cookie(token: &Token, https: bool) -> String {
         left_out += 1;
     };
     let secure = if https { "; Secure" } else { "" };
-    format!(
-        "{SEEN_COOKIE}={text}; Path=/; HttpOnly; SameSite=Lax; Max-Age={COOKIE_SECONDS}{secure}"
-    )
+    let name = seen_name(https);
+    format!("{name}={text}; Path=/; HttpOnly; SameSite=Lax; Max-Age={COOKIE_SECONDS}{secure}")
 }
 
 /// A token for what a list shows: the documents of `E` that changed here last, of those that `wanted`

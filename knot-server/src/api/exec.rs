@@ -108,7 +108,7 @@ const OVER: &str = "your session is over, or the space is shared with you no mor
 const DRAINING: &str = "this server is stopping: open it again, through another server";
 
 /// A request for a WebSocket that this server's own pages, or a program with a token, makes.
-pub(super) struct Upgrade(WebSocketUpgrade);
+pub(super) struct Upgrade(pub(super) WebSocketUpgrade);
 
 impl FromRequestParts<App> for Upgrade {
     type Rejection = Problem;

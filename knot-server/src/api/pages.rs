@@ -81,7 +81,10 @@ impl FromRequestParts<App> for Visitor {
                 let chrome = chrome(app, Some(&caller));
                 Ok(Self { caller, chrome })
             }
-            Err(problem) => Err(without_seen(problem.code, refusal(chrome(app, None), problem))),
+            Err(problem) => {
+                let refused = refusal(chrome(app, None), problem.clone());
+                Err(without_seen(problem.code, app.https, refused))
+            }
         }
     }
 }

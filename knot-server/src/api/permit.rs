@@ -82,7 +82,7 @@ fn part(caller: &Caller, space: &Space) -> Option<Part> {
 
 /// Whether a caller may see a space and open terminals in it: its owner may, an admin, and whom it is
 /// shared with.
-pub(super) fn space(caller: &Caller, space: &Space) -> bool {
+pub(crate) fn space(caller: &Caller, space: &Space) -> bool {
     part(caller, space).is_some()
 }
 

@@ -50,6 +50,8 @@ codes! {
     WrongCredentials = "wrong_credentials", UNAUTHORIZED, "The name or the password is wrong";
     /// The caller lacks the right.
     Forbidden = "forbidden", FORBIDDEN, "Not allowed";
+    /// The port is none that the template opens.
+    PortClosed = "port_closed", FORBIDDEN, "The port is not open";
     /// A page of another origin made a browser send this.
     CrossOrigin = "cross_origin", FORBIDDEN, "The request comes from another site";
     /// There is no such thing, or the caller may not know of it.
@@ -110,6 +112,10 @@ codes! {
     Internal = "internal", INTERNAL_SERVER_ERROR, "The server failed";
     /// The space's agent cannot be reached from here.
     NoAgent = "no_agent", BAD_GATEWAY, "The space cannot be reached";
+    /// No program listens at the port.
+    NotListening = "not_listening", BAD_GATEWAY, "Nothing listens there";
+    /// What listens at the port did not answer.
+    NoAnswer = "no_answer", BAD_GATEWAY, "No answer";
     /// This server has not heard of what the caller has seen.
     Behind = "behind", SERVICE_UNAVAILABLE, "This server is behind";
     /// Too much to do.

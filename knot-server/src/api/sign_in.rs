@@ -20,7 +20,10 @@ use super::{
     app::App,
     auth::{self, PasswordError},
     body::Body,
-    caller::{Asked, Caller, ClientAddress, Wanted, host, same_origin, session_cookie},
+    caller::{
+        Asked, Caller, ClientAddress, Wanted, cookie, host, same_origin, session_cookie,
+        session_name,
+    },
     causality::{Answer, forget_seen, of_read},
     pages,
     problem::{Code, Problem},
@@ -141,13 +144,20 @@ fn shown_user(user: &Doc<model::User>) -> User {
     User { id: user.id().to_string(), name: user.name.clone(), admin: user.admin, time_zone }
 }
 
-/// Ends the browser's session.
+/// Ends the browser's session, and with it what it had opened of spaces.
 #[utoipa::path(post, path = "/sign-out", tag = "sessions", responses((status = 204)), security(()))]
 pub(super) async fn sign_out(
     State(app): State<App>,
     headers: HeaderMap,
     _: FromOwnPages,
 ) -> Response {
+    let cookie = cookie(&headers, session_name(app.https));
+    if let Some(session) = cookie.and_then(|text| auth::read_session(&app.keys, text))
+        && let Err(error) = auth::end_session(&app.replica, session, Millis::now()).await
+    {
+        // The browser forgets it all the same.
+        tracing::warn!(user = %session.user(), %error, "a session's end could not be written");
+    }
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     // A page without scripts sends a form, and wants a page.
     let form = accept.is_some_and(|accept| accept.contains("text/html"));
@@ -156,7 +166,9 @@ pub(super) async fn sign_out(
     } else {
         StatusCode::NO_CONTENT.into_response()
     };
-    for cookie in [session_cookie(None, app.https), Some(forget_seen())].into_iter().flatten() {
+    for cookie in
+        [session_cookie(None, app.https), Some(forget_seen(app.https))].into_iter().flatten()
+    {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     response

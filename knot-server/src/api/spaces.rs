@@ -279,7 +279,7 @@ async fn change(
 }
 
 /// The answer to a write: the space as it is now.
-fn written(
+pub(super) fn written(
     app: &App,
     caller: &Caller,
     status: StatusCode,

@@ -334,6 +334,7 @@ fn put(edit: &mut Edit<'_, model::Template>, wanted: model::Template) {
     edit.set_sparse(T::description, wanted.description);
     edit.set_sparse(T::retired, wanted.retired);
     edit.set_sparse(T::platform, wanted.platform);
+    edit.set_sparse(T::any_port, wanted.any_port);
     edit.set_sparse(T::image, wanted.image);
     edit.set_sparse(T::registry_user, wanted.registry_user);
     edit.set_sparse(T::registry_password, wanted.registry_password);

@@ -12,6 +12,7 @@ pub use self::templates::*;
 pub use self::volumes::*;
 
 pub mod exec;
+pub mod ports;
 mod spaces;
 mod templates;
 mod volumes;

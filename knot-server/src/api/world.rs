@@ -35,14 +35,14 @@ use crate::{spaces::drivers::Platform, users};
 pub(super) const SEALED: &str = "sealed";
 
 /// What is known of spaces, and what they are called. Made for one answer.
-pub(super) struct World<'a> {
+pub(crate) struct World<'a> {
     app: &'a App,
     templates: OnceCell<Names<()>>,
     servers: RefCell<BTreeMap<ServerId, Option<Arc<ServerStatus>>>>,
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(app: &'a App) -> Self {
+    pub(crate) fn new(app: &'a App) -> Self {
         let world = Self { app, templates: OnceCell::new(), servers: RefCell::default() };
         world.index().catch_up(&app.replica);
         world
@@ -160,6 +160,34 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The space of an owner that somebody means by a name, whoever asks.
+    pub(crate) fn of_owner(
+        &self,
+        owner: Id<User>,
+        name: &str,
+        purpose: For,
+    ) -> Option<Doc<model::Space>> {
+        let id = self.index().find(owner, name, purpose).ok()?;
+        self.space(Id::from_uuid(id))
+    }
+
+    /// The space of an owner that has another name, and the port that this one leads to. Where two have
+    /// it, by edits in two parts of the cluster, it leads nowhere.
+    pub(crate) fn alternative(
+        &self,
+        owner: Id<User>,
+        name: &str,
+    ) -> Option<(Doc<model::Space>, u16)> {
+        let ids = self.index().of(owner);
+        let spaces = ids.into_iter().filter_map(|id| self.space(Id::from_uuid(id)));
+        let mut found = spaces.filter(|space| space.owner == owner).filter_map(|space| {
+            let port = u16::try_from(*space.alt_names.get(name)?).ok().filter(|port| *port > 0)?;
+            Some((space, port))
+        });
+        let first = found.next()?;
+        found.next().is_none().then_some(first)
+    }
+
     /// The space that a caller means, to do this with it.
     pub(super) fn find_to(
         &self,
@@ -218,6 +246,20 @@ impl<'a> World<'a> {
                 (&**template, self.templates().of(template.id().uuid()).unwrap_or_default())
             }),
             shares: space.shares.iter().map(|user| user_name(self.app, *user)).collect(),
+            forwards: space
+                .forwards
+                .iter()
+                .filter_map(|(port, to)| {
+                    let other = self.app.replica.get(to.space);
+                    let other = other.map(|other| self.space_name(&other));
+                    Some(types::ports::Forward {
+                        port: port.parse().ok()?,
+                        space: other.unwrap_or_else(|| to.space.to_string()),
+                        space_id: to.space.to_string(),
+                        to: to.port,
+                    })
+                })
+                .collect(),
             moving: space.moving_to().map(|wanted| server_name(self.app, wanted.placement.server)),
             revision: template
                 .as_ref()
@@ -253,7 +295,7 @@ impl<'a> World<'a> {
     }
 
     /// The name of a space.
-    pub(super) fn space_name(&self, space: &Doc<model::Space>) -> String {
+    pub(crate) fn space_name(&self, space: &Doc<model::Space>) -> String {
         self.index().name(space.id().uuid()).unwrap_or_else(|| space.name.clone())
     }
 

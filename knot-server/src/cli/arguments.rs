@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use super::failure::Failure;
-use super::{groups, keys, spaces, ssh_config, templates, variables, volumes};
+use super::{groups, keys, port_forward, ports, spaces, ssh_config, templates, variables, volumes};
 
 /// The heading of the options that all commands have.
 const EVERYWHERE: &str = "Options of all commands";
@@ -66,6 +66,11 @@ pub(crate) enum Command {
     /// Work with spaces
     #[command(subcommand, visible_alias = "spaces")]
     Space(spaces::Command),
+    /// Work with the ports of a space: who may open them over HTTP, and where
+    #[command(subcommand, visible_alias = "ports")]
+    Port(ports::Command),
+    /// Forward ports of this machine to a space
+    PortForward(port_forward::PortForward),
     /// Work with volumes
     #[command(subcommand, visible_alias = "volumes")]
     Volume(volumes::Command),

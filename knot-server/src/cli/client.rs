@@ -202,9 +202,15 @@ impl Client {
     }
 
     /// Asks for a WebSocket with this key; the answer is a switch of protocols.
-    pub(crate) async fn upgrade(&self, path: &[&str], key: &str) -> Result<Response, Failure> {
+    pub(crate) async fn upgrade(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        key: &str,
+    ) -> Result<Response, Failure> {
         let request = self
             .request(Method::GET, path)?
+            .query(query)
             .header(header::CONNECTION, "Upgrade")
             .header(header::UPGRADE, "websocket")
             .header(header::SEC_WEBSOCKET_VERSION, "13")

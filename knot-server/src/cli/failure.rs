@@ -136,6 +136,11 @@ impl Failure {
         self.exit
     }
 
+    /// Whether the server said no with this code.
+    pub(crate) fn is(&self, code: &str) -> bool {
+        self.problem.get("code").and_then(Value::as_str) == Some(code)
+    }
+
     /// Whether asking again later may help.
     pub(crate) fn is_passing(&self) -> bool {
         let status = self.problem.get("status").and_then(Value::as_u64);

@@ -5,26 +5,19 @@ use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use reqwest::header::SEC_WEBSOCKET_ACCEPT;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::client::{Client, cause};
 use super::failure::Failure;
+use super::websocket::{self, WebSocket};
 use crate::api::types::exec::{
     ClientMessage, ERROR_OUTPUT, Ended, OUTPUT, Open, ServerMessage, TerminalSize,
 };
 
 /// The most input that one message carries.
 const INPUT_CHUNK: usize = 16 * 1024;
-
-/// The largest message that is read.
-const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;
 
 /// How long the end of the WebSocket may take to be said.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
@@ -100,8 +93,6 @@ pub(crate) fn size() -> TerminalSize {
     TerminalSize { columns, rows }
 }
 
-type WebSocket = WebSocketStream<reqwest::Upgraded>;
-
 /// The connection to a command in a space.
 pub(crate) struct Socket {
     sink: SplitSink<WebSocket, Message>,
@@ -111,21 +102,8 @@ pub(crate) struct Socket {
 impl Socket {
     /// Asks the server to run a command in a space.
     pub(crate) async fn open(client: &Client, space: &str, open: &Open) -> Result<Self, Failure> {
-        let key = generate_key();
-        let response = client.upgrade(&["spaces", space, "exec"], &key).await?;
-        let accepted = response.headers().get(SEC_WEBSOCKET_ACCEPT).map(|value| value.as_bytes());
-        if accepted != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
-            return Err(Failure::not_knot(format!(
-                "{} opened something else than a WebSocket",
-                client.address()
-            )));
-        }
-        let connection = response.upgrade().await.map_err(|error| client.no_answer(&error))?;
-        let limits = WebSocketConfig::default()
-            .max_message_size(Some(MESSAGE_LIMIT))
-            .max_frame_size(Some(MESSAGE_LIMIT));
-        let (mut sink, stream) =
-            WebSocketStream::from_raw_socket(connection, Role::Client, Some(limits)).await.split();
+        let path = ["spaces", space, "exec"];
+        let (mut sink, stream) = websocket::open(client, &path, &[]).await?.split();
         let lost = |why: String| {
             Failure::unreachable(format!("the connection to {} was lost: {why}", client.address()))
         };

@@ -15,6 +15,7 @@ use super::exec;
 use super::failure::Failure;
 use super::insight;
 use super::output::{Cell, Colour, clean, details, table};
+use super::ports;
 use super::progress::Progress;
 use super::terminal;
 use super::time::{age, format_duration};
@@ -43,6 +44,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
         Command::Stop(change) => change_to(context, "stop", Goal::Stopped, &change).await,
         Command::Restart(change) => change_to(context, "restart", Goal::Restarted, &change).await,
         Command::Delete(change) => delete(context, &change).await,
+        Command::Forward { name, port, to, remove: _ } => {
+            ports::forward(context, &name, port, to).await
+        }
         Command::Exec { name, directory, environment, command } => {
             let environment = environment.into_iter().collect();
             let open = Open { command, environment, directory, terminal: None };
@@ -226,6 +230,9 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
             if space.update_available { "yes: `knot space restart` brings it" } else { "" };
         let alt_names = space.alt_names.iter().map(|(name, port)| format!("{name}={port}"));
         let alt_names = alt_names.collect::<Vec<_>>().join(", ");
+        let forwards = space.forwards.iter();
+        let forwards = forwards.map(|one| format!("{} to {}:{}", one.port, one.space, one.to));
+        let forwards = forwards.collect::<Vec<_>>().join(", ");
         let mut pairs: Vec<(&str, Cell)> = vec![
             ("Name", space.name.clone().into()),
             ("State", state(&space)),
@@ -240,6 +247,7 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
             ("Note", space.note.clone().into()),
             ("Shared", space.shares.join(", ").into()),
             ("Names", alt_names.into()),
+            ("Forwards", forwards.into()),
             ("Needs", space.depends_on.join(", ").into()),
             ("Moves to", space.moving_to.clone().unwrap_or_default().into()),
             ("Template", space.template.clone().into()),

@@ -300,6 +300,7 @@ mod tests {
             note: String::new(),
             shares: Vec::new(),
             alt_names: Default::default(),
+            forwards: Vec::new(),
             depends_on: Vec::new(),
             term: 1,
             moving_to: None,

@@ -41,7 +41,7 @@ pub(super) fn configure(folder: &Path, name: &str, ports: &mut Ports) -> Result<
     // Spaces end with the cluster: Ctrl-C stops everything that `dev` started.
     let text = format!(
         "name = \"{name}\"\nzone = \"{name}\"\n\n[http]\nlisten = \"{http}\"\n\n\
-         [quic]\nlisten = \"{quic}\"\n\n[ssh]\nlisten = \"{ssh}\"\n\n[spaces]\nstop_on_exit = true\nstop_grace_seconds = 3\n"
+         [quic]\nlisten = \"{quic}\"\n\n[ssh]\nlisten = \"{ssh}\"\n\n[ports]\ndomain = \"localhost\"\n\n[spaces]\nstop_on_exit = true\nstop_grace_seconds = 3\n"
     );
     node::make_private(&data).map_err(failed)?;
     std::fs::write(&file, text).map_err(failed)?;

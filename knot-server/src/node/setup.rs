@@ -164,6 +164,7 @@ async fn sample(
         template.set(Template::description, description.to_owned());
         template.set(Template::platform, platform.to_string());
         template.set(Template::image, image.to_owned());
+        template.set(Template::any_port, true);
         Ok(())
     });
     create.await.map(drop)

@@ -13,6 +13,7 @@ mod keys;
 mod last_valid;
 mod pages;
 mod parameters;
+mod ports;
 mod revisions;
 mod servers;
 mod sessions;

@@ -332,6 +332,11 @@ impl Agents {
         *self.refusal.lock().unwrap() = Some(error);
     }
 
+    /// The agent's end of the next session, however long it takes to come.
+    pub(crate) async fn session_whenever(&self) -> (Id<Space>, DuplexStream) {
+        self.sessions.lock().await.recv().await.unwrap()
+    }
+
     /// The agent's end of the next session.
     pub(crate) async fn session(&self) -> (Id<Space>, DuplexStream) {
         within(async { self.sessions.lock().await.recv().await }).await.unwrap()

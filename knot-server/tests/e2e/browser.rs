@@ -267,3 +267,5 @@ async fn a_space_is_made_with_a_parameter_edited_and_shared_in_the_browser() {
     browser.click("#delete [value=go]").await;
     browser.until("location.pathname === '/'").await;
 }
+
+mod ports;

@@ -15,6 +15,7 @@ mod browser;
 mod engine;
 mod life;
 mod nodes;
+mod ports;
 #[path = "../support/wait.rs"]
 mod wait;
 mod world;

@@ -23,6 +23,8 @@ pub(super) enum Purpose {
     Session,
     Token,
     Link,
+    PortTicket,
+    PortPass,
 }
 
 impl Purpose {
@@ -31,6 +33,8 @@ impl Purpose {
             Self::Session => b"knot session 1\0",
             Self::Token => b"knot token 1\0",
             Self::Link => b"knot link 1\0",
+            Self::PortTicket => b"knot port ticket 1\0",
+            Self::PortPass => b"knot port pass 1\0",
         }
     }
 }

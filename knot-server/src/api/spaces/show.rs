@@ -8,7 +8,7 @@ use knot_core::{
 
 use crate::api::{
     app::Reachability,
-    types::{Conflict, Desired, Health, Observed, Reached, Space},
+    types::{Conflict, Desired, Health, Observed, Reached, Space, ports::Forward},
     world::{SEALED, is_sealed},
 };
 
@@ -33,6 +33,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) reached: Option<Reached>,
     /// The names of those it is shared with.
     pub(crate) shares: Vec<String>,
+    /// What listens in it and leads to other spaces.
+    pub(crate) forwards: Vec<Forward>,
     /// The name of the server that it is to move to.
     pub(crate) moving: Option<String>,
     /// The home's record.
@@ -118,6 +120,7 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         description: space.description.clone(),
         note: space.note.clone(),
         shares: facts.shares,
+        forwards: facts.forwards,
         alt_names: space.alt_names.clone(),
         depends_on: space.depends_on.iter().map(ToString::to_string).collect(),
         term: space.placement.term,
@@ -226,6 +229,7 @@ mod tests {
             revision: Some(world.template.revision()),
             home: Some("alpha"),
             shares: Vec::new(),
+            forwards: Vec::new(),
             moving: None,
             reached: None,
             reachability: world.reachability,

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Conflict;
+use super::{Conflict, ports};
 
 /// What a space was told to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -87,7 +87,7 @@ pub struct Space {
     pub template: String,
     /// The template's identifier.
     pub template_id: String,
-    /// What the template turns off: `terminal` or `exec`; `ssh` and `ports`, which are not used yet.
+    /// What the template turns off: `terminal`, `exec`, `ssh` or `ports`.
     #[serde(default)]
     pub without: Vec<String>,
     /// What it was told to be.
@@ -132,9 +132,12 @@ pub struct Space {
     /// The names of the users it is shared with.
     #[serde(default)]
     pub shares: Vec<String>,
-    /// Other names that it is to be reached by, each with the port that it leads to. Not used yet.
+    /// Other names that it is to be reached by, each with the port that it leads to.
     #[serde(default)]
     pub alt_names: BTreeMap<String, u64>,
+    /// What listens in it and leads to other spaces.
+    #[serde(default)]
+    pub forwards: Vec<ports::Forward>,
     /// The identifiers of the spaces that have to run before it starts.
     #[serde(default)]
     pub depends_on: Vec<String>,

@@ -76,6 +76,19 @@ pub(crate) enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Have a port that listens in a space lead to a port of another one
+    Forward {
+        /// The space's name or id
+        name: String,
+        /// The port that listens there, on loopback
+        port: u16,
+        /// Where it leads
+        #[arg(value_name = "SPACE:PORT", value_parser = parse_place, required_unless_present = "remove")]
+        to: Option<(String, u16)>,
+        /// Have it lead nowhere any more
+        #[arg(long, conflicts_with = "to")]
+        remove: bool,
+    },
     /// Run a command in a space
     Exec {
         /// The space's name or id
@@ -210,6 +223,14 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write it like NAME=VALUE".to_owned()),
+    }
+}
+
+fn parse_place(text: &str) -> Result<(String, u16), String> {
+    let parts = text.rsplit_once(':').map(|(space, port)| (space, port.parse::<u16>()));
+    match parts {
+        Some((space, Ok(port))) if !space.is_empty() && port > 0 => Ok((space.to_owned(), port)),
+        _ => Err("write it like SPACE:PORT".to_owned()),
     }
 }
 

@@ -49,6 +49,9 @@ pub(crate) struct Form {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = BTreeMap<String, TextForm>)]
     pub(super) ports: Texts,
+    /// Whether all other ports of its spaces may be opened over HTTP too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) any_port: bool,
     /// Folders of the engine's machine, by where they are seen: `/srv/data`, or `/srv/data:ro` to be
     /// read only. Not for `local` and `manual`. Expressions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -177,7 +180,7 @@ pub(crate) struct Features {
     /// SSH. Not used yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ssh: Option<bool>,
-    /// Reaching ports. Not used yet.
+    /// Opening ports over HTTP, and forwarding them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ports: Option<bool>,
     /// Running commands with `knot space exec`.
