@@ -44,8 +44,7 @@ use crate::{
         self, Engines,
         drivers::{self, Archive, Docker, Driver, Held, Local, Manual, Nomad, Owner},
     },
-    ssh,
-    users,
+    ssh, users,
 };
 
 /// The database's name in the data folder.

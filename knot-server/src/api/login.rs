@@ -7,8 +7,8 @@ use knot_core::{
     replica::Doc,
 };
 
-use super::{app::App, auth, problem::Problem, spaces, world::World};
 pub(crate) use super::caller::Caller;
+use super::{app::App, auth, problem::Problem, spaces, world::World};
 use crate::ssh::keys::Key;
 
 /// The user that a key signs in. A key that two users have, by edits in two parts of the cluster, signs in

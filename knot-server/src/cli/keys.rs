@@ -59,7 +59,8 @@ async fn list(context: &Context) -> Result<(), Failure> {
     let answer: Answer<SshKeys> = context.client()?.get(&["me", "keys"]).await?;
     context.reader.show(&answer.raw, |colour| {
         if answer.value.keys.is_empty() {
-            return "You have no SSH keys; `knot key add ~/.ssh/id_ed25519.pub` adds one\n".to_owned();
+            return "You have no SSH keys; `knot key add ~/.ssh/id_ed25519.pub` adds one\n"
+                .to_owned();
         }
         let rows = answer.value.keys.into_iter().map(|key| {
             let use_ = match (key.authority, key.principals.as_slice()) {

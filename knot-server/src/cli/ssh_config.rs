@@ -49,9 +49,9 @@ pub(crate) async fn run(context: &Context, wanted: Wanted) -> Result<(), Failure
         Failure::local(format!("{} cannot be written: {why}", folder.display()))
     })?;
     let result = json!({ "folder": folder });
-    context.reader.show(&result, |_| {
-        "~/.ssh/knot_config is written: try `ssh SPACE.knot`\n".to_owned()
-    })
+    context
+        .reader
+        .show(&result, |_| "~/.ssh/knot_config is written: try `ssh SPACE.knot`\n".to_owned())
 }
 
 fn folder() -> Result<PathBuf, Failure> {

@@ -17,9 +17,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    handler::Handler, inbox::Inbox, keys::Rights, limits::Slot, stream::Cut, way::Way,
-};
+use super::{handler::Handler, inbox::Inbox, keys::Rights, limits::Slot, stream::Cut, way::Way};
 use crate::api::{App, login::Caller};
 
 /// How long signing in may take.
@@ -34,7 +32,8 @@ const DRAIN: Duration = Duration::from_secs(6);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 const DRAINING: &str = "this server is stopping: connect again, and another one takes you in";
-const OVER: &str = "the key that you signed in with was removed, or the space is shared with you no more";
+const OVER: &str =
+    "the key that you signed in with was removed, or the space is shared with you no more";
 
 /// Where a connection comes from.
 pub(super) struct Peer {

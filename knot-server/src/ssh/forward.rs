@@ -42,12 +42,7 @@ const SOON: Duration = Duration::from_secs(60);
 const LISTEN: Duration = Duration::from_secs(30);
 
 /// Carries a channel's bytes each way until both halves have ended, and closes it.
-pub(super) async fn pump(
-    lane: &Lane,
-    out: &Out,
-    mut reader: AgentReader,
-    mut writer: AgentWriter,
-) {
+pub(super) async fn pump(lane: &Lane, out: &Out, mut reader: AgentReader, mut writer: AgentWriter) {
     let back = async {
         let whole = carry_out(out, &mut reader).await;
         whole && out.half.eof().await.is_ok()
@@ -219,8 +214,7 @@ pub(super) async fn listen(
 
 /// Ends a listener; whether there was one.
 pub(super) fn cancel(connection: &Connection, at: &Listening) -> bool {
-    let found =
-        connection.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(at);
+    let found = connection.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(at);
     found.inspect(CancellationToken::cancel).is_some()
 }
 

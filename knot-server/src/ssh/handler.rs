@@ -294,7 +294,11 @@ impl russh::server::Handler for Handler {
         }
     }
 
-    async fn agent_request(&mut self, channel: ChannelId, _: &mut Session) -> Result<bool, russh::Error> {
+    async fn agent_request(
+        &mut self,
+        channel: ChannelId,
+        _: &mut Session,
+    ) -> Result<bool, russh::Error> {
         let allowed = self.login().is_some_and(|login| login.rights.agent);
         let wanted = self.waiting.get_mut(&channel).filter(|_| allowed);
         Ok(wanted.map(|wanted| wanted.agent = true).is_some())
@@ -316,7 +320,12 @@ impl russh::server::Handler for Handler {
         self.begin(channel, session, What::Command(Command::Login))
     }
 
-    async fn exec_request(&mut self, channel: ChannelId, line: &[u8], session: &mut Session) -> Done {
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        line: &[u8],
+        session: &mut Session,
+    ) -> Done {
         match String::from_utf8(line.to_vec()) {
             Ok(line) => self.begin(channel, session, What::Command(Command::Line(line))),
             Err(_) => session.channel_failure(channel),

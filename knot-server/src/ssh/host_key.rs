@@ -60,11 +60,7 @@ mod tests {
     use std::sync::Arc;
 
     use knot_core::{
-        id::ServerId,
-        model,
-        replica::Service,
-        secrets::SealingKeyPair,
-        store::memory::MemoryStore,
+        id::ServerId, model, replica::Service, secrets::SealingKeyPair, store::memory::MemoryStore,
     };
     use uuid::Uuid;
 

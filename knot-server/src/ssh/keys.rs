@@ -5,8 +5,7 @@ use std::{net::IpAddr, time::Duration};
 
 use knot_core::clock::Millis;
 use russh::keys::{
-    Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey,
-    ssh_key::public::KeyData,
+    Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey, ssh_key::public::KeyData,
 };
 
 /// The signatures that are taken: RSA with SHA-2 only.
@@ -174,7 +173,11 @@ fn options(line: &str) -> (Vec<&str>, &str) {
     };
     let options = options.split(&mut next).collect();
     // Words that are no options are no key either: what is said is of the whole.
-    if key.split_ascii_whitespace().count() < 2 { (Vec::new(), line) } else { (options, key.trim()) }
+    if key.split_ascii_whitespace().count() < 2 {
+        (Vec::new(), line)
+    } else {
+        (options, key.trim())
+    }
 }
 
 fn check(key: &PublicKey) -> Result<(), BadKey> {
@@ -249,7 +252,8 @@ pub(super) fn judge(
 
 /// Whether an address, or a net as `address/bits`, covers an address.
 fn covers(net: &str, address: IpAddr) -> bool {
-    let (first, bits) = net.split_once('/').map_or((net, None), |(first, bits)| (first, Some(bits)));
+    let (first, bits) =
+        net.split_once('/').map_or((net, None), |(first, bits)| (first, Some(bits)));
     let (Ok(first), bits) = (first.parse::<IpAddr>(), bits.map(str::parse::<u32>)) else {
         return false;
     };
@@ -272,8 +276,7 @@ fn covers(net: &str, address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    const ED25519: &str =
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFG9GJA5ZIS1UXnJFjlmaDKRrRvJEEKjlpXYVSOeVw2x me@laptop";
+    const ED25519: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFG9GJA5ZIS1UXnJFjlmaDKRrRvJEEKjlpXYVSOeVw2x me@laptop";
 
     #[test]
     fn a_line_is_read_and_written() {
@@ -290,7 +293,8 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused_by_what_it_is() {
-        let private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n";
+        let private =
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n";
         assert_eq!(Key::parse(private), Err(BadKey::Private));
         assert_eq!(Key::parse(""), Err(BadKey::Unreadable));
         assert_eq!(Key::parse("hello"), Err(BadKey::Unreadable));

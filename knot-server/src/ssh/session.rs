@@ -90,13 +90,8 @@ impl Out {
             }
             Exit::Signal(signal) => {
                 let (id, name) = (self.half.id(), signal_name(signal));
-                let told = self.handle.exit_signal_request(
-                    id,
-                    name,
-                    false,
-                    String::new(),
-                    String::new(),
-                );
+                let told =
+                    self.handle.exit_signal_request(id, name, false, String::new(), String::new());
                 told.await.is_ok()
             }
         };

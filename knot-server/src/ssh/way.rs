@@ -58,11 +58,6 @@ impl Way {
         self.space
     }
 
-    /// The space's name.
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// A stream to the agent, with its first frame sent. `say` is told of each step that is waited for.
     pub(super) async fn stream(
         &self,
@@ -171,7 +166,8 @@ impl Way {
 /// What a space needs before it can be used. `asked` is how it was when it was last asked to start.
 fn look(space: &Space, status: &SpaceStatus, asked: Option<&SpaceStatus>) -> Look {
     // What the home has not acted on yet says nothing.
-    let is_old = asked.is_some_and(|asked| asked.since == status.since && asked.state == status.state);
+    let is_old =
+        asked.is_some_and(|asked| asked.since == status.since && asked.state == status.state);
     let wanted = space.desired == Desired::Running;
     match status.state {
         Observed::Running if wanted && status.generation != Generation::default() => Look::Runs,

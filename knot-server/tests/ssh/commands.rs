@@ -94,10 +94,9 @@ fn a_stopped_space_starts_where_its_template_says_so() {
     assert_eq!(client.world.json(1, &["space", "show", "dev"])["observed"], "running");
 
     // A template that turns SSH off keeps everybody out, at once.
-    client.world.apply(
-        1,
-        "name: lazy\nplatform: local\nstart_on_connect: true\nfeatures: {ssh: false}\n",
-    );
+    client
+        .world
+        .apply(1, "name: lazy\nplatform: local\nstart_on_connect: true\nfeatures: {ssh: false}\n");
     let off = client.run("true");
     assert_eq!(off.status.code(), Some(255));
     let told = String::from_utf8_lossy(&off.stderr);

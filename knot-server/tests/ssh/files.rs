@@ -45,9 +45,8 @@ fn check(client: &Client) {
     let told = said(&sftp.wait_with_output().unwrap(), "sftp");
     assert!(told.contains(&format!("Remote working directory: {home}/made")), "{told}");
     let listed = |name: &str| {
-        let line = told
-            .lines()
-            .find(|line| line.trim_end().ends_with(name) && !line.starts_with("sftp>"));
+        let line =
+            told.lines().find(|line| line.trim_end().ends_with(name) && !line.starts_with("sftp>"));
         line.unwrap_or_else(|| panic!("no {name}: {told}")).to_owned()
     };
     let two = listed(" two");
@@ -70,7 +69,7 @@ fn check(client: &Client) {
 
 #[test]
 fn the_agent_serves_files_where_the_image_has_no_server() {
-    let template = "name: own\nplatform: local\nenvironment:\n  KNOT_SFTP_SERVER: built-in\n";
+    let template = "name: own\nplatform: local\nenvironment:\n  SFTP_SERVER: built-in\n";
     let Some(client) = Client::before(template, true) else { return };
     check(&client);
 }

@@ -23,8 +23,7 @@ fn a_channel_that_nobody_reads_stops_no_other() {
 
     // What is sent to one is never read, and what another sends neither.
     let stuck = |line: &str| {
-        let mut command =
-            client.ssh(&["-o", &own, "-o", "ControlMaster=no", "dev@gate", line]);
+        let mut command = client.ssh(&["-o", &own, "-o", "ControlMaster=no", "dev@gate", line]);
         command.stdin(File::open("/dev/zero").unwrap()).stdout(Stdio::piped());
         command.spawn().unwrap()
     };

@@ -17,10 +17,9 @@ fn keys_are_added_used_and_taken_away() {
     let fingerprint = listed["keys"][0]["fingerprint"].as_str().unwrap();
     assert!(String::from_utf8_lossy(&shown.stdout).contains(fingerprint));
 
-    for (name, arguments) in [
-        ("ecdsa", &["-t", "ecdsa", "-b", "384"][..]),
-        ("rsa", &["-t", "rsa", "-b", "2048"]),
-    ] {
+    for (name, arguments) in
+        [("ecdsa", &["-t", "ecdsa", "-b", "384"][..]), ("rsa", &["-t", "rsa", "-b", "2048"])]
+    {
         client.keygen(name, arguments);
         client.configure(name);
         let stranger = client.program("ssh", name, &["dev@gate", "true"]).output().unwrap();
@@ -44,6 +43,8 @@ fn keys_are_added_used_and_taken_away() {
     let keys = client.world.json(1, &["key", "ls"]);
     let rsa = keys["keys"].as_array().unwrap().iter().find(|key| key["kind"] == "ssh-rsa");
     client.world.knot(1, &["key", "remove", rsa.unwrap()["fingerprint"].as_str().unwrap()]);
+    // To wait for it would end its input.
+    let _input = held.0.stdin.take();
     assert_eq!(held.0.wait().unwrap().code(), Some(255));
     other.types("still here\n");
     assert_eq!(other.line(), "still here");
@@ -57,8 +58,7 @@ fn what_is_no_key_is_refused_with_what_to_do() {
     client.keygen("short", &["-t", "rsa", "-b", "1024"]);
     for (file, said) in [("key", "private key"), ("short.pub", "1024 bits")] {
         let path = client.folder.join(file);
-        let refused =
-            client.world.client(1).args(["key", "add"]).arg(path).output().unwrap();
+        let refused = client.world.client(1).args(["key", "add"]).arg(path).output().unwrap();
         assert!(!refused.status.success());
         let told = String::from_utf8_lossy(&refused.stderr);
         assert!(told.contains(said), "{file}: {told}");
@@ -107,7 +107,8 @@ fn the_configuration_that_is_written_works_as_it_is() {
     let home = client.folder.join("home");
     std::fs::create_dir_all(home.join(".ssh")).unwrap();
     for _ in 0..2 {
-        let wrote = client.world.client(1).env("HOME", &home).args(["ssh-config", "--write"]).output();
+        let wrote =
+            client.world.client(1).env("HOME", &home).args(["ssh-config", "--write"]).output();
         said(&wrote.unwrap(), "ssh-config");
     }
     let written = std::fs::read_to_string(home.join(".ssh/knot_config")).unwrap();

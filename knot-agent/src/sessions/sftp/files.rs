@@ -3,8 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
-    io,
+    fs, io,
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -506,7 +505,9 @@ impl Handler for Files {
                 let path = text(&mut data)?;
                 let path = match path.strip_prefix('~') {
                     Some("") => self.home.clone(),
-                    Some(rest) if rest.starts_with('/') => self.home.join(rest.trim_start_matches('/')),
+                    Some(rest) if rest.starts_with('/') => {
+                        self.home.join(rest.trim_start_matches('/'))
+                    }
                     Some(_) => {
                         let why = "only ~ and ~/ are expanded: there is no looking up of others";
                         return Err(StatusCode::Failure.with_message(why));
