@@ -269,12 +269,15 @@ async fn introduce_itself(
         // Removed, or the document is still on its way: there is nothing to write to.
         return Ok(());
     }
-    let Config { name, zone, quic_advertise, http_url, .. } = config.clone();
+    let Config { name, zone, quic_advertise, http_url, ssh, .. } = config.clone();
     let edit = replica.edit(own, Author::Server(identity.server), move |server| {
         server.set(Server::name, name);
         server.set(Server::zone, zone);
         server.set(Server::quic, quic_advertise);
         server.set(Server::http, http_url);
+        if !ssh {
+            server.set(Server::ssh, String::new());
+        }
         Ok(())
     });
     edit.await.map(drop)

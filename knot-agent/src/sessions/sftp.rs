@@ -30,7 +30,7 @@ const SERVERS: [&str; 5] = [
     "/usr/lib/sftp-server",
 ];
 /// The variable of a space with the path of the server to use; `built-in` is the agent's own.
-const VARIABLE: &str = "KNOT_SFTP_SERVER";
+const VARIABLE: &str = "SFTP_SERVER";
 /// The value of [`VARIABLE`] that no path can have.
 const BUILT_IN: &str = "built-in";
 /// How many bytes wait between the protocol and the stream, each way.

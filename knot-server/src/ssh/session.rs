@@ -194,7 +194,8 @@ async fn work(
                     command,
                     environment,
                     directory: None,
-                    terminal: lane.size.borrow().or(wanted.size),
+                    // It may have changed while the space was started.
+                    terminal: wanted.size.map(|size| lane.size.borrow().unwrap_or(size)),
                     modes: wanted.modes,
                 };
                 let end = match way.stream(&Open::Run(run), &say).await {

@@ -58,11 +58,6 @@ impl Way {
         self.space
     }
 
-    /// The space's name.
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// A stream to the agent, with its first frame sent. `say` is told of each step that is waited for.
     pub(super) async fn stream(
         &self,

@@ -166,16 +166,21 @@ impl Drop for Piped {
     }
 }
 
-/// A file of so many bytes that compress to nothing much and differ everywhere.
+/// A file of so many bytes that compress to nothing and differ everywhere.
 pub(crate) fn file_of(path: &Path, bytes: usize) {
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut text = Vec::with_capacity(bytes);
-    while text.len() < bytes {
+    for at in (0..bytes).step_by(8) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        text.extend_from_slice(&state.to_le_bytes());
+        file.write_all(&state.to_le_bytes()[..(bytes - at).min(8)]).unwrap();
     }
-    text.truncate(bytes);
-    std::fs::write(path, text).unwrap();
+    file.flush().unwrap();
+}
+
+/// The sum and the length of what is read.
+pub(crate) fn sum_of(from: impl Into<Stdio>) -> String {
+    let sum = Command::new("cksum").stdin(from).output().unwrap();
+    String::from_utf8(sum.stdout).unwrap()
 }

@@ -1,8 +1,11 @@
 //! Who is let in, and for how long.
 
-use std::process::Command;
+use std::{io::Read as _, net::TcpStream, process::Command};
 
-use crate::client::{Client, Piped, said};
+use crate::{
+    client::{Client, Piped, said},
+    world::{BOUND, eventually},
+};
 
 #[test]
 fn keys_are_added_used_and_taken_away() {
@@ -43,6 +46,8 @@ fn keys_are_added_used_and_taken_away() {
     let keys = client.world.json(1, &["key", "ls"]);
     let rsa = keys["keys"].as_array().unwrap().iter().find(|key| key["kind"] == "ssh-rsa");
     client.world.knot(1, &["key", "remove", rsa.unwrap()["fingerprint"].as_str().unwrap()]);
+    // To wait for it would end its input.
+    let _input = held.0.stdin.take();
     assert_eq!(held.0.wait().unwrap().code(), Some(255));
     other.types("still here\n");
     assert_eq!(other.line(), "still here");
@@ -123,4 +128,40 @@ fn the_configuration_that_is_written_works_as_it_is() {
         let ran = client.program("ssh", "written", &[host, "echo $KNOT_SPACE"]).output().unwrap();
         assert_eq!(said(&ran, host), "dev\n");
     }
+}
+
+#[test]
+fn a_space_answers_to_its_other_names_and_its_id() {
+    let Some(client) = Client::start() else { return };
+    client.world.knot(1, &["space", "edit", "dev", "--alt", "web=8080"]);
+    let id = client.world.json(1, &["space", "show", "dev"])["id"].as_str().unwrap().to_owned();
+    for name in ["web", "admin+web", "admin+dev", &id] {
+        let ran = client.ssh(&[&format!("{name}@gate"), "echo $KNOT_SPACE"]).output().unwrap();
+        assert_eq!(said(&ran, name), "dev\n");
+    }
+    let nobodys = client.ssh(&["nobody+dev@gate", "true"]).output().unwrap();
+    assert_eq!(nobodys.status.code(), Some(255));
+}
+
+#[test]
+fn strangers_are_few_and_do_not_stay() {
+    let Some(client) = Client::start() else { return };
+    let (host, port) = client.address();
+    let knock = || {
+        let mut stream = TcpStream::connect(format!("{host}:{port}")).unwrap();
+        stream.set_read_timeout(Some(BOUND)).unwrap();
+        let mut greeting = [0; 4];
+        let heard = stream.read_exact(&mut greeting).is_ok();
+        assert!(!heard || &greeting == b"SSH-");
+        heard.then_some(stream)
+    };
+    let mut strangers: Vec<_> = (0..20).map(|_| knock().unwrap()).collect();
+    assert!(knock().is_none(), "one more than an address has");
+    let refused = client.run("true");
+    assert_eq!(refused.status.code(), Some(255));
+    drop(strangers.split_off(1));
+    eventually("there is room again", || client.run("true").status.success().then_some(()));
+    // Whoever says nothing is shown out.
+    let mut rest = Vec::new();
+    strangers[0].read_to_end(&mut rest).unwrap();
 }

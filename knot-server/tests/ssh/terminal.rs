@@ -93,10 +93,12 @@ fn a_terminal_has_the_size_modes_and_kind_of_the_clients() {
 fn a_login_shell_hears_keys_and_ends_with_its_status() {
     let Some(client) = Client::start() else { return };
     let mut person = Person::sit_down(&client, &["dev@gate"]);
-    person.types("echo shell-$((40 + 2)); shopt -q login_shell 2>/dev/null; echo \"$0\"\n");
-    let seen = person.sees("shell-42");
-    assert!(seen.contains("shell-42"), "{seen}");
-    person.types("sleep 1000\n");
+    person.types("echo \"shell$0-$((40 + 2))\"\n");
+    let seen = person.sees("-42");
+    // What a shell is called that reads its login files.
+    assert!(seen.contains("shell-"), "{seen}");
+    person.types("echo started-$((1 + 2)); sleep 1000\n");
+    person.sees("started-3");
     person.types("\u{3}");
     person.types("echo interrupted-$?\n");
     person.sees("interrupted-130");
