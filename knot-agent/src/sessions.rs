@@ -7,6 +7,7 @@ mod connect;
 mod datagrams;
 mod listen;
 mod run;
+mod terminals;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use serde::Serialize;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{connect::connect, datagrams::exchange, listen::Listeners};
+use self::{connect::connect, datagrams::exchange, listen::Listeners, terminals::Terminals};
 use crate::{activity::Activity, children::Children, program::Surroundings};
 
 /// The most sessions at a time.
@@ -39,6 +40,7 @@ struct Shared {
     children: Children,
     activity: Activity,
     listeners: Listeners,
+    terminals: Terminals,
     room: Semaphore,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -76,6 +78,7 @@ impl Sessions {
             children,
             activity,
             listeners: Listeners::default(),
+            terminals: Terminals::default(),
             room: Semaphore::new(MAX_SESSIONS),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
@@ -141,6 +144,10 @@ impl Shared {
                 }
             }
             Open::Datagrams(port) => exchange(port, &self.activity, send, receive).await,
+            Open::Terminals => self.list_terminals(send).await,
+            Open::Attach(attach) => self.attach(&attach, send, receive).await,
+            Open::Rename { terminal, name } => self.rename_terminal(terminal, &name, send).await,
+            Open::End(terminal) => self.end_terminal(terminal, send).await,
         }
     }
 }
