@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub mod exec;
+pub mod terminals;
 
 /// The header that carries a causality token: a server that is sent one answers only when it holds all that the
 /// sender has seen, or says that it is behind.
