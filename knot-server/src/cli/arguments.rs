@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use super::failure::Failure;
+use super::terminal;
 use super::time::parse_duration;
 
 /// The heading of the options that all commands have.
@@ -286,8 +287,10 @@ pub(crate) enum Space {
         /// The space's name or id
         name: String,
     },
-    /// Open a terminal in a space
-    Terminal {
+    /// Open a terminal in a space: it lives until its shell ends. Enter, ~ and . let go of it
+    Terminal(terminal::Arguments),
+    /// List the terminals of a space
+    Terminals {
         /// The space's name or id
         name: String,
     },

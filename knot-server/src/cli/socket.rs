@@ -27,7 +27,7 @@ const INPUT_CHUNK: usize = 16 * 1024;
 const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;
 
 /// How long the end of the WebSocket may take to be said.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
 /// How a conversation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +44,10 @@ pub(crate) enum End {
 
 /// What happens on this machine besides input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Local {
+pub(crate) enum Local {
+    /// To be told the other end.
     Send(ClientMessage),
+    /// This program is to end.
     Quit(i32),
 }
 
@@ -76,7 +78,8 @@ impl Signals {
         Ok([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?])
     }
 
-    async fn next(&mut self) -> Local {
+    /// Waits for the next.
+    pub(crate) async fn next(&mut self) -> Local {
         let Self { interrupt, terminate, terminal } = self;
         let number = |kind: SignalKind| kind.as_raw_value();
         let Some((hangup, resize)) = terminal else {
@@ -100,7 +103,8 @@ pub(crate) fn size() -> TerminalSize {
     TerminalSize { columns, rows }
 }
 
-type WebSocket = WebSocketStream<reqwest::Upgraded>;
+/// A WebSocket of the server's.
+pub(crate) type WebSocket = WebSocketStream<reqwest::Upgraded>;
 
 /// The connection to a command in a space.
 pub(crate) struct Socket {
@@ -108,24 +112,29 @@ pub(crate) struct Socket {
     stream: SplitStream<WebSocket>,
 }
 
+/// Opens a WebSocket at the server.
+pub(crate) async fn connect(client: &Client, path: &[&str]) -> Result<WebSocket, Failure> {
+    let key = generate_key();
+    let response = client.upgrade(path, &key).await?;
+    let accepted = response.headers().get(SEC_WEBSOCKET_ACCEPT).map(|value| value.as_bytes());
+    if accepted != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+        return Err(Failure::not_knot(format!(
+            "{} opened something else than a WebSocket",
+            client.address()
+        )));
+    }
+    let connection = response.upgrade().await.map_err(|error| client.no_answer(&error))?;
+    let limits = WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_LIMIT))
+        .max_frame_size(Some(MESSAGE_LIMIT));
+    Ok(WebSocketStream::from_raw_socket(connection, Role::Client, Some(limits)).await)
+}
+
 impl Socket {
     /// Asks the server to run a command in a space.
     pub(crate) async fn open(client: &Client, space: &str, open: &Open) -> Result<Self, Failure> {
-        let key = generate_key();
-        let response = client.upgrade(&["spaces", space, "exec"], &key).await?;
-        let accepted = response.headers().get(SEC_WEBSOCKET_ACCEPT).map(|value| value.as_bytes());
-        if accepted != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
-            return Err(Failure::not_knot(format!(
-                "{} opened something else than a WebSocket",
-                client.address()
-            )));
-        }
-        let connection = response.upgrade().await.map_err(|error| client.no_answer(&error))?;
-        let limits = WebSocketConfig::default()
-            .max_message_size(Some(MESSAGE_LIMIT))
-            .max_frame_size(Some(MESSAGE_LIMIT));
-        let (mut sink, stream) =
-            WebSocketStream::from_raw_socket(connection, Role::Client, Some(limits)).await.split();
+        let socket = connect(client, &["spaces", space, "exec"]).await?;
+        let (mut sink, stream) = socket.split();
         let lost = |why: String| {
             Failure::unreachable(format!("the connection to {} was lost: {why}", client.address()))
         };

@@ -24,11 +24,13 @@ macro_rules! own {
 
 const OWN: &[(&str, &[u8])] = own![
     "api.js",
+    "find.js",
     "history.js",
     "knot.css",
     "knot.svg",
     "live.js",
     "page.js",
+    "queries.js",
     "servers.js",
     "session.js",
     "sign-in.js",
@@ -36,6 +38,7 @@ const OWN: &[(&str, &[u8])] = own![
     "template.js",
     "terminal.css",
     "terminal.js",
+    "terminals.js",
     "theme.js",
 ];
 

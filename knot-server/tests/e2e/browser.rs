@@ -17,7 +17,7 @@ use crate::world::{BOUND, World, have};
 const PROGRAMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// A page in a headless browser of its own.
-struct Browser {
+pub(crate) struct Browser {
     process: Child,
     _profile: TempDir,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -27,7 +27,7 @@ struct Browser {
 
 impl Browser {
     /// `None` where no Chromium is installed.
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let profile = tempfile::tempdir().unwrap();
         let start = |program| {
             Command::new(program)
@@ -75,19 +75,19 @@ impl Browser {
         }
     }
 
-    async fn open(&mut self, url: &str) {
+    pub(crate) async fn open(&mut self, url: &str) {
         self.call("Page.navigate", json!({"url": url})).await;
     }
 
     /// The value of an expression in the page.
-    async fn value(&mut self, expression: &str) -> Value {
+    pub(crate) async fn value(&mut self, expression: &str) -> Value {
         let evaluate =
             json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         self.call("Runtime.evaluate", evaluate).await["result"]["value"].clone()
     }
 
     /// Waits until an expression in the page is true.
-    async fn until(&mut self, expression: &str) {
+    pub(crate) async fn until(&mut self, expression: &str) {
         let poll = async {
             while self.value(&format!("Boolean({expression})")).await != true {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -100,11 +100,28 @@ impl Browser {
         }
     }
 
+    /// Signs in as the admin of a world.
+    pub(crate) async fn sign_in(&mut self, url: &str, world: &World) {
+        self.open(url).await;
+        self.until("document.querySelector('input[type=password]')").await;
+        self.fill("input[name=user]", "admin").await;
+        let password = world.up["admin"]["password"].as_str().unwrap().to_owned();
+        self.fill("input[name=password]", &password).await;
+        self.click("form button[type=submit]").await;
+        self.until("document.querySelector('#live')").await;
+    }
+
+    /// Types into the page's terminal.
+    pub(crate) async fn type_text(&mut self, text: &str) {
+        self.value("document.querySelector('.xterm-helper-textarea').focus()").await;
+        self.write(text).await;
+    }
+
     async fn write(&mut self, text: &str) {
         self.call("Input.insertText", json!({"text": text})).await;
     }
 
-    async fn press_enter(&mut self) {
+    pub(crate) async fn press_enter(&mut self) {
         for kind in ["keyDown", "keyUp"] {
             let key = json!({"type": kind, "key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13});
             self.call("Input.dispatchKeyEvent", key).await;
@@ -137,13 +154,7 @@ async fn a_space_is_made_and_its_terminal_used_in_the_browser() {
     let world = tokio::task::spawn_blocking(|| World::start(3)).await.unwrap();
 
     // Signed in at the first server.
-    browser.open(world.url(1)).await;
-    browser.until("document.querySelector('input[type=password]')").await;
-    browser.fill("input[name=user]", "admin").await;
-    let password = world.up["admin"]["password"].as_str().unwrap().to_owned();
-    browser.fill("input[name=password]", &password).await;
-    browser.click("form button[type=submit]").await;
-    browser.until("document.querySelector('#live')").await;
+    browser.sign_in(world.url(1), &world).await;
 
     // What the client does through the second server appears by itself.
     let create = ["space", "create", "dev", "--template", "shell", "--start"];
@@ -161,8 +172,7 @@ async fn a_space_is_made_and_its_terminal_used_in_the_browser() {
     );
     browser.open(&terminal).await;
     browser.until("document.documentElement.dataset.state === 'connected'").await;
-    browser.value("document.querySelector('.xterm-helper-textarea').focus()").await;
-    browser.write("echo sum $((20 + 22))").await;
+    browser.type_text("echo sum $((20 + 22))").await;
     browser.press_enter().await;
     browser.until("document.querySelector('.xterm-rows').innerText.includes('sum 42')").await;
     browser.write("exit").await;

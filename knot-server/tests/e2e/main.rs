@@ -13,4 +13,5 @@ mod bad_input;
 mod browser;
 mod life;
 mod nodes;
+mod terminal;
 mod world;
