@@ -7,7 +7,7 @@
 //! - [`agent`] does what it decides, and ends in bounded time when told to.
 //! - [`sessions`] serves one stream each: a command, which [`process`] starts, to which [`terminal`] and
 //!   [`leader`] give a terminal, and of which [`children`] learns how it ended; a connection, to what
-//!   [`names`] may have to resolve; a listener; datagrams.
+//!   [`names`] may have to resolve; a listener; datagrams; a viewer of a terminal that is kept here.
 //! - [`monitor`] looks at the space and reports: [`checks`] says when to ask and what the answers
 //!   mean, [`probe`] asks, [`activity`] knows when the space was last used, [`usage`] what it takes up.
 //! - [`script`] runs the startup and the shutdown script.

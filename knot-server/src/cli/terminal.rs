@@ -31,9 +31,7 @@ use super::output::clean;
 use super::prompt::RawMode;
 use super::socket::{FAREWELL_LIMIT, Local, Signals, WebSocket, connect, size};
 use crate::api::types::exec::{self, Ended};
-use crate::api::types::terminals::{
-    ClientMessage, MakeTerminal, Over, Reason, ServerMessage, TerminalSize,
-};
+use crate::api::types::terminals::{ClientMessage, MakeTerminal, Over, Reason, ServerMessage};
 
 /// What brings a terminal back from programs that did not end by themselves: colours, cursor, mouse, pasting.
 const RESET: &str = "\u{1b}[0m\u{1b}[?25h\u{1b}[?1000l\u{1b}[?1002l\u{1b}[?1003l\u{1b}[?1004l\u{1b}[?1006l\u{1b}[?2004l";
@@ -120,7 +118,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> Result<u8, F
     let raw = RawMode::enter().map_err(failed)?;
     let (typed, input) = mpsc::channel(INPUT_CHUNKS);
     let _reader = AbortOnDropHandle::new(tokio::spawn(read_input(typed)));
-    let mut looking = Looking { view: View::new(make, window(size())), input, signals };
+    let mut looking = Looking { view: View::new(make, size()), input, signals };
     let end = looking.look(socket, &client, &path).await;
     if !matches!(&end, Ok(End::Over(Over { reason: Reason::Ended, .. }))) {
         looking.view.leave();
@@ -226,7 +224,7 @@ impl Looking {
                 },
                 local = self.signals.next() => match local {
                     Local::Quit(number) => return End::Told(number),
-                    Local::Send(exec::ClientMessage::Resize(size)) => self.view.size = window(size),
+                    Local::Send(exec::ClientMessage::Resize(size)) => self.view.size = size,
                     Local::Send(_) => {}
                 },
             }
@@ -259,7 +257,7 @@ impl Looking {
                 local = self.signals.next() => match local {
                     Local::Quit(number) => return Ok(Parted::End(End::Told(number))),
                     Local::Send(exec::ClientMessage::Resize(size)) => {
-                        self.view.size = window(size);
+                        self.view.size = size;
                         let resize = text(ClientMessage::Resize(self.view.size));
                         if send(&mut socket, resize).await.is_err() {
                             return Ok(Parted::Lost);
@@ -310,10 +308,6 @@ impl Looking {
             }
         }
     }
-}
-
-fn window(size: exec::TerminalSize) -> TerminalSize {
-    size
 }
 
 fn text(message: ClientMessage) -> Message {

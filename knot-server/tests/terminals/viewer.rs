@@ -109,7 +109,9 @@ impl Viewer {
         if self.socket.is_none() {
             self.connect().await;
         }
-        if self.exchange(awaited).await.is_none() {
+        // Networks break without any server's doing, too.
+        let breaks = self.random.random_ratio(1, 150);
+        if breaks || self.exchange(awaited).await.is_none() {
             self.socket = None;
             tokio::time::sleep(Duration::from_millis(self.random.random_range(5..200))).await;
         }
