@@ -79,6 +79,15 @@ impl Browser {
         self.call("Page.navigate", json!({"url": url})).await;
     }
 
+    /// What the page looks like.
+    pub(crate) async fn shoot(&mut self, file: &str) {
+        let shot = self.call("Page.captureScreenshot", json!({})).await;
+        use base64::Engine as _;
+        let bytes =
+            base64::prelude::BASE64_STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
+        std::fs::write(file, bytes).unwrap();
+    }
+
     /// The value of an expression in the page.
     pub(crate) async fn value(&mut self, expression: &str) -> Value {
         let evaluate =
@@ -128,12 +137,12 @@ impl Browser {
         }
     }
 
-    async fn fill(&mut self, selector: &str, text: &str) {
+    pub(crate) async fn fill(&mut self, selector: &str, text: &str) {
         self.value(&format!("document.querySelector({selector:?}).focus()")).await;
         self.write(text).await;
     }
 
-    async fn click(&mut self, selector: &str) {
+    pub(crate) async fn click(&mut self, selector: &str) {
         self.value(&format!("document.querySelector({selector:?}).click()")).await;
     }
 }

@@ -112,3 +112,62 @@ async fn the_screen_goes_on_when_its_server_is_killed() {
     browser.press_enter().await;
     browser.until("document.documentElement.dataset.state === 'ended'").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminals_are_searched_listed_joined_and_ended_in_the_page() {
+    let Some(mut browser) = Browser::start().await else {
+        have("Chromium", false);
+        return;
+    };
+    let world = tokio::task::spawn_blocking(|| World::start(1)).await.unwrap();
+    let url = world.url(1).to_owned();
+    browser.sign_in(&url, &world).await;
+    let create = ["space", "create", "dev", "--template", "shell", "--start"];
+    let space = world.json(1, &create)["id"].as_str().unwrap().to_owned();
+    let page = format!("{url}/spaces/{space}/terminal?renderer=dom");
+    let connected = "document.documentElement.dataset.state === 'connected'";
+    browser.open(&page).await;
+    browser.until(connected).await;
+    browser.until("location.search.includes('terminal=')").await;
+    let first = browser.value("location.search").await.as_str().unwrap().to_owned();
+
+    // What a program asks of its terminal is answered once, and not again when the screen is drawn anew.
+    browser.type_text("printf 'ready\\033[6n'; read -rs -d R at; echo at${#at}; cat -v").await;
+    browser.press_enter().await;
+    browser.until(&format!("/at[5-8]/.test({SCREEN})")).await;
+    browser.open(&format!("{url}/spaces/{space}/terminal{first}")).await;
+    browser.until(&format!("/at[5-8]/.test({SCREEN})")).await;
+    browser.type_text("needle").await;
+    browser.press_enter().await;
+    browser.until(&format!("{SCREEN}.split('needle').length > 2")).await;
+    let screen = browser.value(SCREEN).await;
+    assert!(!screen.as_str().unwrap().contains("^["), "nothing was answered twice: {screen}");
+
+    browser.click("#search").await;
+    browser.until("!document.querySelector('#find').hidden").await;
+    browser.fill("#find input", "needle").await;
+    browser.until("/of 2/.test(document.querySelector('#find output').textContent)").await;
+    browser.shoot("/tmp/term-find.png").await;
+    browser.click("[data-find='close']").await;
+
+    // A second terminal, and the list of both.
+    browser.open(&page).await;
+    browser.until(connected).await;
+    browser
+        .until(&format!("location.search.includes('terminal=') && location.search !== '{first}'"))
+        .await;
+    browser.click("#list").await;
+    let rows = "document.querySelectorAll('#terminals tbody tr')";
+    browser.until(&format!("{rows}.length === 2")).await;
+    browser.value(&format!("{rows}[0].querySelector('input').value = 'build'")).await;
+    browser.click("#terminals tbody tr:first-child form button").await;
+    browser.until(&format!("{rows}[0]?.querySelector('a').textContent === 'build'")).await;
+    let list = world.json(1, &["space", "terminals", "dev"]);
+    assert_eq!(list["terminals"][0]["name"], "build", "{list}");
+    browser.shoot("/tmp/term-list.png").await;
+    browser.click("#terminals tbody tr:last-child [data-part='end']").await;
+    browser.until("document.documentElement.dataset.state === 'ended'").await;
+    browser.click("#terminals tbody tr:first-child a").await;
+    browser.until(connected).await;
+    browser.until(&format!("{SCREEN}.includes('needle')")).await;
+}

@@ -25,6 +25,8 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long all may take that was typed, once all servers are up.
 const BOUND: Duration = Duration::from_secs(90);
+/// How far ahead of what was taken it types.
+const AHEAD: usize = 128 << 10;
 /// What the last thing typed is.
 const END: &[u8] = b"end\n";
 
@@ -101,6 +103,7 @@ impl Viewer {
         while !self.seen.ends_with(END) {
             self.step(false).await;
         }
+        self.socket = None;
         self
     }
 
@@ -132,9 +135,11 @@ impl Viewer {
 
     async fn exchange(&mut self, awaited: bool) -> Option<()> {
         let socket = self.socket.as_mut()?;
-        if self.sent < self.typed.len() {
-            let bytes = self.typed[self.sent..].to_vec();
-            self.sent = self.typed.len();
+        // No more than may be sent ahead of what was taken.
+        let end = self.typed.len().min(self.taken + AHEAD);
+        if self.sent < end {
+            let bytes = self.typed[self.sent..end].to_vec();
+            self.sent = end;
             timeout(PATIENCE, socket.send(Message::binary(bytes))).await.ok()?.ok()?;
         }
         let patience = if awaited { PATIENCE } else { Duration::from_millis(20) };

@@ -5,6 +5,8 @@
 
 // A paste is cut into messages of this size, so that none is larger than a server takes.
 const LARGEST_INPUT = 32 * 1024;
+// So much is sent ahead of what was taken: a server refuses more than 256 KiB.
+const SENT_AHEAD = 128 * 1024;
 // How much is shown before the server is told: it sends no more than 1 MiB ahead.
 const SHOWN_EVERY = 64 * 1024;
 // Waits between attempts, in milliseconds, and how long one may take.
@@ -39,6 +41,7 @@ export class Session {
   // How much of the input was taken, what was typed since, and how much of that this connection was sent.
   #taken = 0;
   #typed = [];
+  #sent = 0;
   #waitsSince = null;
   #patience = TAKEN_WITHIN;
   // What came by this connection, and what of it was shown and told.
@@ -156,11 +159,13 @@ export class Session {
     this.#at = place.from;
     this.#head = place.head;
     this.#drawing = null;
+    this.#sent = Infinity;
     this.#take(place.taken);
     this.#on.attached(place);
     if (this.#size !== this.#sizeTold) this.resize(this.#size);
     // What was not taken is typed again.
-    for (const bytes of this.#typed) this.#send(bytes);
+    this.#sent = 0;
+    this.#flush();
     if (this.#typed.length) this.#waitsSince = Date.now();
   }
 
@@ -200,6 +205,7 @@ export class Session {
   #take(taken) {
     let known = taken - this.#taken;
     if (known > 0) this.#patience = TAKEN_WITHIN;
+    this.#sent = Math.max(0, this.#sent - known);
     while (known > 0 && this.#typed.length) {
       const first = this.#typed[0];
       if (first.length > known) this.#typed[0] = first.subarray(known);
@@ -208,6 +214,7 @@ export class Session {
     }
     this.#taken = Math.max(this.#taken, taken);
     this.#waitsSince = this.#typed.length ? Date.now() : null;
+    this.#flush();
   }
 
   #over(over) {
@@ -223,11 +230,24 @@ export class Session {
   #type(bytes) {
     if (this.#done) return;
     for (let start = 0; start < bytes.length; start += LARGEST_INPUT) {
-      const piece = bytes.slice(start, start + LARGEST_INPUT);
-      this.#typed.push(piece);
-      if (this.#attached) this.#send(piece);
+      this.#typed.push(bytes.slice(start, start + LARGEST_INPUT));
     }
     this.#waitsSince ??= Date.now();
+    this.#flush();
+  }
+
+  // Sends what this connection was not sent yet, as far ahead as may be.
+  #flush() {
+    if (!this.#attached) return;
+    let start = 0;
+    for (const bytes of this.#typed) {
+      const end = start + bytes.length;
+      if (end > this.#sent && this.#sent < SENT_AHEAD) {
+        this.#send(bytes.subarray(this.#sent - start));
+        this.#sent = end;
+      }
+      start = end;
+    }
   }
 
   #send(bytes) {

@@ -311,8 +311,9 @@ impl Client {
             match message {
                 Message::Binary(bytes) if bytes.is_empty() => {}
                 Message::Binary(bytes) => {
-                    let _blocked = self.heard.excuse();
-                    self.input.push(bytes).await;
+                    if let Err(error) = self.input.push(bytes) {
+                        return told(Reason::Refused, error.to_string());
+                    }
                 }
                 Message::Text(text) => match serde_json::from_str(&text) {
                     Ok(ClientMessage::Resize(size)) => self.input.resize(agents(size)),

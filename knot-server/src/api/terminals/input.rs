@@ -9,7 +9,8 @@ use bytes::Bytes;
 use knot_core::agent::{MAX_CHUNK, TerminalSize};
 use tokio::sync::Notify;
 
-/// How many bytes wait to be taken at most. A client that types more has to wait itself.
+/// How many bytes wait to be taken at most. Nobody waits for room here: a client knows what was taken, and whoever
+/// did not read on until there is room would not hear what makes it.
 const WAITING: usize = 256 << 10;
 
 /// A viewer's input, and the size of its window.
@@ -18,8 +19,6 @@ pub(super) struct Input {
     inner: Mutex<Inner>,
     /// There is more to send.
     more: Notify,
-    /// There is room again.
-    room: Notify,
 }
 
 #[derive(Debug)]
@@ -32,6 +31,11 @@ struct Inner {
     /// Whether the agent is to be told the size.
     resized: bool,
 }
+
+/// A client has sent more than may wait to be taken. Nothing was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {WAITING} bytes of input were sent ahead of what was taken")]
+pub(super) struct TooMuch;
 
 /// Something for the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +50,7 @@ impl Input {
     /// Of a viewer of which so many bytes were taken.
     pub(super) fn new(first: u64, size: TerminalSize) -> Self {
         let inner = Inner { first, waiting: VecDeque::new(), length: 0, size, resized: false };
-        Self { inner: inner.into(), more: Notify::new(), room: Notify::new() }
+        Self { inner: inner.into(), more: Notify::new() }
     }
 
     /// How many bytes were taken, and the window's size: with these another way to the agent begins.
@@ -56,21 +60,17 @@ impl Input {
         (inner.first, inner.size)
     }
 
-    /// Waits for room, and adds what the viewer has typed.
-    pub(super) async fn push(&self, bytes: Bytes) {
-        loop {
-            let room = self.room.notified();
-            {
-                let mut inner = self.inner();
-                if inner.length < WAITING {
-                    inner.length += bytes.len();
-                    inner.waiting.push_back(bytes);
-                    break;
-                }
-            }
-            room.await;
+    /// Adds what the viewer has typed, unless too much waits already.
+    pub(super) fn push(&self, bytes: Bytes) -> Result<(), TooMuch> {
+        let mut inner = self.inner();
+        if inner.length >= WAITING {
+            return Err(TooMuch);
         }
+        inner.length += bytes.len();
+        inner.waiting.push_back(bytes);
+        drop(inner);
         self.more.notify_one();
+        Ok(())
     }
 
     /// Notes the window's size.
@@ -97,8 +97,6 @@ impl Input {
             }
         }
         inner.first = inner.first.max(taken);
-        drop(inner);
-        self.room.notify_one();
     }
 
     /// What is to be sent to an agent that was sent all bytes before `at`.
@@ -146,8 +144,8 @@ mod tests {
     #[tokio::test]
     async fn what_was_not_taken_is_sent_again() {
         let input = Input::new(10, SIZE);
-        input.push(Bytes::from_static(b"abc")).await;
-        input.push(Bytes::from_static(b"def")).await;
+        input.push(Bytes::from_static(b"abc")).unwrap();
+        input.push(Bytes::from_static(b"def")).unwrap();
         assert_eq!(input.next(10).await, Sending::Bytes(10, Bytes::from_static(b"abc")));
         assert_eq!(input.next(13).await, Sending::Bytes(13, Bytes::from_static(b"def")));
         input.taken(14);
@@ -160,17 +158,13 @@ mod tests {
         assert_eq!(input.state(), (16, other));
     }
 
-    #[tokio::test]
-    async fn who_types_too_much_waits() {
+    #[test]
+    fn who_types_too_far_ahead_is_refused() {
         let input = Input::new(0, SIZE);
-        input.push(vec![0; WAITING].into()).await;
-        {
-            let more = input.push(Bytes::from_static(b"x"));
-            tokio::pin!(more);
-            assert!(futures_util::poll!(&mut more).is_pending());
-            input.taken(1);
-            more.await;
-        }
+        input.push(vec![0; WAITING].into()).unwrap();
+        assert_eq!(input.push(Bytes::from_static(b"x")), Err(TooMuch));
+        input.taken(1);
+        input.push(Bytes::from_static(b"x")).unwrap();
         assert_eq!(input.inner().length, WAITING);
     }
 }
