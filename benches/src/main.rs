@@ -13,6 +13,7 @@ mod history;
 mod local;
 mod many;
 mod spaces;
+mod terminals;
 mod usage;
 
 use std::{env, error::Error};
@@ -20,7 +21,7 @@ use std::{env, error::Error};
 /// What any part of a measurement may fail with.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 6] = ["local", "cluster", "history", "catch-up", "many", "spaces"];
+const PARTS: [&str; 7] = ["local", "cluster", "history", "catch-up", "many", "spaces", "terminals"];
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -48,7 +49,8 @@ async fn main() -> Outcome<()> {
             "history" => history::measure().await?,
             "catch-up" => catch_up::measure().await?,
             "many" => many::measure().await?,
-            _ => spaces::measure().await?,
+            "spaces" => spaces::measure().await?,
+            _ => terminals::measure().await?,
         }
         println!();
     }

@@ -132,16 +132,16 @@ fn bytes_written(io: &str) -> Outcome<u64> {
 }
 
 /// Three servers, and the client to use them with.
-struct Cluster {
+pub(crate) struct Cluster {
     folder: TempDir,
     dev: Child,
     servers: Vec<Value>,
-    token: String,
+    pub(crate) token: String,
     http: Client,
 }
 
 impl Cluster {
-    fn start() -> Outcome<Self> {
+    pub(crate) fn start() -> Outcome<Self> {
         let folder = tempfile::tempdir()?;
         let mut dev = Command::new(program("knot-server")?)
             .args(["dev", "--json", "--servers", "3", "--data"])
@@ -215,7 +215,7 @@ impl Cluster {
         Ok(server.and_then(|server| server.get("http")?.as_str()).ok_or("no address")?)
     }
 
-    fn url(&self, n: usize) -> Outcome<String> {
+    pub(crate) fn url(&self, n: usize) -> Outcome<String> {
         Ok(format!("{}/api/v1/spaces", self.address(n)?))
     }
 
@@ -227,10 +227,15 @@ impl Cluster {
         Ok(knot)
     }
 
-    fn apply(&self, name: &str, fields: &str) -> Outcome<()> {
+    pub(crate) fn apply(&self, name: &str, fields: &str) -> Outcome<()> {
         let file = self.folder.path().join("template.yaml");
         std::fs::write(&file, format!("name: {name}\n{fields}"))?;
         run(self.knot(0)?.args(["template", "apply"]).arg(&file))
+    }
+
+    /// Makes a space and waits until it runs.
+    pub(crate) fn running(&self, name: &str, template: &str) -> Outcome<()> {
+        run(self.knot(0)?.args(["space", "create", name, "--template", template, "--start"]))
     }
 
     /// Times from asking for a space to the end of a command in it.
@@ -273,7 +278,7 @@ impl Drop for Cluster {
 }
 
 /// A program that was built beside this one.
-fn program(name: &str) -> Outcome<PathBuf> {
+pub(crate) fn program(name: &str) -> Outcome<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     if !path.exists() {
         return Err(

@@ -20,7 +20,12 @@ pub(crate) fn resident_of(pid: &str) -> Outcome<u64> {
 
 /// Processor time of all threads, user and system, to the hundredth of a second.
 pub(crate) fn processor() -> Outcome<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    processor_of("self")
+}
+
+/// Processor time of a process, as [`processor`] has it.
+pub(crate) fn processor_of(pid: &str) -> Outcome<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, fields) = stat.rsplit_once(')').ok_or("no name in stat")?;
     let ticks = fields.split_whitespace().skip(11).take(2);
     let ticks = ticks.map(str::parse::<u64>).sum::<Result<u64, _>>()?;

@@ -2,7 +2,11 @@
 #![no_main]
 
 use knot_core::{
-    agent::{Answer, Enrol, Enrolled, FromAgent, Heard, Hello, Open, ToAgent, Welcome},
+    agent::{
+        Answer, Attached, Enrol, Enrolled, FromAgent, FromTerminal, Heard, Hello, Open, TerminalInfo, ToAgent,
+        ToTerminal, Welcome,
+        sequences::Scanner,
+    },
     wire::MAX_AGENT_FRAME,
 };
 use libfuzzer_sys::fuzz_target;
@@ -17,4 +21,12 @@ fuzz_target!(|data: &[u8]| {
     knot_fuzz::decode_as::<Heard>(data, MAX_AGENT_FRAME);
     knot_fuzz::decode_as::<ToAgent>(data, MAX_AGENT_FRAME);
     knot_fuzz::decode_as::<FromAgent>(data, MAX_AGENT_FRAME);
+    knot_fuzz::decode_as::<Attached>(data, MAX_AGENT_FRAME);
+    knot_fuzz::decode_as::<Vec<TerminalInfo>>(data, MAX_AGENT_FRAME);
+    knot_fuzz::decode_as::<ToTerminal>(data, MAX_AGENT_FRAME);
+    knot_fuzz::decode_as::<FromTerminal>(data, MAX_AGENT_FRAME);
+    // What a terminal shows comes from programs that nobody knows: its pieces are the output, byte for byte.
+    let (mut scanner, mut pieces) = (Scanner::default(), Vec::new());
+    scanner.scan(data, |piece| pieces.extend_from_slice(piece.bytes()));
+    assert!(pieces.len() <= data.len());
 });

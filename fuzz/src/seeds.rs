@@ -12,7 +12,8 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use knot_core::{
     agent::{
-        Answer, Command, Enrol, Enrolled, Exit, FromAgent, Heard, Hello, Open, Refusal, Run, ServerAddress, Target,
+        Answer, Attach, Attached, Command, Enrol, Enrolled, Exit, FromAgent, FromTerminal, Heard, Hello, Make, Open,
+        Refusal, Run, ServerAddress, Target, TerminalInfo, ToTerminal,
         TerminalSize, ToAgent, Welcome,
     },
     clock::Millis,
@@ -246,6 +247,43 @@ fn agent_frames() -> Vec<Vec<u8>> {
         encoded(&Answer::Refused { refusal: Refusal::NotListening, why: "no".to_owned() }),
         encoded(&Heard { connection: 1, host: "127.0.0.1".to_owned(), port: 4_000 }),
     ];
+    let attach = Attach {
+        terminal: SERVER.0,
+        make: Some(Make { name: "build".to_owned(), ..Make::default() }),
+        viewer: SERVER.0,
+        size,
+        from: Some(9),
+        sent: 3,
+    };
+    let info = TerminalInfo {
+        id: SERVER.0,
+        name: "build".to_owned(),
+        command: "shell".to_owned(),
+        size,
+        viewers: 2,
+        since: Default::default(),
+    };
+    items.extend([
+        encoded(&Open::Terminals),
+        encoded(&Open::Attach(attach)),
+        encoded(&Open::Rename { terminal: SERVER.0, name: "a".to_owned() }),
+        encoded(&Open::End(SERVER.0)),
+        encoded(&vec![info]),
+        encoded(&Attached { from: None, head: 9, taken: 3, size, leads: true }),
+        encoded(&ToTerminal::Input { offset: 3, bytes: data.clone() }),
+        encoded(&ToTerminal::Resize(size)),
+    ]);
+    let from_terminal = [
+        FromTerminal::Snapshot { at: 9, length: 3 },
+        FromTerminal::Output(data.clone()),
+        FromTerminal::Taken(3),
+        FromTerminal::Size(size),
+        FromTerminal::Leads(false),
+        FromTerminal::Ended(Exit::Code(0)),
+        FromTerminal::Stopping,
+        FromTerminal::Replaced,
+    ];
+    items.extend(from_terminal.iter().map(encoded));
     let to_agent = [
         ToAgent::Input(data.clone()),
         ToAgent::EndOfInput,

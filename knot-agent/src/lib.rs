@@ -8,7 +8,8 @@
 //! - [`agent`] does what it decides, and ends in bounded time when told to.
 //! - [`sessions`] serves one stream each: a command, which [`process`] starts, to which [`terminal`],
 //!   [`modes`] and [`leader`] give a terminal, and of which [`children`] learns how it ended; a connection, to what
-//!   [`names`] may have to resolve; a listener; files; datagrams.
+//!   [`names`] may have to resolve; a listener; files; datagrams;
+//!   a viewer of a terminal that is kept here.
 //! - [`monitor`] looks at the space and reports: [`checks`] says when to ask and what the answers
 //!   mean, [`probe`] asks, [`activity`] knows when the space was last used, [`usage`] what it takes up.
 //! - [`intake`] takes lines for the space's log from programs inside it.

@@ -8,6 +8,7 @@ mod datagrams;
 mod listen;
 mod run;
 mod sftp;
+mod terminals;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +21,7 @@ use serde::Serialize;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{connect::connect, datagrams::exchange, listen::Listeners};
+use self::{connect::connect, datagrams::exchange, listen::Listeners, terminals::Terminals};
 use crate::{activity::Activity, children::Children, program::Surroundings};
 
 /// The most sessions at a time.
@@ -40,6 +41,7 @@ struct Shared {
     children: Children,
     activity: Activity,
     listeners: Listeners,
+    terminals: Terminals,
     room: Semaphore,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -77,6 +79,7 @@ impl Sessions {
             children,
             activity,
             listeners: Listeners::default(),
+            terminals: Terminals::default(),
             room: Semaphore::new(MAX_SESSIONS),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
@@ -143,6 +146,10 @@ impl Shared {
             }
             Open::Sftp => self.sftp(send, receive).await,
             Open::Datagrams(port) => exchange(port, &self.activity, send, receive).await,
+            Open::Terminals => self.list_terminals(send).await,
+            Open::Attach(attach) => self.attach(&attach, send, receive).await,
+            Open::Rename { terminal, name } => self.rename_terminal(terminal, &name, send).await,
+            Open::End(terminal) => self.end_terminal(terminal, send).await,
         }
     }
 }

@@ -12,7 +12,9 @@
 
 mod health;
 mod report;
+pub mod sequences;
 mod session;
+mod terminals;
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
@@ -25,6 +27,10 @@ pub use self::{
     session::{
         Answer, Command, Exit, FromAgent, Heard, Open, Outgoing, Refusal, Run, Target,
         TerminalSize, ToAgent, WAITING_CONNECTIONS,
+    },
+    terminals::{
+        Attach, Attached, FromTerminal, MAX_TERMINAL_NAME, MAX_TERMINALS, MAX_VIEWERS, Make,
+        TerminalInfo, ToTerminal,
     },
 };
 use crate::{generation::Generation, net::PublicKey};

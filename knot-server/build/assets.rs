@@ -41,6 +41,18 @@ const PINS: &[Pin] = &[
         files: &[("lib/addon-fit.mjs", "addon-fit.mjs")],
     },
     Pin {
+        name: "@xterm/addon-clipboard",
+        version: "0.2.0",
+        integrity: "sha512-Dl31BCtBhLaUEECUbEiVcCLvLBbaeGYdT7NofB8OJkGTD3MWgBsaLjXvfGAD4tQNHhm6mbKyYkR7XD8kiZsdNg==",
+        files: &[("lib/addon-clipboard.mjs", "addon-clipboard.mjs")],
+    },
+    Pin {
+        name: "@xterm/addon-search",
+        version: "0.16.0",
+        integrity: "sha512-9OeuBFu0/uZJPu+9AHKY6g/w0Czyb/Ut0A5t79I4ULoU4IfU5BEpPFVGQxP4zTTMdfZEYkVIRYbHBX1xWwjeSA==",
+        files: &[("lib/addon-search.mjs", "addon-search.mjs")],
+    },
+    Pin {
         name: "@xterm/addon-web-links",
         version: "0.12.0",
         integrity: "sha512-4Smom3RPyVp7ZMYOYDoC/9eGJJJqYhnPLGGqJ6wOBfB8VxPViJNSKdgRYb8NpaM6YSelEKbA2SStD7lGyqaobw==",

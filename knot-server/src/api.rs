@@ -27,6 +27,7 @@ mod servers;
 mod sign_in;
 mod spaces;
 mod templates;
+mod terminals;
 mod trace;
 pub mod types;
 mod variables;
@@ -86,6 +87,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     info(title = "knot", description = "Development environments on a team's own machines."),
     components(schemas(
         types::Problem, types::exec::Open, types::exec::ClientMessage, types::exec::ServerMessage,
+        types::terminals::View, types::terminals::ClientMessage, types::terminals::ServerMessage,
         types::SpaceDeleted, types::TemplateDeleted
     )),
     security(("token" = []), ("session" = [])),
@@ -149,6 +151,8 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(ports::connect))
         .routes(routes!(ports::datagrams))
         .routes(routes!(ports::forward, ports::unforward))
+        .routes(routes!(terminals::list))
+        .routes(routes!(terminals::view, terminals::edit, terminals::end))
         .routes(routes!(volumes::list, volumes::create))
         .routes(routes!(volumes::edit, volumes::delete))
         .routes(routes!(volumes::attach))

@@ -291,12 +291,12 @@ async fn the_licences_of_third_party_modules_can_be_read() {
         .text()
         .await
         .expect("text");
-    for package in
-        ["@xterm/xterm 6.0.0", "@xterm/addon-fit", "@xterm/addon-web-links", "@xterm/addon-webgl"]
-    {
+    let addons = ["fit", "clipboard", "search", "web-links", "webgl"];
+    let addons = addons.map(|name| format!("@xterm/addon-{name} "));
+    for package in addons.iter().map(String::as_str).chain(["@xterm/xterm 6.0.0"]) {
         assert!(text.contains(package), "{package}");
     }
-    assert_eq!(text.matches("Permission is hereby granted").count(), 4);
+    assert_eq!(text.matches("Permission is hereby granted").count(), 6);
 }
 
 #[tokio::test]

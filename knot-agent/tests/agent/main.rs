@@ -9,6 +9,7 @@
 
 mod commands;
 mod connections;
+mod kept;
 mod life;
 mod links;
 mod terminals;

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::Attach;
+
 /// How many connections to a [`Target`] that is listened at wait to be taken: more are closed.
 pub const WAITING_CONNECTIONS: usize = 64;
 
@@ -42,6 +44,22 @@ pub enum Open {
     /// Exchange datagrams with a UDP port of the space. An [`Answer`] follows, and after
     /// [`Answer::Ready`] frames of one datagram ([`Bytes`]) each way.
     Datagrams(u16),
+    /// List the terminals that the agent keeps. After [`Answer::Ready`] comes one frame, a list of
+    /// [`TerminalInfo`](super::TerminalInfo).
+    Terminals,
+    /// Look at a terminal, and make it first where that is said. After [`Answer::Ready`] come one
+    /// [`Attached`](super::Attached) and then [`ToTerminal`](super::ToTerminal) and
+    /// [`FromTerminal`](super::FromTerminal) frames. The terminal outlives the stream.
+    Attach(Attach),
+    /// Give a terminal another name. An [`Answer`] follows.
+    Rename {
+        /// The terminal.
+        terminal: Uuid,
+        /// Its new name.
+        name: String,
+    },
+    /// Hang a terminal up. An [`Answer`] follows.
+    End(Uuid),
 }
 
 /// What to run.

@@ -45,15 +45,15 @@ use crate::access::{self, Feature};
 /// The largest message that is taken from a client, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
 /// How long the first message may take, and opening a stream to the agent.
-const OPENING: Duration = Duration::from_secs(10);
+pub(super) const OPENING: Duration = Duration::from_secs(10);
 /// How often a client is asked whether it is still there.
-const PING: Duration = Duration::from_secs(15);
+pub(super) const PING: Duration = Duration::from_secs(15);
 /// A client that says nothing for so long, not even to a ping, is gone.
 const SILENCE: Duration = Duration::from_secs(50);
 /// How long a client may take to hear the last message.
-const CLOSING: Duration = Duration::from_secs(2);
+pub(super) const CLOSING: Duration = Duration::from_secs(2);
 /// How many frames from the agent wait for the client.
-const FRAMES: usize = 4;
+pub(super) const FRAMES: usize = 4;
 
 type Sink = SplitSink<WebSocket, Message>;
 type Stream = SplitStream<WebSocket>;
@@ -71,7 +71,7 @@ pub(super) async fn exec(
     State(app): State<App>,
     caller: Caller,
     Key(key): Key,
-    Upgrade(upgrade): Upgrade,
+    upgrade: Upgrade,
 ) -> Result<Response, Problem> {
     let found = World::new(&app).find(&caller, &key, For::Using)?;
     let space = found.id();
@@ -90,12 +90,7 @@ pub(super) async fn exec(
     })?;
     tracing::info!(%space, user = %caller.user, "session opened");
     let sessions = app.sessions.clone();
-    let upgrade = upgrade
-        .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE)
-        .write_buffer_size(0)
-        .max_write_buffer_size(MAX_MESSAGE);
-    Ok(upgrade.on_upgrade(move |socket| {
+    Ok(upgrade.limited(MAX_MESSAGE).on_upgrade(move |socket| {
         sessions.track_future(async move {
             let bridge = Bridge { app, caller, space: found };
             bridge.run(socket, reader, writer).await;
@@ -104,11 +99,22 @@ pub(super) async fn exec(
     }))
 }
 
-const OVER: &str = "your session is over, or the space is shared with you no more: sign in again, or ask its owner";
-const DRAINING: &str = "this server is stopping: open it again, through another server";
+pub(super) const OVER: &str = "your session is over, or the space is shared with you no more: sign in again, or ask its owner";
+pub(super) const DRAINING: &str = "this server is stopping: open it again, through another server";
 
 /// A request for a WebSocket that this server's own pages, or a program with a token, makes.
 pub(super) struct Upgrade(pub(super) WebSocketUpgrade);
+
+impl Upgrade {
+    /// One that takes and sends no message larger than this, in bytes, and holds none back.
+    pub(super) fn limited(self, largest: usize) -> WebSocketUpgrade {
+        self.0
+            .max_message_size(largest)
+            .max_frame_size(largest)
+            .write_buffer_size(0)
+            .max_write_buffer_size(largest)
+    }
+}
 
 impl FromRequestParts<App> for Upgrade {
     type Rejection = Problem;
@@ -222,7 +228,7 @@ impl Bridge {
 }
 
 /// Ends when the client is silent for too long.
-async fn silent(heard: &Heard) {
+pub(super) async fn silent(heard: &Heard) {
     let mut ticks = tokio::time::interval(PING);
     while heard.silence() <= SILENCE {
         ticks.tick().await;
@@ -348,7 +354,7 @@ fn binary(stream: u8, data: &[u8]) -> Message {
     Message::Binary(bytes.freeze())
 }
 
-fn ended(exit: Exit) -> Ended {
+pub(super) fn ended(exit: Exit) -> Ended {
     match exit {
         Exit::Code(code) => Ended::Code(code),
         Exit::Signal(signal) => Ended::Signal(signal),
@@ -372,7 +378,7 @@ async fn close(mut sink: Sink, mut stream: Stream, last: ServerMessage) {
 }
 
 /// When the client was last heard, and whether it could be heard at all.
-struct Heard(Mutex<(Instant, u32)>);
+pub(super) struct Heard(Mutex<(Instant, u32)>);
 
 impl Default for Heard {
     fn default() -> Self {
@@ -381,12 +387,12 @@ impl Default for Heard {
 }
 
 impl Heard {
-    fn now(&self) {
+    pub(super) fn now(&self) {
         self.with(|(heard, _)| *heard = Instant::now());
     }
 
     /// While the value lives, silence is not the client's fault.
-    fn excuse(&self) -> Excuse<'_> {
+    pub(super) fn excuse(&self) -> Excuse<'_> {
         self.with(|(_, excuses)| *excuses += 1);
         Excuse(self)
     }
@@ -400,7 +406,7 @@ impl Heard {
     }
 }
 
-struct Excuse<'a>(&'a Heard);
+pub(super) struct Excuse<'a>(&'a Heard);
 
 impl Drop for Excuse<'_> {
     fn drop(&mut self) {

@@ -15,6 +15,7 @@ pub mod exec;
 pub mod ports;
 mod spaces;
 mod templates;
+pub mod terminals;
 mod volumes;
 
 /// The header that carries a causality token: a server that is sent one answers only when it holds all that the

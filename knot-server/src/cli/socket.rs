@@ -20,7 +20,7 @@ use crate::api::types::exec::{
 const INPUT_CHUNK: usize = 16 * 1024;
 
 /// How long the end of the WebSocket may take to be said.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
 /// How a conversation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +37,10 @@ pub(crate) enum End {
 
 /// What happens on this machine besides input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Local {
+pub(crate) enum Local {
+    /// To be told the other end.
     Send(ClientMessage),
+    /// This program is to end.
     Quit(i32),
 }
 
@@ -69,7 +71,8 @@ impl Signals {
         Ok([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?])
     }
 
-    async fn next(&mut self) -> Local {
+    /// Waits for the next.
+    pub(crate) async fn next(&mut self) -> Local {
         let Self { interrupt, terminate, terminal } = self;
         let number = |kind: SignalKind| kind.as_raw_value();
         let Some((hangup, resize)) = terminal else {

@@ -60,7 +60,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
         }
         Command::Launch { name } => insight::launch(context, &name).await,
         Command::Usage { name } => insight::usage(context, &name).await,
-        Command::Terminal { name } => return terminal::run(context, &name).await,
+        Command::Terminal(arguments) => return terminal::run(context, arguments).await,
+        Command::Terminals { name } => terminal::list(context, &name).await,
     };
     done.map(|()| 0)
 }

@@ -24,6 +24,7 @@ macro_rules! own {
 
 const OWN: &[(&str, &[u8])] = own![
     "api.js",
+    "find.js",
     "forms.js",
     "history.js",
     "knot.css",
@@ -31,6 +32,7 @@ const OWN: &[(&str, &[u8])] = own![
     "live.js",
     "new-space.js",
     "page.js",
+    "queries.js",
     "renew.js",
     "row.js",
     "servers.js",
@@ -41,6 +43,7 @@ const OWN: &[(&str, &[u8])] = own![
     "template.js",
     "terminal.css",
     "terminal.js",
+    "terminals.js",
     "theme.js",
     "update.js",
     "volumes.js",

@@ -20,6 +20,7 @@ mod sessions;
 mod sharing;
 mod spaces;
 mod templates;
+mod terminals;
 mod variables;
 mod volumes;
 mod world;

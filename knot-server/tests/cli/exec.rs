@@ -61,7 +61,6 @@ async fn converse(mut socket: WebSocket) -> Option<()> {
                 }
             }
         }
-        "shell" => super::terminal::shell(&mut socket, &open).await,
         other => panic!("{other}"),
     }
 }

@@ -114,6 +114,11 @@ fn routes(told: Shared) -> Router {
         .route("/spaces/{name}", get(show).delete(delete))
         .route("/spaces/{name}/{action}", post(act))
         .route("/spaces/{name}/exec", get(super::exec::serve))
+        .route("/spaces/{name}/terminals", get(async || Json(super::terminal::list())))
+        .route(
+            "/spaces/{name}/terminals/{id}",
+            get(super::terminal::serve).delete(async || StatusCode::NO_CONTENT),
+        )
         .route("/volumes", get(async || Json(volumes())))
         .route("/volumes/{name}/adopt", post(adopt))
         .route("/templates/{name}/difference", get(async || Json(difference())))

@@ -21,7 +21,7 @@ use crate::{
 const PROGRAMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// A page in a headless browser of its own.
-struct Browser {
+pub(crate) struct Browser {
     process: Child,
     _profile: TempDir,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -31,7 +31,7 @@ struct Browser {
 
 impl Browser {
     /// `None` where no Chromium is installed.
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let profile = tempfile::tempdir().unwrap();
         let start = |program| {
             Command::new(program)
@@ -88,17 +88,26 @@ impl Browser {
         }
     }
 
-    async fn open(&mut self, url: &str) {
+    pub(crate) async fn open(&mut self, url: &str) {
         self.call("Page.navigate", json!({"url": url})).await;
     }
 
+    /// What the page looks like.
+    pub(crate) async fn shoot(&mut self, file: &str) {
+        let shot = self.call("Page.captureScreenshot", json!({})).await;
+        use base64::Engine as _;
+        let bytes =
+            base64::prelude::BASE64_STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
+        std::fs::write(file, bytes).unwrap();
+    }
+
     /// The value of an expression in the page.
-    async fn value(&mut self, expression: &str) -> Value {
+    pub(crate) async fn value(&mut self, expression: &str) -> Value {
         self.call("Runtime.evaluate", evaluate(expression)).await["result"]["value"].clone()
     }
 
     /// Waits until an expression in the page is true.
-    async fn until(&mut self, expression: &str) {
+    pub(crate) async fn until(&mut self, expression: &str) {
         let poll = async {
             // A page that gives way to another meanwhile answers with an error.
             let asked = evaluate(&format!("Boolean({expression})"));
@@ -116,23 +125,29 @@ impl Browser {
         }
     }
 
+    /// Types into the page's terminal.
+    pub(crate) async fn type_text(&mut self, text: &str) {
+        self.value("document.querySelector('.xterm-helper-textarea').focus()").await;
+        self.write(text).await;
+    }
+
     async fn write(&mut self, text: &str) {
         self.call("Input.insertText", json!({"text": text})).await;
     }
 
-    async fn press_enter(&mut self) {
+    pub(crate) async fn press_enter(&mut self) {
         for kind in ["keyDown", "keyUp"] {
             let key = json!({"type": kind, "key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13});
             self.call("Input.dispatchKeyEvent", key).await;
         }
     }
 
-    async fn fill(&mut self, selector: &str, text: &str) {
+    pub(crate) async fn fill(&mut self, selector: &str, text: &str) {
         self.value(&format!("document.querySelector({selector:?}).focus()")).await;
         self.write(text).await;
     }
 
-    async fn click(&mut self, selector: &str) {
+    pub(crate) async fn click(&mut self, selector: &str) {
         self.value(&format!("document.querySelector({selector:?}).click()")).await;
     }
 
@@ -143,7 +158,7 @@ impl Browser {
     }
 
     /// Opens a page of a cluster as its first admin.
-    async fn sign_in(&mut self, world: &World, url: &str) {
+    pub(crate) async fn sign_in(&mut self, world: &World, url: &str) {
         self.open(url).await;
         self.loaded("input[type=password]").await;
         self.fill("input[name=user]", "admin").await;
@@ -192,8 +207,7 @@ async fn a_space_is_made_and_its_terminal_used_in_the_browser() {
     );
     browser.open(&terminal).await;
     browser.until("document.documentElement.dataset.state === 'connected'").await;
-    browser.value("document.querySelector('.xterm-helper-textarea').focus()").await;
-    browser.write("echo sum $((20 + 22))").await;
+    browser.type_text("echo sum $((20 + 22))").await;
     browser.press_enter().await;
     browser.until("document.querySelector('.xterm-rows').innerText.includes('sum 42')").await;
     browser.write("exit").await;

@@ -16,6 +16,7 @@ mod engine;
 mod life;
 mod nodes;
 mod ports;
+mod terminal;
 #[path = "../support/wait.rs"]
 mod wait;
 mod world;

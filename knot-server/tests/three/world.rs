@@ -120,6 +120,16 @@ impl World {
         world
     }
 
+    /// Where a server answers.
+    pub(crate) fn http(&self, n: usize) -> SocketAddr {
+        self.servers[n].http
+    }
+
+    /// The admin's token.
+    pub(crate) fn token(&self) -> String {
+        self.token.clone()
+    }
+
     /// How many servers a server calls live and says the platforms of.
     fn heard(&self, n: usize) -> Option<usize> {
         let answer = self.try_ask(n, Method::GET, "/servers", None)?;

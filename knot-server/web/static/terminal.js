@@ -1,17 +1,23 @@
-// The terminal's window: xterm.js, a session, and what the reader sees of how it goes.
+// The terminal's window: xterm.js, a terminal that the space keeps, and what the reader sees of how it goes.
 //
 // The root element's data-state is the state in one word (connecting, connected, ended, lost), for styles and for
-// whoever watches the page with a program. Nothing is put on `window`.
+// whoever watches the page with a program. The terminal's id stands in the address: a reload goes on with it. Nothing
+// is put on `window`.
 
 import { Terminal } from "./xterm.mjs";
+import { ClipboardAddon } from "./addon-clipboard.mjs";
 import { FitAddon } from "./addon-fit.mjs";
 import { WebLinksAddon } from "./addon-web-links.mjs";
 import { call, signInAgain } from "./api.js";
-import { Session } from "./session.js";
+import { findBar } from "./find.js";
+import { muteQueries } from "./queries.js";
+import { Session, randomId } from "./session.js";
+import { address, terminalList } from "./terminals.js";
 import { followTheme } from "./theme.js";
 
-const LONGEST_WAIT = 15_000;
 const READER = "knot.screen-reader";
+// A window that nobody saw for so long opens its connection anew, to be sure of it.
+const UNSEEN = 60_000;
 
 const root = document.documentElement;
 const place = document.querySelector("#terminal");
@@ -21,6 +27,7 @@ const reader = document.querySelector("#reader");
 const { space } = place.dataset;
 
 const terminal = new Terminal({
+  allowProposedApi: true,
   cursorBlink: true,
   fontFamily: "ui-monospace, 'Cascadia Mono', 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace",
   fontSize: 14,
@@ -31,6 +38,11 @@ const terminal = new Terminal({
 const fit = new FitAddon();
 terminal.loadAddon(fit);
 terminal.loadAddon(new WebLinksAddon());
+// Programs may put something into the clipboard, and read nothing out of it.
+terminal.loadAddon(new ClipboardAddon(undefined, {
+  readText: () => "",
+  writeText: (_, text) => navigator.clipboard?.writeText(text).catch(() => {}),
+}));
 terminal.open(place);
 followTheme((theme) => {
   terminal.options.theme = theme;
@@ -38,70 +50,97 @@ followTheme((theme) => {
 });
 
 let session = null;
-let failures = 0;
-let retry;
-// Whether the notice of a loss is on the screen already: one is enough for many attempts.
-let noticed = false;
+let id = new URLSearchParams(location.search).get("terminal");
+// The size that this window would have; the terminal has that of whoever typed last.
+let own = { columns: 80, rows: 24 };
+// Both as of what xterm.js has drawn by now.
+let leads = false;
+let replays = false;
+muteQueries(terminal, () => replays || !leads);
 
 function show(state, text) {
   root.dataset.state = state;
   status.textContent = text;
   status.title = text;
-  again.hidden = state === "connected" || state === "connecting";
+  again.hidden = state !== "ended";
 }
 
-function size() {
-  return { columns: terminal.cols, rows: terminal.rows };
+// Does something once all that came before has been drawn.
+function then(action) {
+  terminal.write("", action);
 }
 
-function connect() {
-  clearTimeout(retry);
+function connect(make) {
   show("connecting", "connecting");
-  session = new Session(space, size(), {
-    opened() {
-      failures = 0;
-      noticed = false;
+  session?.close();
+  session = new Session(space, id, make, own, {
+    attached(place) {
+      history.replaceState(null, "", address(id));
+      then(() => {
+        leads = place.leads;
+        resizeTo(place.size);
+      });
       show("connected", "connected");
       if (document.activeElement === document.body) terminal.focus();
     },
-    output: (bytes) => terminal.write(bytes),
-    ended(text) {
-      session = null;
-      notice(`${text}. Enter starts a new session.`);
-      show("ended", text);
+    snapshot: () => then(() => terminal.reset()),
+    output(bytes, replayed, done) {
+      then(() => { replays = replayed; });
+      terminal.write(bytes, done);
     },
-    lost(wasOpen) {
+    size: (size) => then(() => resizeTo(size)),
+    leads: (now) => then(() => { leads = now; }),
+    lost(opened) {
+      show("lost", "reconnecting");
+      if (!opened) refusal();
+    },
+    over(over) {
       session = null;
-      lost(wasOpen);
+      const text = ending(over);
+      then(() => notice(`${text}. Enter opens a new terminal.`));
+      show("ended", text);
+      if (over.reason === "access_lost") refusal();
     },
   });
 }
 
-async function lost(wasOpen) {
-  if (wasOpen) notice("The connection was lost, and with it this session. A new one starts as soon as the space can be reached.");
-  noticed ||= wasOpen;
-  const wait = Math.min(LONGEST_WAIT, 1000 * 2 ** failures) * (0.5 + Math.random() / 2);
-  failures += 1;
-  show("lost", "lost: starting a new session");
-  clearTimeout(retry);
-  retry = setTimeout(connect, wait);
-  // A WebSocket does not tell why it was refused; a plain request does.
-  const why = await refusal();
-  if (root.dataset.state === "lost" && why) show("lost", why);
+// A terminal of its own, in this window.
+function open() {
+  id = randomId();
+  connect({ name: "", command: [], environment: { TERM: "xterm-256color", COLORTERM: "truecolor" }, directory: null });
 }
 
+function ending({ reason, detail, exit }) {
+  if (exit?.signal !== undefined) return `ended by signal ${exit.signal}`;
+  if (exit) return `ended with status ${exit.code}`;
+  return { space_stopped: "the space has stopped", unknown_terminal: "this terminal is gone" }[reason] ?? detail;
+}
+
+// A WebSocket does not tell why it was refused; a plain request does.
 async function refusal() {
   try {
-    const { observed } = await call("GET", `/api/v1/spaces/${encodeURIComponent(space)}`);
-    return observed === "running" ? null : `the space is ${observed}: a session starts once it runs`;
+    await call("GET", `/api/v1/spaces/${encodeURIComponent(space)}`);
   } catch (error) {
     if (error.status === 401) signInAgain();
     if (error.status === 403 || error.status === 404) {
-      clearTimeout(retry);
+      session?.close();
+      session = null;
       show("ended", error.message);
     }
-    return null;
   }
+}
+
+function resizeTo({ columns, rows }) {
+  if (terminal.cols !== columns || terminal.rows !== rows) terminal.resize(columns, rows);
+}
+
+// The window has another size: the terminal follows it.
+function measure() {
+  const size = fit.proposeDimensions();
+  if (!size || Number.isNaN(size.cols) || (size.cols === own.columns && size.rows === own.rows)) return;
+  own = { columns: size.cols, rows: size.rows };
+  resizeTo(own);
+  session?.resize(own);
 }
 
 // What a program that was cut off may have left switched on: the alternate screen (1047 and not 1049, which would also
@@ -130,16 +169,21 @@ async function drawFast() {
 terminal.onData((text) => {
   const input = takeSticky(text);
   if (session) session.input(input);
-  else if (root.dataset.state === "ended" && input === "\r") connect();
+  else if (root.dataset.state === "ended" && input === "\r") open();
 });
 terminal.onBinary((text) => session?.binaryInput(text));
 terminal.onResize(() => {
   document.querySelector("#size").textContent = `${terminal.cols} × ${terminal.rows}`;
-  session?.resize(size());
 });
 terminal.onTitleChange((title) => {
   document.title = title ? `${title} · knot terminal` : "knot terminal";
 });
+
+const find = findBar(terminal);
+const list = terminalList(space, () => id);
+document.querySelector("#list").addEventListener("click", list);
+document.querySelector("#search").addEventListener("click", find);
+for (const link of document.querySelectorAll("[data-new]")) link.href = address(null);
 
 // Keys that are the page's and not the shell's.
 terminal.attachCustomKeyEventHandler((event) => {
@@ -151,6 +195,11 @@ terminal.attachCustomKeyEventHandler((event) => {
   }
   if (control && event.shiftKey && event.code === "KeyC" && terminal.hasSelection()) {
     if (event.type === "keydown") copy();
+    event.preventDefault();
+    return false;
+  }
+  if (control && event.shiftKey && event.code === "KeyF") {
+    if (event.type === "keydown") find();
     event.preventDefault();
     return false;
   }
@@ -183,7 +232,7 @@ function takeSticky(text) {
 }
 
 again.addEventListener("click", () => {
-  connect();
+  open();
   terminal.focus();
 });
 
@@ -197,23 +246,19 @@ reader.addEventListener("click", () => {
   terminal.focus();
 });
 
-// Back from sleep or from another network: try at once, and send something on an open connection, which makes the
-// browser find out whether it still is one.
-function awake() {
-  if (document.hidden) return;
-  if (root.dataset.state === "lost") connect();
-  else session?.resize(size());
-}
-addEventListener("online", awake);
-document.addEventListener("visibilitychange", awake);
-
-// Control and W deletes a word in a shell, and closes the window in a browser. (Browsers ask only those who typed.)
-addEventListener("beforeunload", (event) => {
-  if (root.dataset.state === "connected") event.preventDefault();
+// Back from another network, or to a window that nobody saw for a while: the connection may be dead though it looks
+// open. Another costs little, and nothing is lost by it.
+let hiddenSince = null;
+addEventListener("online", () => session?.again());
+document.addEventListener("visibilitychange", () => {
+  const unseen = hiddenSince !== null && Date.now() - hiddenSince > UNSEEN;
+  hiddenSince = document.hidden ? Date.now() : null;
+  if (!document.hidden && (unseen || root.dataset.state === "lost")) session?.again();
 });
 
-new ResizeObserver(() => requestAnimationFrame(() => fit.fit())).observe(place);
 showReader();
 await drawFast();
-fit.fit();
-connect();
+measure();
+new ResizeObserver(() => requestAnimationFrame(measure)).observe(place);
+if (id) connect(null);
+else open();

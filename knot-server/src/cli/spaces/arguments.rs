@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::super::terminal;
 use super::super::time::parse_duration;
 
 #[derive(Debug, Subcommand)]
@@ -127,8 +128,10 @@ pub(crate) enum Command {
         /// The space's name or id
         name: String,
     },
-    /// Open a terminal in a space
-    Terminal {
+    /// Open a terminal in a space: it lives until its shell ends. Enter, ~ and . let go of it
+    Terminal(terminal::Arguments),
+    /// List the terminals of a space
+    Terminals {
         /// The space's name or id
         name: String,
     },

@@ -1,0 +1,170 @@
+//! A terminal in a real browser, whose server is killed: the screen goes on, and nothing is lost or comes twice.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
+
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{browser::Browser, engine::have, world::World};
+
+/// One address in front of the servers, as a balancer has it: connections go to one of them.
+struct Front {
+    address: SocketAddr,
+    port: Arc<AtomicU16>,
+}
+
+impl Front {
+    async fn start(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let port = Arc::new(AtomicU16::new(port));
+        let to = Arc::clone(&port);
+        tokio::spawn(async move {
+            while let Ok((mut outer, _)) = listener.accept().await {
+                let port = to.load(Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let Ok(mut inner) = TcpStream::connect(("127.0.0.1", port)).await else {
+                        return;
+                    };
+                    copy_bidirectional(&mut outer, &mut inner).await.ok();
+                });
+            }
+        });
+        Self { address, port }
+    }
+
+    fn send_to(&self, port: u16) {
+        self.port.store(port, Ordering::SeqCst);
+    }
+}
+
+fn port(world: &World, n: usize) -> u16 {
+    world.url(n).rsplit(':').next().unwrap().parse().unwrap()
+}
+
+/// What the page's terminal shows, without what is white.
+const SCREEN: &str = "document.querySelector('.xterm-rows').innerText.replace(/\\s/g, '')";
+/// Numbers in the order in which they are shown; all of them fit on the screen.
+const COUNT: usize = 300;
+const TYPED: &str = "stty -echo; PS1=; clear; i=0; while [ $i -lt 300 ]; do printf 'n%d ' $i; i=$((i+1)); \
+    sleep 0.02; done; read x; echo got:$x";
+
+fn shows(text: &str) -> String {
+    format!("{SCREEN}.includes('{text}')")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_screen_goes_on_when_its_server_is_killed() {
+    let Some(mut browser) = Browser::start().await else {
+        have("Chromium", false);
+        return;
+    };
+    let world = tokio::task::spawn_blocking(|| World::start(3)).await.unwrap();
+    let front = Front::start(port(&world, 2)).await;
+    let url = format!("http://{}", front.address);
+    browser.sign_in(&world, &url).await;
+    // Its home stays: the agent would live on without it too, but here the browser's server is what is killed.
+    let home = world.name(1).to_owned();
+    let create =
+        ["space", "create", "dev", "--template", "shell", "--start", "--server", home.as_str()];
+    let space = world.json(1, &create)["id"].as_str().unwrap().to_owned();
+
+    browser.open(&format!("{url}/spaces/{space}/terminal?renderer=dom")).await;
+    let connected = "document.documentElement.dataset.state === 'connected'";
+    browser.until(connected).await;
+    browser.until("location.search.includes('terminal=')").await;
+    browser.type_text(TYPED).await;
+    browser.press_enter().await;
+    browser.until(&shows("n30n")).await;
+
+    world.kill(2);
+    front.send_to(port(&world, 3));
+    // Typed while nothing is connected: it waits.
+    browser.type_text("blind").await;
+    browser.press_enter().await;
+    browser.until(connected).await;
+    browser.until(&shows("got:blind")).await;
+    assert_eq!(browser.value("document.documentElement.dataset.state").await, "connected");
+
+    // Each number once and in order, and no notice in between.
+    let screen = browser.value(SCREEN).await;
+    let all: String = (0..COUNT).map(|n| format!("n{n}")).collect();
+    assert!(screen.as_str().unwrap().contains(&format!("{all}got:blind")), "{screen}");
+
+    // A reload shows the same terminal, drawn anew.
+    let before = browser.value("location.search").await;
+    browser.open(&format!("{url}/spaces/{space}/terminal{}", before.as_str().unwrap())).await;
+    browser.until(&shows("got:blind")).await;
+    let list = world.json(3, &["space", "terminals", "dev"]);
+    assert_eq!(list["terminals"].as_array().unwrap().len(), 1, "{list}");
+    browser.type_text("exit").await;
+    browser.press_enter().await;
+    browser.until("document.documentElement.dataset.state === 'ended'").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminals_are_searched_listed_joined_and_ended_in_the_page() {
+    let Some(mut browser) = Browser::start().await else {
+        have("Chromium", false);
+        return;
+    };
+    let world = tokio::task::spawn_blocking(|| World::start(1)).await.unwrap();
+    let url = world.url(1).to_owned();
+    browser.sign_in(&world, &url).await;
+    let create = ["space", "create", "dev", "--template", "shell", "--start"];
+    let space = world.json(1, &create)["id"].as_str().unwrap().to_owned();
+    let page = format!("{url}/spaces/{space}/terminal?renderer=dom");
+    let connected = "document.documentElement.dataset.state === 'connected'";
+    browser.open(&page).await;
+    browser.until(connected).await;
+    browser.until("location.search.includes('terminal=')").await;
+    let first = browser.value("location.search").await.as_str().unwrap().to_owned();
+
+    // What a program asks of its terminal is answered once, and not again when the screen is drawn anew.
+    browser.type_text("printf 'ready\\033[6n'; read -rs -d R at; echo at${#at}; cat -v").await;
+    browser.press_enter().await;
+    browser.until(&format!("/at[5-8]/.test({SCREEN})")).await;
+    browser.open(&format!("{url}/spaces/{space}/terminal{first}")).await;
+    browser.until(&format!("/at[5-8]/.test({SCREEN})")).await;
+    browser.type_text("needle").await;
+    browser.press_enter().await;
+    browser.until(&format!("{SCREEN}.split('needle').length > 2")).await;
+    let screen = browser.value(SCREEN).await;
+    assert!(!screen.as_str().unwrap().contains("^["), "nothing was answered twice: {screen}");
+
+    browser.click("#search").await;
+    browser.until("!document.querySelector('#find').hidden").await;
+    browser.fill("#find input", "needle").await;
+    browser.until("/of 2/.test(document.querySelector('#find output').textContent)").await;
+    browser.shoot("/tmp/term-find.png").await;
+    browser.click("[data-find='close']").await;
+
+    // A second terminal, and the list of both.
+    browser.open(&page).await;
+    browser.until(connected).await;
+    browser
+        .until(&format!("location.search.includes('terminal=') && location.search !== '{first}'"))
+        .await;
+    browser.click("#list").await;
+    let rows = "document.querySelectorAll('#terminals tbody tr')";
+    browser.until(&format!("{rows}.length === 2")).await;
+    browser.value(&format!("{rows}[0].querySelector('input').value = 'build'")).await;
+    browser.click("#terminals tbody tr:first-child form button").await;
+    browser.until(&format!("{rows}[0]?.querySelector('a').textContent === 'build'")).await;
+    let list = world.json(1, &["space", "terminals", "dev"]);
+    assert_eq!(list["terminals"][0]["name"], "build", "{list}");
+    browser.shoot("/tmp/term-list.png").await;
+    browser.click("#terminals tbody tr:last-child [data-part='end']").await;
+    browser.until("document.documentElement.dataset.state === 'ended'").await;
+    browser.click("#terminals tbody tr:first-child a").await;
+    browser.until(connected).await;
+    browser.until(&format!("{SCREEN}.includes('needle')")).await;
+}
