@@ -5,9 +5,9 @@
 //!
 //! - [`links`] decides which servers to be linked to, without a socket or a clock.
 //! - [`agent`] does what it decides, and ends in bounded time when told to.
-//! - [`sessions`] serves one stream each: a command, which [`process`] starts, to which [`terminal`] and
-//!   [`leader`] give a terminal, and of which [`children`] learns how it ended; a connection, to what
-//!   [`names`] may have to resolve; a listener; datagrams.
+//! - [`sessions`] serves one stream each: a command, which [`process`] starts, to which [`terminal`],
+//!   [`modes`] and [`leader`] give a terminal, and of which [`children`] learns how it ended; a connection, to what
+//!   [`names`] may have to resolve; a listener; files; datagrams.
 //! - [`monitor`] looks at the space and reports: [`checks`] says when to ask and what the answers
 //!   mean, [`probe`] asks, [`activity`] knows when the space was last used, [`usage`] what it takes up.
 //! - [`script`] runs the startup and the shutdown script.
@@ -24,6 +24,7 @@ pub mod launch;
 pub mod leader;
 pub mod link;
 pub mod links;
+pub mod modes;
 pub mod monitor;
 pub mod names;
 pub mod probe;

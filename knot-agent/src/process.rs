@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     children::{Child, Children, Group, hang_up, in_own_group},
-    leader,
+    leader, modes,
     program::{self, Program, Surroundings},
     terminal::{Ends, Terminal},
 };
@@ -93,7 +93,7 @@ pub fn start(
 ) -> Result<Process, Error> {
     let program = surroundings.resolve(run)?;
     match run.terminal {
-        Some(size) => on_terminal(&program, size, children),
+        Some(size) => on_terminal(&program, size, &run.modes, children),
         None => on_pipes(&program, children),
     }
 }
@@ -144,9 +144,11 @@ fn on_pipes(program: &Program, children: &Children) -> Result<Process, Error> {
 fn on_terminal(
     program: &Program,
     size: TerminalSize,
+    wanted: &[(u8, u32)],
     children: &Children,
 ) -> Result<Process, Error> {
     let Ends { terminal, input, output, theirs } = Terminal::open(size).map_err(Error::Terminal)?;
+    modes::apply(&theirs, wanted).map_err(Error::Terminal)?;
     let duplicate = || theirs.try_clone().map(Stdio::from).map_err(Error::Terminal);
     let mut command = leader::command(program);
     surround(&mut command, program);

@@ -7,6 +7,7 @@ pub(crate) mod connect;
 mod datagrams;
 mod listen;
 mod run;
+mod sftp;
 
 use std::{sync::Arc, time::Duration};
 
@@ -140,6 +141,7 @@ impl Shared {
                     }
                 }
             }
+            Open::Sftp => self.sftp(send, receive).await,
             Open::Datagrams(port) => exchange(port, &self.activity, send, receive).await,
         }
     }

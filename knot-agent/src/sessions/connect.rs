@@ -25,8 +25,8 @@ const READ: usize = 64 << 10;
 
 /// A connection's two halves.
 pub(super) struct Connection {
-    reader: Box<dyn AsyncRead + Send + Unpin>,
-    writer: Box<dyn AsyncWrite + Send + Unpin>,
+    pub(super) reader: Box<dyn AsyncRead + Send + Unpin>,
+    pub(super) writer: Box<dyn AsyncWrite + Send + Unpin>,
 }
 
 impl From<TcpStream> for Connection {

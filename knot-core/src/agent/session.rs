@@ -35,6 +35,10 @@ pub enum Open {
         /// The connection, as [`Heard`] names it.
         connection: u64,
     },
+    /// Serve files by the SSH file transfer protocol, version 3 (draft-ietf-secsh-filexfer-02): by the
+    /// server of the space's image where it has one, else by the agent. As [`Open::Connect`] from then
+    /// on.
+    Sftp,
     /// Exchange datagrams with a UDP port of the space. An [`Answer`] follows, and after
     /// [`Answer::Ready`] frames of one datagram ([`Bytes`]) each way.
     Datagrams(u16),

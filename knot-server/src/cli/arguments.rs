@@ -71,6 +71,8 @@ pub(crate) enum Command {
     /// Work with the ports of a space: who may open them over HTTP, and where
     #[command(subcommand, visible_alias = "ports")]
     Port(super::ports::Command),
+    /// Copy files to or from a space
+    Cp(super::cp::Cp),
     /// Forward ports of this machine to a space
     PortForward(super::port_forward::PortForward),
     /// Work with volumes

@@ -11,6 +11,7 @@
 
 mod bad_input;
 mod browser;
+mod files;
 mod life;
 mod nodes;
 mod ports;
