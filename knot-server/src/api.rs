@@ -12,6 +12,7 @@ mod caller;
 mod causality;
 mod events;
 mod exec;
+mod files;
 mod groups;
 mod health;
 mod keys;
@@ -146,6 +147,7 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(spaces::rehome::recover))
         .routes(routes!(spaces::parameters::set))
         .routes(routes!(exec::exec))
+        .routes(routes!(files::files))
         .routes(routes!(ports::list))
         .routes(routes!(ports::share, ports::unshare))
         .routes(routes!(ports::connect))

@@ -17,6 +17,7 @@ mod arguments;
 mod client;
 mod config;
 mod context;
+mod cp;
 mod events;
 mod exec;
 mod failure;
@@ -83,6 +84,7 @@ async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Key(command) => keys::run(&context, command).await,
         Command::SshConfig(wanted) => ssh_config::run(&context, wanted).await,
         Command::Volume(command) => volumes::run(&context, command).await,
+        Command::Cp(wanted) => cp::run(&context, wanted).await,
         Command::Port(command) => ports::run(&context, command).await,
         Command::PortForward(wanted) => port_forward::run(&context, wanted).await,
         Command::Server(_) => listings::servers(&context).await,

@@ -2,7 +2,7 @@
 
 #![allow(unused_qualifications, reason = "of what utoipa makes of a handler with a query")]
 
-mod bridge;
+pub(super) mod bridge;
 
 use axum::{Json, extract::State, http::StatusCode, response::Response};
 use knot_core::{
@@ -317,7 +317,7 @@ async fn forwardable(
     }
 }
 
-fn refused(error: access::Error) -> Problem {
+pub(super) fn refused(error: access::Error) -> Problem {
     let code = match &error {
         access::Error::Reach(ReachError::NotRunning) => Code::NotRunning,
         access::Error::Reach(_) => Code::NoAgent,

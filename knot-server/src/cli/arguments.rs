@@ -6,7 +6,9 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use super::failure::Failure;
-use super::{groups, keys, port_forward, ports, spaces, ssh_config, templates, variables, volumes};
+use super::{
+    cp, groups, keys, port_forward, ports, spaces, ssh_config, templates, variables, volumes,
+};
 
 /// The heading of the options that all commands have.
 const EVERYWHERE: &str = "Options of all commands";
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     /// Work with the ports of a space: who may open them over HTTP, and where
     #[command(subcommand, visible_alias = "ports")]
     Port(ports::Command),
+    /// Copy files to or from a space
+    Cp(cp::Cp),
     /// Forward ports of this machine to a space
     PortForward(port_forward::PortForward),
     /// Work with volumes

@@ -13,6 +13,7 @@ mod bad_input;
 mod browser;
 #[path = "../support/engine.rs"]
 mod engine;
+mod files;
 mod life;
 mod nodes;
 mod ports;

@@ -69,7 +69,7 @@ const LOST: &str = "the connection to the space's agent was lost";
 
 /// What a stream carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::api) enum Kind {
     /// Bytes, whose two halves end by themselves.
     Bytes,
     /// Frames of one datagram.
@@ -77,16 +77,16 @@ pub(super) enum Kind {
 }
 
 /// Who has a stream, and to where.
-pub(super) struct Bridge {
-    pub(super) app: App,
-    pub(super) caller: Caller,
-    pub(super) space: Id<Space>,
-    pub(super) kind: Kind,
+pub(in crate::api) struct Bridge {
+    pub(in crate::api) app: App,
+    pub(in crate::api) caller: Caller,
+    pub(in crate::api) space: Id<Space>,
+    pub(in crate::api) kind: Kind,
 }
 
 impl Bridge {
     /// Answers the request for the WebSocket, and carries what comes until either side has gone.
-    pub(super) fn answer(
+    pub(in crate::api) fn answer(
         self,
         upgrade: WebSocketUpgrade,
         reader: AgentReader,

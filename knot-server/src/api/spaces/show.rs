@@ -3,7 +3,7 @@
 use knot_core::{
     generation::Generation,
     id::{Id, ServerId},
-    model::{self, ServerStatus, SpaceStatus, Template, Witness},
+    model::{self, Platform, ServerStatus, SpaceStatus, Template, Witness},
 };
 
 use crate::api::{
@@ -82,7 +82,10 @@ pub(crate) fn show(facts: Facts<'_>) -> Space {
         }
     };
     let linked = reachability == Reachability::Linked;
-    let waits = server.filter(|_| linked).and_then(|server| waits(server, id, &home));
+    // On an engine that servers share, who drives a space is said with more in the home's own words.
+    let is_shared = |status: &SpaceStatus| status.driver.parse().is_ok_and(Platform::is_shared);
+    let alone = linked && !status.is_some_and(is_shared);
+    let waits = server.filter(|_| alone).and_then(|server| waits(server, id, &home));
     let cause = waits.or(cause);
     let begun = status.filter(|status| status.generation > Generation::default());
     Space {
