@@ -149,6 +149,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     let options = config.ssh.then(|| ssh::Options {
         listen: config.ssh_listen,
         advertise: config.ssh_advertise.clone(),
+        removed: net.removed(),
     });
     let gateway = ssh::Gateway::start(app.clone(), options);
     let router = bridge::refuse_writes_once_removed(api::router(app.clone()), &net);
