@@ -159,6 +159,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     let options = config.ssh.then(|| ssh::Options {
         listen: config.ssh_listen,
         advertise: config.ssh_advertise.clone(),
+        removed: net.removed(),
     });
     let gateway = ssh::Gateway::start(app.clone(), options);
     if config.ports_domain.is_some() || config.ports_url.is_some() {

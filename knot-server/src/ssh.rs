@@ -24,7 +24,10 @@ use knot_core::{
     secrets::Keyring,
 };
 use russh::{MethodKind, MethodSet, Preferred, SshId, keys as ssh, server};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{connection::Peer, limits::Limits};
@@ -49,6 +52,8 @@ pub(crate) struct Options {
     pub(crate) listen: SocketAddr,
     /// By which address people reach it.
     pub(crate) advertise: String,
+    /// Whether the server was removed from its cluster: it hears of no key that is taken away.
+    pub(crate) removed: watch::Receiver<bool>,
 }
 
 /// A running gateway. It ends when its server drains.
@@ -102,6 +107,10 @@ async fn serve(app: App, options: Options, tracker: TaskTracker) {
                 continue;
             }
         };
+        if *options.removed.borrow() {
+            tracing::debug!(%from, "this server was removed: an SSH connection is closed");
+            continue;
+        }
         let Some(slot) = limits.take(from.ip()) else {
             tracing::debug!(%from, "too many have not signed in: an SSH connection is closed");
             continue;
