@@ -64,7 +64,7 @@ fn every_byte_arrives_once_while_servers_are_killed_and_started() {
 
     let (typist, watcher) = runtime.block_on(async {
         let (seed, other) = (random.random(), random.random());
-        let typist = Viewer::new(servers.clone(), terminal, Some(make), seed);
+        let typist = Viewer::new(servers.clone(), terminal, Some(make), seed).ready().await;
         let typist = tokio::spawn(type_numbers(typist, Arc::clone(&typing)));
         (typist, Viewer::new(servers.clone(), terminal, None, other))
     });
@@ -72,10 +72,12 @@ fn every_byte_arrives_once_while_servers_are_killed_and_started() {
         let list = world.try_ask(0, reqwest::Method::GET, &servers.path(), None)?;
         list.body["terminals"].as_array().filter(|list| list.len() == 1).map(drop)
     });
-    let watching = runtime.spawn(watcher.watch());
+    let rounds = rounds.unwrap_or(ROUNDS);
+    let bound = Duration::from_secs(180) + Duration::from_secs(3) * u32::try_from(rounds).unwrap();
+    let watching = runtime.spawn(watcher.watch(bound));
 
     let (mut kills, mut starts) = (0, 0);
-    for _ in 0..rounds.unwrap_or(ROUNDS) {
+    for _ in 0..rounds {
         let n = random.random_range(0..3);
         let down = (0..3).filter(|n| !world.servers[*n].is_up()).count();
         if world.servers[n].is_up() && down < 2 {

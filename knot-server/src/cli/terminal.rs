@@ -241,7 +241,7 @@ impl Looking {
         let mut looks = interval(LOOK);
         let (mut heard, mut clock) = (Instant::now(), Millis::now());
         loop {
-            while let Some(bytes) = self.view.to_send() {
+            while let Some(bytes) = self.view.next_to_send() {
                 if send(&mut socket, Message::binary(bytes)).await.is_err() {
                     return Ok(Parted::Lost);
                 }

@@ -92,15 +92,6 @@ impl Browser {
         self.call("Page.navigate", json!({"url": url})).await;
     }
 
-    /// What the page looks like.
-    pub(crate) async fn shoot(&mut self, file: &str) {
-        let shot = self.call("Page.captureScreenshot", json!({})).await;
-        use base64::Engine as _;
-        let bytes =
-            base64::prelude::BASE64_STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
-        std::fs::write(file, bytes).unwrap();
-    }
-
     /// The value of an expression in the page.
     pub(crate) async fn value(&mut self, expression: &str) -> Value {
         self.call("Runtime.evaluate", evaluate(expression)).await["result"]["value"].clone()

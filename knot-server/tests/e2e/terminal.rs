@@ -144,7 +144,6 @@ async fn terminals_are_searched_listed_joined_and_ended_in_the_page() {
     browser.until("!document.querySelector('#find').hidden").await;
     browser.fill("#find input", "needle").await;
     browser.until("/of 2/.test(document.querySelector('#find output').textContent)").await;
-    browser.shoot("/tmp/term-find.png").await;
     browser.click("[data-find='close']").await;
 
     // A second terminal, and the list of both.
@@ -161,7 +160,6 @@ async fn terminals_are_searched_listed_joined_and_ended_in_the_page() {
     browser.until(&format!("{rows}[0]?.querySelector('a').textContent === 'build'")).await;
     let list = world.json(1, &["space", "terminals", "dev"]);
     assert_eq!(list["terminals"][0]["name"], "build", "{list}");
-    browser.shoot("/tmp/term-list.png").await;
     browser.click("#terminals tbody tr:last-child [data-part='end']").await;
     browser.until("document.documentElement.dataset.state === 'ended'").await;
     browser.click("#terminals tbody tr:first-child a").await;

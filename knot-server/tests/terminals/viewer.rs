@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const BOUND: Duration = Duration::from_secs(90);
 /// How far ahead of what was taken it types.
 const AHEAD: usize = 128 << 10;
+/// What the command says first.
+const READY: &[u8] = b"ready\n";
 /// What the last thing typed is.
 const END: &[u8] = b"end\n";
 
@@ -98,11 +100,26 @@ impl Viewer {
         }
     }
 
+    /// Waits until the command is there: what is typed before it has set its terminal comes back by the
+    /// terminal's own doing.
+    pub(crate) async fn ready(mut self) -> Self {
+        let ready = async {
+            while self.seen != READY {
+                self.step(true).await;
+            }
+        };
+        timeout(BOUND, ready).await.expect("the command is there");
+        self
+    }
+
     /// Looks until the last thing typed has been seen.
-    pub(crate) async fn watch(mut self) -> Self {
-        while !self.seen.ends_with(END) {
-            self.step(false).await;
-        }
+    pub(crate) async fn watch(mut self, bound: Duration) -> Self {
+        let all = async {
+            while !self.seen.ends_with(END) {
+                self.step(false).await;
+            }
+        };
+        timeout(bound, all).await.expect("who only looks sees all");
         self.socket = None;
         self
     }
@@ -113,7 +130,7 @@ impl Viewer {
             self.connect().await;
         }
         // Networks break without any server's doing, too.
-        let breaks = self.random.random_ratio(1, 150);
+        let breaks = self.begun && self.random.random_ratio(1, 150);
         if breaks || self.exchange(awaited).await.is_none() {
             self.socket = None;
             tokio::time::sleep(Duration::from_millis(self.random.random_range(5..200))).await;
@@ -209,12 +226,11 @@ pub(crate) async fn type_numbers(mut viewer: Viewer, typing: Arc<AtomicBool>) ->
     }
     viewer.typed.extend_from_slice(END);
     let all = async {
-        while viewer.seen.len() < viewer.typed.len() + b"ready\n".len() {
+        while viewer.seen.len() < viewer.typed.len() + READY.len() {
             viewer.step(true).await;
         }
     };
-    if timeout(BOUND, all).await.is_err() {
-        println!("{} typed, {} taken", viewer.typed.len(), viewer.taken);
-    }
+    timeout(BOUND, all).await.expect("all that was typed comes back");
+    viewer.socket = None;
     viewer
 }

@@ -121,11 +121,13 @@ impl World {
     }
 
     /// Where a server answers.
+    #[allow(dead_code, reason = "for tests/terminals.rs")]
     pub(crate) fn http(&self, n: usize) -> SocketAddr {
         self.servers[n].http
     }
 
     /// The admin's token.
+    #[allow(dead_code, reason = "for tests/terminals.rs")]
     pub(crate) fn token(&self) -> String {
         self.token.clone()
     }

@@ -116,7 +116,7 @@ impl View {
     }
 
     /// What is to be sent next of what was typed.
-    pub(super) fn to_send(&mut self) -> Option<Bytes> {
+    pub(super) fn next_to_send(&mut self) -> Option<Bytes> {
         let sent = self.sent.as_mut()?;
         let next = self.waiting.get(*sent)?.clone();
         *sent += 1;
@@ -221,16 +221,16 @@ mod tests {
     fn what_was_not_taken_is_sent_again() {
         let mut view = View::new(None, SIZE);
         assert!(!view.typed(b"ab") && !view.typed(b"cd"));
-        assert_eq!(view.to_send(), None, "it is not attached");
+        assert_eq!(view.next_to_send(), None, "it is not attached");
         attached(&mut view, Some(0), 0, 0, true);
-        assert_eq!(view.to_send().as_deref(), Some(&b"ab"[..]));
+        assert_eq!(view.next_to_send().as_deref(), Some(&b"ab"[..]));
         view.hear(ServerMessage::Taken(1));
-        assert_eq!(view.to_send().as_deref(), Some(&b"cd"[..]));
-        assert_eq!(view.to_send(), None);
+        assert_eq!(view.next_to_send().as_deref(), Some(&b"cd"[..]));
+        assert_eq!(view.next_to_send(), None);
         attached(&mut view, Some(0), 0, 3, true);
-        assert_eq!(view.to_send().as_deref(), Some(&b"d"[..]));
+        assert_eq!(view.next_to_send().as_deref(), Some(&b"d"[..]));
         view.hear(ServerMessage::Taken(4));
-        assert_eq!((view.to_send(), view.begin().sent, view.length), (None, 4, 0));
+        assert_eq!((view.next_to_send(), view.begin().sent, view.length), (None, 4, 0));
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
         assert!(!view.typed(b"a~.") && !view.typed(b"\r") && !view.typed(b"~~.\r~x"));
         attached(&mut view, Some(0), 0, 0, true);
         let mut sent = Vec::new();
-        while let Some(bytes) = view.to_send() {
+        while let Some(bytes) = view.next_to_send() {
             sent.extend_from_slice(&bytes);
         }
         assert_eq!(sent, b"a~.\r~.\r~x");
