@@ -4,8 +4,7 @@
 use knot_core::{
     agent::{
         Answer, Attached, FromAgent, FromTerminal, Heard, Hello, Open, TerminalInfo, ToAgent,
-        ToTerminal, Welcome,
-        sequences::Scanner,
+        ToTerminal, Welcome, sequences::Scanner,
     },
     wire::MAX_AGENT_FRAME,
 };

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use knot_core::{
     agent::{
         Answer, Attach, Attached, Command, Exit, FromAgent, FromTerminal, Heard, Hello, Make, Open,
-        Refusal, Run, ServerAddress, Target, TerminalInfo, ToTerminal,
-        TerminalSize, ToAgent, Welcome,
+        Refusal, Run, ServerAddress, Target, TerminalInfo, TerminalSize, ToAgent, ToTerminal,
+        Welcome,
     },
     clock::Millis,
     doc::{Document, Layering, wall},
@@ -102,7 +102,9 @@ fn histories() -> Vec<Vec<u8>> {
     let settled = edit(&mut one, 1, &[("name", text("both")), ("admin", Scalar::Bool(true))]);
     let mut stack = Document::new(Layering { full: 2, loose: 1 });
     let numbers = 0..7_i64;
-    let layers = numbers.map(|n| edit(&mut stack, 3, &[("memory", Scalar::Int(n)), ("name", text("layer"))])).collect();
+    let layers = numbers
+        .map(|n| edit(&mut stack, 3, &[("memory", Scalar::Int(n)), ("name", text("layer"))]))
+        .collect();
     [
         layers,
         vec![first.clone()],
