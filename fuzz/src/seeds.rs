@@ -25,7 +25,7 @@ use knot_core::{
     replica::Token,
     schema::Scalar,
     store::{Grave, Record},
-    sync::{Answer, Buckets, DocChanges, ItemKey, Items, Message, Nodes, Prefix, Want},
+    sync::{self, Buckets, DocChanges, ItemKey, Items, Message, Nodes, Prefix, Want},
     wire,
 };
 use serde::Serialize;
@@ -159,7 +159,7 @@ fn messages() -> Vec<Vec<u8>> {
         Message::IHave(Items::new(&[(key, 5)])),
         Message::Graft(vec![Want { key, have: vec![hash, hash] }]),
         Message::Prune,
-        Message::News(Answer {
+        Message::News(sync::Answer {
             changes: vec![DocChanges { doc: DOC, changes: vec![change] }],
             graves: vec![grave],
             records: vec![record.clone()],
