@@ -3,9 +3,8 @@
 
 use knot_core::{
     agent::{
-        Answer, Attached, Enrol, Enrolled, FromAgent, FromTerminal, Heard, Hello, Open, TerminalInfo, ToAgent,
-        ToTerminal, Welcome,
-        sequences::Scanner,
+        Answer, Attached, Enrol, Enrolled, FromAgent, FromTerminal, Heard, Hello, Open,
+        TerminalInfo, ToAgent, ToTerminal, Welcome, sequences::Scanner,
     },
     wire::MAX_AGENT_FRAME,
 };

@@ -12,9 +12,9 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use knot_core::{
     agent::{
-        Answer, Attach, Attached, Command, Enrol, Enrolled, Exit, FromAgent, FromTerminal, Heard, Hello, Make, Open,
-        Refusal, Run, ServerAddress, Target, TerminalInfo, ToTerminal,
-        TerminalSize, ToAgent, Welcome,
+        Answer, Attach, Attached, Command, Enrol, Enrolled, Exit, FromAgent, FromTerminal, Heard,
+        Hello, Make, Open, Refusal, Run, ServerAddress, Target, TerminalInfo, TerminalSize,
+        ToAgent, ToTerminal, Welcome,
     },
     clock::Millis,
     doc::{Document, Layering, wall},
@@ -25,7 +25,7 @@ use knot_core::{
     replica::Token,
     schema::Scalar,
     store::{Grave, Record},
-    sync::{Answer, Buckets, DocChanges, ItemKey, Items, Message, Nodes, Prefix, Want},
+    sync::{self, Buckets, DocChanges, ItemKey, Items, Message, Nodes, Prefix, Want},
     wire,
 };
 use serde::Serialize;
@@ -102,7 +102,9 @@ fn histories() -> Vec<Vec<u8>> {
     let settled = edit(&mut one, 1, &[("name", text("both")), ("admin", Scalar::Bool(true))]);
     let mut stack = Document::new(Layering { full: 2, loose: 1 });
     let numbers = 0..7_i64;
-    let layers = numbers.map(|n| edit(&mut stack, 3, &[("memory", Scalar::Int(n)), ("name", text("layer"))])).collect();
+    let layers = numbers
+        .map(|n| edit(&mut stack, 3, &[("memory", Scalar::Int(n)), ("name", text("layer"))]))
+        .collect();
     [
         layers,
         vec![first.clone()],
@@ -157,7 +159,7 @@ fn messages() -> Vec<Vec<u8>> {
         Message::IHave(Items::new(&[(key, 5)])),
         Message::Graft(vec![Want { key, have: vec![hash, hash] }]),
         Message::Prune,
-        Message::News(Answer {
+        Message::News(sync::Answer {
             changes: vec![DocChanges { doc: DOC, changes: vec![change] }],
             graves: vec![grave],
             records: vec![record.clone()],
