@@ -46,14 +46,13 @@ impl Files {
             };
             let down = async {
                 while let Some(Ok(message)) = stream.next().await {
-                    match message {
-                        Message::Binary(data) => {
-                            if writer.write_all(&data).await.is_err() {
-                                return;
-                            }
-                        }
+                    let written = match message {
+                        Message::Binary(data) => writer.write_all(&data).await,
                         Message::Text(_) | Message::Close(_) => return,
-                        _ => {}
+                        _ => Ok(()),
+                    };
+                    if written.is_err() {
+                        return;
                     }
                 }
             };
