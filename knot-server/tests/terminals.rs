@@ -12,10 +12,16 @@
 )]
 #![allow(dead_code, reason = "the world has more than this test needs")]
 
+#[path = "support/engine.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod engine;
 #[path = "three/forward.rs"]
 mod forward;
 #[path = "terminals/viewer.rs"]
 mod viewer;
+#[path = "support/wait.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod wait;
 #[path = "three/world.rs"]
 mod world;
 

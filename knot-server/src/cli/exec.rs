@@ -1,8 +1,13 @@
 //! `knot space exec`: a command in a space that reads, writes and ends like one here.
 
-use super::context::Context;
+use std::io::{self, Write as _};
+
+use super::client::Client;
+use super::context::{Context, is_interactive, variable};
 use super::failure::Failure;
-use super::socket::{End, Signals, Socket};
+use super::prompt::RawMode;
+use super::socket::{End, Signals, Socket, size};
+use super::terminal::RESET;
 use crate::api::types::exec::{Ended, Open};
 
 /// Runs a command; gives its status.
@@ -11,7 +16,46 @@ pub(crate) async fn run(context: &Context, space: &str, open: Open) -> Result<u8
     let socket = Socket::open(&client, space, &open).await?;
     let signals = Signals::to_pass_on()
         .map_err(|error| Failure::local(format!("signals cannot be passed on: {error}")))?;
-    match socket.converse(tokio::io::stdin(), signals, |_| ()).await? {
+    let end = socket.converse(tokio::io::stdin(), signals, |_| ()).await?;
+    tell(&client, space, end)
+}
+
+/// Runs a command on this terminal; gives its status. Unlike one that a space keeps, it ends with the
+/// connection.
+pub(crate) async fn run_on_terminal(
+    context: &Context,
+    space: &str,
+    mut open: Open,
+) -> Result<u8, Failure> {
+    if !is_interactive() {
+        return Err(Failure::usage(
+            "standard input and output are no terminal: leave out -t to run the command without one",
+        ));
+    }
+    let client = context.client()?;
+    open.terminal = Some(size());
+    for name in ["TERM", "COLORTERM"] {
+        if let Some(value) = variable(name) {
+            open.environment.entry(name.to_owned()).or_insert(value);
+        }
+    }
+    let socket = Socket::open(&client, space, &open).await?;
+    let failed =
+        |error: io::Error| Failure::local(format!("this terminal cannot be used: {error}"));
+    let signals = Signals::of_terminal().map_err(failed)?;
+    let raw = RawMode::enter().map_err(failed)?;
+    let end = socket.converse(tokio::io::stdin(), signals, |_| ()).await;
+    if !matches!(end, Ok(End::Command(_))) {
+        // Nobody is there to see it where this fails.
+        let mut out = io::stdout();
+        let _ = write!(out, "{RESET}\r\n").and_then(|()| out.flush());
+    }
+    drop(raw);
+    tell(&client, space, end?)
+}
+
+fn tell(client: &Client, space: &str, end: End) -> Result<u8, Failure> {
+    match end {
         End::Command(ended) => Ok(status(ended)),
         End::Told(number) => Ok(status(Ended::Signal(number))),
         End::Failed(why) => Err(Failure::could_not_run(why)),

@@ -47,10 +47,14 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
         Command::Forward { name, port, to, remove: _ } => {
             ports::forward(context, &name, port, to).await
         }
-        Command::Exec { name, directory, environment, command } => {
+        Command::Exec { name, directory, environment, interactive: _, terminal, command } => {
             let environment = environment.into_iter().collect();
             let open = Open { command, environment, directory, terminal: None };
-            return exec::run(context, &name, open).await.map_err(Failure::into_could_not_run);
+            let ran = match terminal {
+                true => exec::run_on_terminal(context, &name, open).await,
+                false => exec::run(context, &name, open).await,
+            };
+            return ran.map_err(Failure::into_could_not_run);
         }
         Command::Logs { name, provision, generation, follow } => {
             let mut query = vec![("kind", if provision { "provision" } else { "container" })];

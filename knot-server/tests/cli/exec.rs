@@ -43,6 +43,15 @@ async fn converse(mut socket: WebSocket) -> Option<()> {
             out(&mut socket, 2, b"to errors\n").await?;
             end(&mut socket, json!({ "exit": { "code": 42 } })).await
         }
+        "tty" => {
+            let said = format!("{} {}\r\n", open["terminal"], open["environment"]["TERM"]);
+            out(&mut socket, 1, said.as_bytes()).await?;
+            let Message::Binary(keys) = socket.recv().await?.ok()? else { return None };
+            out(&mut socket, 1, format!("keys {keys:?}\r\n").as_bytes()).await?;
+            let size = text(socket.recv().await)?;
+            out(&mut socket, 1, format!("now {size}\r\n").as_bytes()).await?;
+            end(&mut socket, json!({ "exit": { "code": 4 } })).await
+        }
         "killed" => end(&mut socket, json!({ "exit": { "signal": 9 } })).await,
         "missing" => {
             end(&mut socket, json!({ "failed": "no program is called missing: check its name" }))

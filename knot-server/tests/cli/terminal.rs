@@ -228,6 +228,23 @@ fn enter_tilde_and_dot_let_go_of_a_terminal_that_goes_on() {
 }
 
 #[test]
+fn a_command_gets_this_terminal_where_it_is_asked_for() {
+    let command = ["space", "exec", "-it", "dev", "--", "tty"];
+    let mut person = Person::run(Script::default(), &command);
+    person.sees("{\"columns\":100,\"rows\":30} \"xterm-256color\"");
+    person.types("\u{3}");
+    person.sees("keys b\"\\x03\"");
+    resize(&person.line, 120, 40);
+    kill_process(pid(&person.child), Signal::WINCH).unwrap();
+    person.sees("now {\"resize\":{\"columns\":120,\"rows\":40}}");
+    assert_eq!(person.child.wait().unwrap().code(), Some(4));
+    person.has_the_terminal_back();
+    let world = World::start(Script::default());
+    let (status, _, errors) = run(knot(&world, &command));
+    assert!(status != 0 && errors.contains("leave out -t"), "{status} {errors}");
+}
+
+#[test]
 fn terminals_are_listed_and_ended_by_name() {
     let world = World::start(Script::default());
     let (status, listed, _) = run(knot(&world, &["space", "terminals", "dev"]));

@@ -4,7 +4,7 @@ use std::{io::Read as _, net::TcpStream, process::Command};
 
 use crate::{
     client::{Client, Piped, said},
-    world::{BOUND, eventually},
+    wait::{BOUND, eventually},
 };
 
 #[test]

@@ -100,6 +100,12 @@ pub(crate) enum Command {
         /// Set a variable for it (repeatable)
         #[arg(long, short, value_name = "NAME=VALUE", value_parser = parse_variable)]
         environment: Vec<(String, String)>,
+        /// Pass standard input on. It is in any case: the option is there for the habit of writing -it
+        #[arg(long, short)]
+        interactive: bool,
+        /// Run it on a terminal, which is this one
+        #[arg(long, short)]
+        terminal: bool,
         /// The command and its arguments, after --
         #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
         command: Vec<String>,
