@@ -39,7 +39,8 @@ use uuid::Uuid;
 
 use self::{
     viewer::{Servers, Viewer, type_numbers},
-    world::{World, eventually},
+    wait::eventually,
+    world::World,
 };
 
 const TEMPLATE: &str = "name: shell\nplatform: local\n";
