@@ -8,7 +8,10 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use crate::world::{World, describe, eventually, path};
+use crate::{
+    wait::eventually,
+    world::{World, describe, path},
+};
 
 /// Bytes that differ from place to place.
 fn content(length: usize) -> Vec<u8> {
