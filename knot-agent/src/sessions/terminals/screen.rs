@@ -259,17 +259,24 @@ fn hidden(screen: &vt100::Screen) -> Hidden {
 
 /// Draws the active one of the screens: contents, saved cursor, margins, cursor and colours.
 fn draw_screen(out: &mut String, screen: &vt100::Screen) {
-    let Hidden { margins, origin, saved, saved_attributes } = hidden(screen);
+    let Hidden { margins, origin, saved_attributes, .. } = hidden(screen);
     out.push_str("\x1b[?6l\x1b[r");
     out.push_str(&screen.contents_formatted());
-    let _ = write!(out, "\x1b[{};{}H{saved_attributes}\x1b7", saved.0 + 1, saved.1 + 1);
+    // A cursor behind the last column gets there by what stands in it.
+    let saved = after(screen, b"\x1b8").cursor_state_formatted();
+    let _ = write!(out, "\x1b[0m{saved}{saved_attributes}\x1b7");
     if margins != (0, screen.size().0.get() - 1) {
         let _ = write!(out, "\x1b[{};{}r", margins.0 + 1, margins.1 + 1);
     }
     if origin {
         let (row, column) = screen.cursor_position();
         let row = row.saturating_sub(margins.0);
-        let _ = write!(out, "\x1b[?6h\x1b[{};{}H", row + 1, column + 1);
+        let _ = write!(out, "\x1b[?6h\x1b[{};{}H\x1b[0m", row + 1, column + 1);
+        let last = screen.size().1.get() - 1;
+        if column > last {
+            let cells = screen.rows_formatted(last, 1).nth(usize::from(screen.cursor_position().0));
+            out.push_str(&cells.unwrap_or_default());
+        }
     } else {
         out.push_str("\x1b[0m");
         out.push_str(&screen.cursor_state_formatted());
@@ -277,12 +284,35 @@ fn draw_screen(out: &mut String, screen: &vt100::Screen) {
     out.push_str(&screen.attributes_formatted());
 }
 
+/// Shows text, each new line from a column that there is.
+fn print(text: &[u8], parser: &mut vt100::Parser<Above>) {
+    for line in text.split_inclusive(|byte| matches!(byte, b'\n' | 0x0b | 0x0c)) {
+        match line.split_last() {
+            Some((end @ (b'\n' | 0x0b | 0x0c), said)) => {
+                parser.process(said);
+                come_back(parser);
+                parser.process(&[*end]);
+            }
+            _ => parser.process(line),
+        }
+    }
+}
+
+/// Where the cursor waits behind the last column, brings it back to that one. Terminals do so before they
+/// change lines; `vt100` does not, and no sequence could draw what comes of that.
+fn come_back(parser: &mut vt100::Parser<Above>) {
+    let screen = parser.screen();
+    if screen.cursor_position().1 >= screen.size().1.get() {
+        parser.process(b"\x08");
+    }
+}
+
 impl Rest {
     /// Takes a piece of output: what `vt100` understands goes there.
     fn take(&mut self, piece: Piece<'_>, parser: &mut vt100::Parser<Above>) {
         match piece {
-            Piece::Text(text) if self.draws_now() => parser.process(&lines(text)),
-            Piece::Text(text) => parser.process(text),
+            Piece::Text(text) if self.draws_now() => print(&lines(text), parser),
+            Piece::Text(text) => print(text, parser),
             Piece::Shift(byte) => self.shifted = byte == 0x0e,
             Piece::Escape(sequence) => self.escape(sequence, parser),
             Piece::Control(sequence) => self.control(sequence, parser),
@@ -305,14 +335,22 @@ impl Rest {
                 parser.process(sequence);
             }
             // Index and next line.
-            [_, b'D'] => parser.process(b"\n"),
-            [_, b'E'] => parser.process(b"\r\n"),
+            [_, b'D'] => print(b"\n", parser),
+            [_, b'E'] => print(b"\r\n", parser),
+            [_, b'M'] => {
+                come_back(parser);
+                parser.process(sequence);
+            }
             _ => parser.process(sequence),
         }
     }
 
     fn control(&mut self, sequence: &[u8], parser: &mut vt100::Parser<Above>) {
         let Some(([_, _], [inner @ .., last])) = sequence.split_at_checked(2) else { return };
+        // What erases, inserts or scrolls.
+        if b"@JKLMPSTX".contains(last) {
+            come_back(parser);
+        }
         match (inner, last) {
             ([], b's') => parser.process(b"\x1b7"),
             ([], b'u') => parser.process(b"\x1b8"),
