@@ -69,13 +69,15 @@ fn news_reaches_sixty_servers_with_few_duplicates() {
     let sent = |name| after.messages(name) - before.messages(name);
     let a_server = sent("News") as f64 / (60 * (SERVERS - 1)) as f64;
     println!(
-        "{a_server:.2} receptions a change and server; {} names, {} grafts, {} prunes",
+        "{a_server:.2} receptions a change and server; {} names, {} grafts, {} prunes, {} pulls",
         sent("IHave"),
         sent("Graft"),
-        sent("Prune")
+        sent("Prune"),
+        sent("Pull")
     );
     assert!(a_server <= 2.5, "{a_server} receptions of each change at each server");
-    assert!(sent("Pull") <= 6, "reconciliation had hardly anything to bring");
+    // A root that comes while news is on its way looks like a difference.
+    assert!(sent("Pull") <= 12, "reconciliation brought something for more than each fifth change");
     world.settle().unwrap();
 }
 

@@ -263,7 +263,9 @@ impl World {
             let found = engine.inspect_container(&instance.id.0, None).await.unwrap();
             found.config.unwrap().env.unwrap()
         } else {
-            let agent = self.processes(instance).await[0];
+            // An engine may say that it runs before it has become what it is to be.
+            let agent = crate::until(async || self.processes(instance).await.first().copied());
+            let agent = agent.await;
             let all = fs::read_to_string(format!("/proc/{agent}/environ")).unwrap();
             all.split('\0').map(str::to_owned).collect()
         };
