@@ -166,7 +166,7 @@ pub struct TerminalSize {
 /// What the user of a session sends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToAgent {
-    /// Bytes for standard input, at most [`MAX_CHUNK`].
+    /// Bytes for standard input, at most [`MAX_CHUNK`](super::MAX_CHUNK).
     Input(Bytes),
     /// Standard input ends here. A terminal is typed its end-of-file character, control-D by default.
     EndOfInput,
@@ -180,9 +180,9 @@ pub enum ToAgent {
 /// What a session sends back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromAgent {
-    /// Bytes of standard output or of the terminal, at most [`MAX_CHUNK`].
+    /// Bytes of standard output or of the terminal, at most [`MAX_CHUNK`](super::MAX_CHUNK).
     Output(Bytes),
-    /// Bytes of standard error, at most [`MAX_CHUNK`].
+    /// Bytes of standard error, at most [`MAX_CHUNK`](super::MAX_CHUNK).
     ErrorOutput(Bytes),
     /// The command has ended and all of its output has been sent. The last frame.
     ///
