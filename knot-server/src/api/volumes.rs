@@ -175,6 +175,18 @@ pub(super) async fn attach(
             server_name(&app, home)
         )));
     }
+    if let Some(platform) =
+        app.replica.get(space.template).map(|template| template.platform.clone())
+        && platform != volume.platform
+    {
+        return Err(Problem::new(
+            Code::InvalidValue,
+            format!(
+                "{} is one of {}, and {} runs on {platform}: make a volume of that platform",
+                volume.name, volume.platform, space.name
+            ),
+        ));
+    }
     model::check_path("a volume", &path)
         .map_err(|why| Problem::new(Code::InvalidValue, why).of_field("path"))?;
     if let Some(what) = what_stands_at(&app, &space, &path).await {

@@ -89,6 +89,11 @@ async fn at_one_path_of_a_space_there_is_one_thing() {
     let refused = attach("two", "web", "/cache").await.problem("invalid_value");
     assert!(refused["detail"].as_str().unwrap().contains("volume one"), "{refused}");
     attach("two", "other", "/cache").await.ok();
+    root.apply("name: plain\nplatform: local\n").await.ok();
+    anna.create("here", "plain").await;
+    anna.post("/volumes", wanted("three")).await.ok();
+    let refused = attach("three", "here", "/cache").await.problem("invalid_value");
+    assert!(refused["detail"].as_str().unwrap().contains("runs on local"), "{refused}");
 }
 
 #[tokio::test]
