@@ -26,6 +26,7 @@ use knot_core::{
     replica::Doc,
     wire::{self, MAX_AGENT_FRAME},
 };
+use serde::de::DeserializeOwned;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
@@ -242,9 +243,9 @@ fn lost(why: &str) -> End {
 }
 
 /// Reads whole frames: reading one must not be given up half way.
-async fn read_frames(
+pub(super) async fn read_frames<T: DeserializeOwned>(
     mut reader: AgentReader,
-    frames: mpsc::Sender<Result<FromAgent, wire::Error>>,
+    frames: mpsc::Sender<Result<T, wire::Error>>,
 ) {
     loop {
         let frame = match wire::read_frame(&mut reader, MAX_AGENT_FRAME).await {

@@ -30,7 +30,7 @@ use crate::{
     api::{
         app::{AgentReader, AgentWriter, App, ReachError},
         caller::Caller,
-        exec::{CLOSING, DRAINING, FRAMES, Heard, OPENING, OVER, PING, ended, silent},
+        exec::{CLOSING, DRAINING, FRAMES, Heard, OPENING, OVER, PING, ended, read_frames, silent},
         types::terminals::{
             Attached, ClientMessage, Over, Reason, ServerMessage, Snapshot, TerminalSize, View,
             WINDOW,
@@ -345,24 +345,6 @@ impl Client {
                 // What the agent last said may still be on its way.
                 std::future::pending::<()>().await;
             }
-        }
-    }
-}
-
-/// Reads whole frames: reading one must not be given up half way.
-async fn read_frames(
-    mut reader: AgentReader,
-    frames: mpsc::Sender<Result<FromTerminal, wire::Error>>,
-) {
-    loop {
-        let frame = match wire::read_frame(&mut reader, MAX_AGENT_FRAME).await {
-            Ok(Some(frame)) => Ok(frame),
-            Ok(None) => return,
-            Err(error) => Err(error),
-        };
-        let failed = frame.is_err();
-        if frames.send(frame).await.is_err() || failed {
-            return;
         }
     }
 }

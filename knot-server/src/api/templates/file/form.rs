@@ -118,7 +118,7 @@ pub(crate) struct Form {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 8)]
     pub(super) links: Option<u64>,
-    /// Whether a connection to a stopped space starts it. Not used yet.
+    /// Whether a connection to a stopped space starts it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) start_on_connect: bool,
     /// Whether it is retired: its spaces go on, and no new ones are made.
@@ -177,7 +177,7 @@ pub(crate) struct Features {
     /// Terminals in the browser and with `knot space terminal`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) terminal: Option<bool>,
-    /// SSH. Not used yet.
+    /// SSH.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ssh: Option<bool>,
     /// Opening ports over HTTP, and forwarding them.
