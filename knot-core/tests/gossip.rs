@@ -23,6 +23,8 @@ entity! {
 }
 
 const SERVERS: usize = 60;
+/// As many courses as are judged together.
+const SEEDS: u64 = 3;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn id(n: u64) -> Id<Thing> {
@@ -48,37 +50,60 @@ fn holders(world: &World, n: u64) -> usize {
     (0..world.len()).filter(holds).count()
 }
 
-#[test]
-fn news_reaches_sixty_servers_with_few_duplicates() {
-    let mut world = world(1, Carriage::Ordered);
+/// What sixty changes cost once the tree has its form.
+struct Spread {
+    /// Receptions of a change at a server, on average.
+    receptions: f64,
+    /// Questions of reconciliation for what news had not brought yet.
+    pulls: u64,
+}
+
+fn spread(seed: u64) -> Spread {
+    let mut world = world(seed, Carriage::Ordered);
     world.run(SECOND).unwrap();
     let edit = |world: &mut World, n: u64| {
         let at = usize::try_from(n * 7).unwrap() % SERVERS;
         let ticket = world.ask(at, note(n, "a", "b"));
         world.run(Duration::from_millis(100)).unwrap();
-        assert_eq!(world.outcome(ticket), Outcome::Done);
+        assert_eq!(world.outcome(ticket), Outcome::Done, "seed {seed}");
     };
-    // The tree finds its form.
     (0..60).for_each(|n| edit(&mut world, n));
     world.run(SECOND).unwrap();
     let before = world.traffic().clone();
     (100..160).for_each(|n| edit(&mut world, n));
     world.run(SECOND).unwrap();
-    assert!((100..160).all(|n| holders(&world, n) == SERVERS));
+    assert!((100..160).all(|n| holders(&world, n) == SERVERS), "seed {seed}");
     let after = world.traffic();
     let sent = |name| after.messages(name) - before.messages(name);
-    let a_server = sent("News") as f64 / (60 * (SERVERS - 1)) as f64;
+    let spread = Spread {
+        receptions: sent("News") as f64 / (60 * (SERVERS - 1)) as f64,
+        pulls: sent("Pull"),
+    };
     println!(
-        "{a_server:.2} receptions a change and server; {} names, {} grafts, {} prunes, {} pulls",
+        "seed {seed}: {:.2} receptions a change and server; {} names, {} grafts, {} prunes, {} pulls",
+        spread.receptions,
         sent("IHave"),
         sent("Graft"),
         sent("Prune"),
-        sent("Pull")
+        spread.pulls,
     );
-    assert!(a_server <= 2.5, "{a_server} receptions of each change at each server");
-    // A root that comes while news is on its way looks like a difference.
-    assert!(sent("Pull") <= 12, "reconciliation brought something for more than each fifth change");
     world.settle().unwrap();
+    spread
+}
+
+#[test]
+fn news_reaches_sixty_servers_with_few_duplicates() {
+    let spreads: Vec<_> = (1..=SEEDS).map(spread).collect();
+    for (seed, spread) in (1..).zip(&spreads) {
+        let receptions = spread.receptions;
+        assert!(receptions <= 2.5, "seed {seed}: {receptions} receptions of each change");
+    }
+    // It never gets quiet here, so that a walk now and then meets news on its way: chance says in which course how often.
+    let pulls: u64 = spreads.iter().map(|spread| spread.pulls).sum();
+    assert!(
+        pulls <= 6 * SEEDS,
+        "{pulls} pulls in {SEEDS} courses: reconciliation does what news should"
+    );
 }
 
 #[test]

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A walk that has heard nothing for so long is over; the next root begins another.
 const WALK_OVER: Duration = Duration::from_millis(900);
 /// Pulls of which nothing has come for so long are given up.
-const PULL_STALLED: Duration = Duration::from_secs(5);
+const PULL_STALLED: Duration = Duration::from_secs(2);
 /// The most peers with which a walk, or what follows from it, is under way. A walk that another
 /// begins beyond that is not answered.
 const WALKS: usize = 4;
@@ -86,6 +86,8 @@ struct Peer {
     walking: Option<Duration>,
     /// What the peer has that is not held here, as it was when the peer said so.
     wanted: BTreeMap<ItemKey, u64>,
+    /// When that may be asked for: what was found while news was on its way may be that news.
+    ripe: Duration,
     /// Pulls that are not yet answered, by their numbers.
     pulls: BTreeMap<u32, Vec<ItemKey>>,
     /// When they last got on, and whether something that was asked for has come since.
@@ -98,6 +100,11 @@ type Root = (u64, [u64; 4]);
 impl Peer {
     fn is_busy(&self) -> bool {
         self.walking.is_some() || !self.pulls.is_empty() || !self.wanted.is_empty()
+    }
+
+    /// Whether no news of it, or of anybody, is on its way, as far as one can tell.
+    fn is_quiet(&self, now: Duration, spreading: Option<Duration>) -> bool {
+        self.last_news.max(spreading).is_none_or(|at| now >= at + QUIET)
     }
 }
 
@@ -253,12 +260,12 @@ impl Engine {
             }
             Message::Items(buckets) if self.may_walk(id) => {
                 self.is_walking(now, id);
-                let mut outputs = self.compare_items(id, &buckets);
+                let mut outputs = self.compare_items(now, id, &buckets);
                 outputs.extend(self.pull(now, id));
                 outputs
             }
             Message::Offer(items) => {
-                self.want(id, items.read(WANTED));
+                self.want(now, id, items.read(WANTED));
                 self.pull(now, id)
             }
             Message::Pulled { number, rest } => self.pulled(now, id, number, rest),
@@ -295,8 +302,7 @@ impl Engine {
         // What was equal once is no reason to walk when only this root has moved on.
         peer.fresh &= peer.root.is_some_and(|root| root != mine);
         let differs = peer.fresh;
-        let last = peer.last_news.max(self.spreading);
-        let quiet = last.is_none_or(|at| now >= at + QUIET);
+        let quiet = peer.is_quiet(now, self.spreading);
         if !differs || quiet {
             peer.restless = None;
         }
@@ -315,8 +321,16 @@ impl Engine {
         vec![Output::Send(id, self.first_step())]
     }
 
-    fn want(&mut self, id: ServerId, items: impl IntoIterator<Item = (ItemKey, u64)>) {
+    fn want(
+        &mut self,
+        now: Duration,
+        id: ServerId,
+        items: impl IntoIterator<Item = (ItemKey, u64)>,
+    ) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.wanted.is_empty() && !peer.is_quiet(now, self.spreading) {
+            peer.ripe = now + QUIET;
+        }
         for (key, digest) in items {
             if self.tree.item(key) != Some(digest) && peer.wanted.len() < WANTED {
                 peer.wanted.insert(key, digest);
@@ -328,6 +342,9 @@ impl Engine {
     fn pull(&mut self, now: Duration, id: ServerId) -> Vec<Output> {
         let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
         let mut outputs = Vec::new();
+        if now < peer.ripe {
+            return outputs;
+        }
         while peer.pulls.len() < PULLS && !peer.wanted.is_empty() {
             let (mut keys, mut done) = (Vec::new(), Vec::new());
             // From each peer another part first, so that several share the work.

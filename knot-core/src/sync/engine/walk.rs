@@ -3,7 +3,7 @@
 //! Every answer is bounded, whatever was asked: a `Nodes` is answered with at most 16 or 256 entries
 //! for each of 128 nodes, an `Items` with at most [`OFFERED`] items.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Engine, Output};
 use crate::{
@@ -79,7 +79,12 @@ impl Engine {
     }
 
     /// The peer has listed all it has under some nodes: offer what it lacks, and want what it has.
-    pub(super) fn compare_items(&mut self, id: ServerId, buckets: &Buckets) -> Vec<Output> {
+    pub(super) fn compare_items(
+        &mut self,
+        now: Duration,
+        id: ServerId,
+        buckets: &Buckets,
+    ) -> Vec<Output> {
         let (mut offer, mut theirs) = (Vec::new(), Vec::new());
         for (prefix, items) in buckets.read() {
             let room = OFFERED.saturating_sub(offer.len());
@@ -92,7 +97,7 @@ impl Engine {
             offer.extend(lacking.take(room));
             theirs.extend(items);
         }
-        self.want(id, theirs);
+        self.want(now, id, theirs);
         let offers = offer.chunks(LISTED).map(|items| Message::Offer(Items::new(items)));
         offers.map(|message| Output::Send(id, message)).collect()
     }
