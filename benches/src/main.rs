@@ -13,6 +13,7 @@ mod history;
 mod local;
 mod many;
 mod spaces;
+mod ssh;
 mod terminals;
 mod usage;
 
@@ -21,7 +22,8 @@ use std::{env, error::Error};
 /// What any part of a measurement may fail with.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 7] = ["local", "cluster", "history", "catch-up", "many", "spaces", "terminals"];
+const PARTS: [&str; 8] =
+    ["local", "cluster", "history", "catch-up", "many", "spaces", "ssh", "terminals"];
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -50,6 +52,7 @@ async fn main() -> Outcome<()> {
             "catch-up" => catch_up::measure().await?,
             "many" => many::measure().await?,
             "spaces" => spaces::measure().await?,
+            "ssh" => ssh::measure()?,
             _ => terminals::measure().await?,
         }
         println!();

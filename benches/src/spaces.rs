@@ -3,7 +3,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -223,7 +223,7 @@ impl Cluster {
     fn knot(&self, n: usize) -> Outcome<Command> {
         let mut knot = Command::new(program("knot")?);
         knot.env("KNOT_URL", self.address(n)?).env("KNOT_TOKEN", &self.token);
-        knot.env("HOME", self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        knot.env("HOME", self.folder.path()).stdin(Stdio::null());
         Ok(knot)
     }
 
@@ -236,6 +236,39 @@ impl Cluster {
     /// Makes a space and waits until it runs.
     pub(crate) fn running(&self, name: &str, template: &str) -> Outcome<()> {
         run(self.knot(0)?.args(["space", "create", name, "--template", template, "--start"]))
+    }
+
+    /// Adds a key that the user signs in with over SSH.
+    pub(crate) fn add_key(&self, file: &Path) -> Outcome<()> {
+        run(self.knot(0)?.args(["key", "add"]).arg(file))
+    }
+
+    /// The address of the n-th server's SSH gateway.
+    pub(crate) fn ssh(&self, n: usize) -> Outcome<String> {
+        let address = self.servers.get(n).and_then(|server| server.get("ssh")?.as_str());
+        Ok(address.ok_or("no SSH address")?.to_owned())
+    }
+
+    /// A server to which the agent of a space is linked, and one that reaches it through another.
+    pub(crate) fn ways(&self, space: &str) -> Outcome<(usize, usize)> {
+        let began = Instant::now();
+        while began.elapsed() < BOUND {
+            let directly = |n| -> Outcome<Option<bool>> {
+                let shown = self.knot(n)?.args(["--json", "space", "show", space]).output()?;
+                let shown: Value = serde_json::from_slice(&shown.stdout)?;
+                Ok(shown.pointer("/reached/directly").and_then(Value::as_bool))
+            };
+            let ways =
+                (0..self.servers.len()).map(directly).collect::<Outcome<Option<Vec<bool>>>>()?;
+            let Some(ways) = ways else { continue };
+            // As many as an agent is linked to.
+            let linked = ways.iter().filter(|directly| **directly).count();
+            let at = |directly| ways.iter().position(|way| *way == directly);
+            if let (2, Some(direct), Some(relayed)) = (linked, at(true), at(false)) {
+                return Ok((direct, relayed));
+            }
+        }
+        Err(format!("{space} did not come to be linked to two of three servers").into())
     }
 
     /// Times from asking for a space to the end of a command in it.
@@ -327,7 +360,7 @@ impl Drop for Image {
     }
 }
 
-fn run(command: &mut Command) -> Outcome<()> {
+pub(crate) fn run(command: &mut Command) -> Outcome<()> {
     let output = command.output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

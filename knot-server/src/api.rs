@@ -52,7 +52,8 @@ pub use app::{
 pub(crate) use caller::{Caller, cookie};
 pub(crate) use permit::space as may_use;
 pub use problem::{Code, Place, Problem};
-pub use serve::{serve, serve_with};
+pub use serve::serve;
+pub(crate) use serve::serve_with;
 pub(crate) use world::World;
 
 /// Everything that a server answers over HTTP.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ports, spaces};
 
+pub mod https;
 pub mod nomad;
 
 /// The configuration file in a data folder.
@@ -66,12 +67,18 @@ pub struct Flags {
     /// Address to serve HTTP on [default: 127.0.0.1:3000]
     #[arg(long, env = "KNOT_HTTP_LISTEN", value_name = "ADDR")]
     pub http: Option<SocketAddr>,
-    /// URL that people reach this server by [default: http:// and the address of --http]
+    /// URL that people reach this server by [default: http:// or https:// and the address of --http]
     #[arg(long, env = "KNOT_HTTP_URL", value_name = "URL")]
     pub http_url: Option<String>,
     /// Serve plain HTTP on an address that is not loopback: behind a balancer that ends TLS
     #[arg(long, env = "KNOT_HTTP_PLAIN")]
     pub http_plain: bool,
+    /// PEM file with this server's certificate and those between it and its authority: HTTP is served with TLS then
+    #[arg(long, env = "KNOT_HTTP_CERTIFICATE", value_name = "FILE")]
+    pub http_certificate: Option<PathBuf>,
+    /// PEM file with that certificate's private key
+    #[arg(long, env = "KNOT_HTTP_KEY", value_name = "FILE")]
+    pub http_key: Option<PathBuf>,
     /// Address for peers and agents, UDP [default: 0.0.0.0:7300]
     #[arg(long, env = "KNOT_QUIC_LISTEN", value_name = "ADDR")]
     pub quic: Option<SocketAddr>,
@@ -131,6 +138,8 @@ struct FileHttp {
     listen: Option<SocketAddr>,
     url: Option<String>,
     plain: Option<bool>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -191,6 +200,8 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// By which URL people reach it.
     pub http_url: String,
+    /// The certificate that HTTP is served with; plain HTTP where there is none.
+    pub https: Option<https::Files>,
     /// Where peers and agents are taken in.
     pub quic_listen: SocketAddr,
     /// By which address they reach it.
@@ -243,11 +254,13 @@ impl Config {
         let plain = flags.http_plain || file.http.plain.unwrap_or(false);
         let defaults = spaces::Options::default();
         let seconds = |value: Option<u64>, default| value.map_or(default, Duration::from_secs);
+        let https = https::load(flags, file.http.certificate, file.http.key)?;
+        let scheme = if https.is_some() { "https" } else { "http" };
         let http_url = flags
             .http_url
             .clone()
             .or(file.http.url)
-            .unwrap_or_else(|| format!("http://{http_listen}"));
+            .unwrap_or_else(|| format!("{scheme}://{http_listen}"));
         let nomad = nomad::load(flags, file.nomad, &http_url)?;
         let ports_listen = flags.ports_listen.or(file.ports.listen);
         let ports_url = flags.ports_url.clone().or(file.ports.url);
@@ -258,10 +271,11 @@ impl Config {
                 .or(file.ports.domain)
                 .map(|domain| domain.trim_matches('.').to_ascii_lowercase()),
             ports_url: ports_listen
-                .map(|listen| ports_url.unwrap_or_else(|| format!("http://{listen}")))
+                .map(|listen| ports_url.unwrap_or_else(|| format!("{scheme}://{listen}")))
                 .map(|url| url.trim_end_matches('/').to_owned()),
             ports_listen,
             http_url,
+            https,
             quic_advertise: flags
                 .quic_advertise
                 .clone()
@@ -299,7 +313,7 @@ impl Config {
                 stop_on_exit: file.spaces.stop_on_exit.unwrap_or(defaults.stop_on_exit),
             },
         };
-        config.check(plain)?;
+        config.check(plain || config.https.is_some())?;
         Ok(config)
     }
 
@@ -310,14 +324,21 @@ impl Config {
             return value(
                 "http.listen",
                 format!(
-                    "{} is not loopback, and HTTP would be plain: put a balancer that ends TLS in \
-                     front and set http.plain = true, or listen on loopback",
+                    "{} is not loopback, and HTTP would be plain: give it a certificate with \
+                     http.certificate and http.key, or put a balancer that ends TLS in front and set \
+                     http.plain = true, or listen on loopback",
                     self.http_listen
                 ),
             );
         }
         if !self.http_url.starts_with("http://") && !self.http_url.starts_with("https://") {
             return value("http.url", format!("{} does not begin with http(s)://", self.http_url));
+        }
+        if self.https.is_some() && !self.http_url.starts_with("https://") {
+            return value(
+                "http.url",
+                format!("{} is not https://, and there is an http.certificate", self.http_url),
+            );
         }
         self.check_ports(plain)?;
         for (key, address) in
@@ -395,7 +416,9 @@ impl Config {
             http: FileHttp {
                 listen: Some(self.http_listen),
                 url: Some(self.http_url.clone()),
-                plain: Some(!self.http_listen.ip().is_loopback()),
+                plain: Some(self.https.is_none() && !self.http_listen.ip().is_loopback()),
+                certificate: self.https.as_ref().map(|files| files.certificate.clone()),
+                key: self.https.as_ref().map(|files| files.key.clone()),
             },
             quic: FileQuic {
                 listen: Some(self.quic_listen),
@@ -509,6 +532,12 @@ mod tests {
             ("name = 'a b'", "`name` is wrong"),
             ("[http]\nlisten = '0.0.0.0:3000'", "http.plain"),
             ("[http]\nurl = 'ftp://x'", "http.url"),
+            ("[http]\ncertificate = '/nonexistent'", "http.key"),
+            ("[http]\nkey = '/nonexistent'", "http.certificate"),
+            (
+                "[http]\nurl = 'http://x'\ncertificate = '/nonexistent'\nkey = '/nonexistent'",
+                "http.url",
+            ),
             ("[quic]\nadvertise = 'host'", "quic.advertise"),
             ("[ssh]\nadvertise = 'host'", "ssh.advertise"),
             ("[ports]\ndomain = 'a b'", "ports.domain"),

@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod data;
 pub mod dev;
+pub mod https;
 pub mod node;
 pub mod pages;
 pub mod ports;

@@ -39,7 +39,9 @@ use crate::{
     api::{self, App, auth},
     config::{self, Config},
     control::{self, Reply, Request, Status},
-    data, ports,
+    data,
+    https::{self, Certificate},
+    ports,
     spaces::{
         self, Engines,
         drivers::{self, Archive, Docker, Driver, Local, Manual, Nomad, Owner},
@@ -78,6 +80,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// HTTP cannot be served with the certificate that was given.
+    #[error(transparent)]
+    Https(#[from] https::Error),
     /// The control socket cannot be made.
     #[error("the control socket in {folder} cannot be made: {source}")]
     Control {
@@ -109,6 +114,8 @@ pub struct Node {
 pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> {
     let identity = Arc::new(Identity::load(&config.data)?);
     let (replica_service, replica) = open(config, &identity)?;
+    let certificate = config.https.clone().map(Certificate::load).transpose()?;
+    let acceptor = certificate.as_ref().map(Certificate::acceptor).transpose()?;
     let http = TcpListener::bind(config.http_listen)
         .await
         .map_err(|source| Error::Http { address: config.http_listen, source })?;
@@ -174,9 +181,14 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     }
     let router = bridge::refuse_writes_once_removed(api::router(app.clone()), &net);
     let router = ports::router(&app, router);
-    let serving_ports = ports_listener
-        .map(|listener| tokio::spawn(api::serve(listener, ports::apart(&app), drain.clone())));
-    let serving = tokio::spawn(api::serve(http, router, drain.clone()));
+    let serving_ports = ports_listener.map(|listener| {
+        tokio::spawn(api::serve_with(listener, acceptor.clone(), ports::apart(&app), drain.clone()))
+    });
+    let serving = tokio::spawn(api::serve_with(http, acceptor, router, drain.clone()));
+    let renewing = certificate.map(|one| {
+        let stop = stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(one.keep()).await })
+    });
     let controlling = tokio::spawn(control::serve(control, node, drain.clone()));
     tracing::info!(name = config.name, http = %config.http_listen, quic = %config.quic_listen, "server up");
 
@@ -192,6 +204,9 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
     tokio::time::timeout(DRAIN, serving).await.ok();
     if let Some(serving) = serving_ports {
         tokio::time::timeout(DRAIN, serving).await.ok();
+    }
+    if let Some(renewing) = renewing {
+        renewing.await.ok();
     }
     controlling.await.ok();
     spaces.stop().await;

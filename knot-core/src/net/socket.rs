@@ -5,9 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime};
+use quinn::{AsyncUdpSocket, Endpoint, TokioRuntime};
 
-use super::service::Error;
+use super::{service::Error, tls};
 
 /// Where a server's datagrams come from and go to.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Socket {
 
     /// An endpoint on the socket, which accepts connections where it has a configuration for that.
     pub(super) fn endpoint(self, config: Option<quinn::ServerConfig>) -> Result<Endpoint, Error> {
-        let mut endpoint = EndpointConfig::default();
+        let mut endpoint = tls::endpoint();
         let runtime = Arc::new(TokioRuntime);
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let (address, result) = match self {

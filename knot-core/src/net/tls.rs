@@ -142,9 +142,24 @@ pub fn client_config(
 /// The most bytes of datagrams that wait each way: the oldest are dropped.
 const DATAGRAMS: usize = 64 << 10;
 
+/// The longest packet that is tried, in bytes of UDP: what fits into a jumbo frame of 9,000 bytes with IPv6. How much of it a
+/// path takes is found out ([RFC 8899](https://www.rfc-editor.org/rfc/rfc8899)); most of what a byte costs goes with packets.
+const MAX_PACKET: u16 = 8_952;
+
+/// What an endpoint of a server, or of an agent, is set to.
+pub fn endpoint() -> quinn::EndpointConfig {
+    let mut endpoint = quinn::EndpointConfig::default();
+    // Lengths from 1,200 to 65,527 are taken: this is one.
+    endpoint.max_udp_payload_size(MAX_PACKET).ok();
+    endpoint
+}
+
 fn transport() -> quinn::TransportConfig {
     let mut transport = quinn::TransportConfig::default();
+    let mut lengths = quinn::MtuDiscoveryConfig::default();
+    lengths.upper_bound(MAX_PACKET);
     transport
+        .mtu_discovery_config(Some(lengths))
         .max_idle_timeout(Some(quinn::VarInt::from_u32(2_000).into()))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .datagram_receive_buffer_size(Some(DATAGRAMS))

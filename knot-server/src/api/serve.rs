@@ -1,6 +1,6 @@
 //! Serving a router on a listener, with bounds on what connections may cost and how long they end.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::{Router, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, service::Service as _};
@@ -16,11 +16,12 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The most connections at once. Further ones wait to be taken.
 const CONNECTIONS: usize = 4_096;
-/// How long a handshake may take.
+/// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the headers of a request may take.
 const HEADERS: Duration = Duration::from_secs(15);
@@ -41,20 +42,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Streams end by the `drain` of their [`App`](super::App), which is to be cancelled first, or
 /// together: a balancer needs some time between to see it.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    serve_with(listener, router, stop, async |stream: TcpStream| Ok(stream)).await;
+    serve_with(listener, None, router, stop).await;
 }
 
-/// As [`serve`], with what is to be done on each connection first, such as a TLS handshake.
-pub async fn serve_with<H, F, S>(
+/// As [`serve`], with TLS where there is something to take it with.
+pub(crate) async fn serve_with(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     router: Router,
     stop: CancellationToken,
-    handshake: H,
-) where
-    H: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = io::Result<S>> + Send,
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+) {
     let free = Arc::new(Semaphore::new(CONNECTIONS));
     let connections = TaskTracker::new();
     loop {
@@ -66,13 +63,14 @@ pub async fn serve_with<H, F, S>(
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let (router, stop, handshake) = (router.clone(), stop.clone(), handshake.clone());
+        let (router, stop, tls) = (router.clone(), stop.clone(), tls.clone());
         connections.spawn(async move {
             let _place = place;
-            match timeout(HANDSHAKE, handshake(stream)).await {
+            let Some(tls) = tls else { return connection(stream, peer, router, stop).await };
+            match timeout(HANDSHAKE, tls.accept(stream)).await {
                 Ok(Ok(stream)) => connection(stream, peer, router, stop).await,
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "a handshake failed"),
-                Err(_) => tracing::debug!(%peer, "a handshake took too long"),
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
             }
         });
     }

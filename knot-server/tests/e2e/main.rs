@@ -14,6 +14,7 @@ mod browser;
 #[path = "../support/engine.rs"]
 mod engine;
 mod files;
+mod https;
 mod life;
 mod nodes;
 mod ports;
