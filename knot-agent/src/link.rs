@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -12,11 +12,11 @@ use knot_core::{
     net::{
         KeyPair, PublicKey, keys,
         tls::{self, Accept, Verdict, client_config},
+        udp,
     },
     wire::{self, MAX_AGENT_FRAME, read_frame, write_frame},
 };
 use quinn::{Endpoint, TokioRuntime, VarInt};
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -106,18 +106,8 @@ impl Drop for Connected {
 pub fn endpoint() -> io::Result<Endpoint> {
     let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     let one = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let socket = bound(both).or_else(|_| bound(one))?;
+    let socket = udp(both).or_else(|_| udp(one))?;
     Endpoint::new(tls::endpoint(), None, socket, Arc::new(TokioRuntime))
-}
-
-fn bound(address: SocketAddr) -> io::Result<UdpSocket> {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    let socket = net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, false)?;
-    }
-    net::bind(&socket, &address)?;
-    Ok(socket.into())
 }
 
 impl Dialler {

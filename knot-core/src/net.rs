@@ -53,6 +53,6 @@ pub use questions::{AskError, Asked};
 #[cfg(all(feature = "net", feature = "replica"))]
 pub use service::{Error, Net, Service, Standing, bind, server_addresses};
 #[cfg(all(feature = "net", feature = "replica"))]
-pub use socket::Socket;
+pub use socket::{Socket, udp};
 #[cfg(all(feature = "net", feature = "replica"))]
 pub use upkeep::RenewalError;

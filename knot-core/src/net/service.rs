@@ -34,7 +34,7 @@ use super::{
     peer::{self, CLOSE_REFUSED, CLOSE_STOPPING},
     probe,
     questions::{self, AskError, Asked, Questions},
-    socket::Socket,
+    socket::{Socket, udp},
     swim::{self, Swim},
     tls::{self, Judge},
     upkeep::{self, RenewalError},
@@ -136,7 +136,7 @@ pub struct Service {
 /// # Errors
 /// The address cannot be listened on.
 pub fn bind(address: SocketAddr) -> Result<UdpSocket, Error> {
-    UdpSocket::bind(address).map_err(|source| Error::Listen { address, source })
+    udp(address).map_err(|source| Error::Listen { address, source })
 }
 
 impl Service {
