@@ -7,6 +7,7 @@
 mod catch_up;
 mod cluster;
 mod etcd;
+mod failover;
 mod figures;
 mod gossip;
 mod history;
@@ -21,7 +22,8 @@ use std::{env, error::Error};
 /// What any part of a measurement may fail with.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 7] = ["local", "cluster", "history", "catch-up", "many", "spaces", "terminals"];
+const PARTS: [&str; 8] =
+    ["local", "cluster", "history", "catch-up", "many", "spaces", "terminals", "failover"];
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -50,7 +52,8 @@ async fn main() -> Outcome<()> {
             "catch-up" => catch_up::measure().await?,
             "many" => many::measure().await?,
             "spaces" => spaces::measure().await?,
-            _ => terminals::measure().await?,
+            "terminals" => terminals::measure().await?,
+            _ => failover::measure().await?,
         }
         println!();
     }

@@ -90,6 +90,7 @@ function connect(make) {
     },
     size: (size) => then(() => resizeTo(size)),
     leads: (now) => then(() => { leads = now; }),
+    seen: () => !document.hidden,
     lost(opened) {
       show("lost", "reconnecting");
       if (!opened) refusal();
@@ -253,7 +254,9 @@ addEventListener("online", () => session?.again());
 document.addEventListener("visibilitychange", () => {
   const unseen = hiddenSince !== null && Date.now() - hiddenSince > UNSEEN;
   hiddenSince = document.hidden ? Date.now() : null;
-  if (!document.hidden && (unseen || root.dataset.state === "lost")) session?.again();
+  if (document.hidden) return;
+  if (unseen || root.dataset.state === "lost") session?.again();
+  else session?.catchUp();
 });
 
 showReader();

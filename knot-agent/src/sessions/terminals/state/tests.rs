@@ -331,6 +331,27 @@ fn one_that_takes_nothing_holds_the_terminal_up_for_a_while_only() {
     world.check_all_but_leading();
 }
 
+/// No time passes here: whatever is waited for in vain would never come.
+#[test]
+fn a_viewer_that_takes_nothing_costs_another_nothing() {
+    let mut world = World::new();
+    world.attach(0, false);
+    world.attach(1, false);
+    world.take(1, 10_000);
+    let chunk = vec![b'x'; MAX_CHUNK];
+    let mut seen = 0;
+    for _ in 0..500 {
+        assert_eq!(world.state.read(world.now), Read::Now, "after {seen} bytes");
+        world.write(&chunk);
+        assert!(world.take(1, 10_000));
+        seen = world.seers[1].has.unwrap();
+        assert_eq!(seen, world.written.len() as u64, "it has all of it");
+    }
+    let before = world.seers[0].has.unwrap();
+    world.check_all_but_leading();
+    assert!(before < 1_000 && world.seers[0].drawing == 0, "it is drawn the screen as it is");
+}
+
 impl World {
     fn check_all_but_leading(&mut self) {
         self.lose(2);
