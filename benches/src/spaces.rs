@@ -3,7 +3,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -211,6 +211,11 @@ impl Cluster {
             );
         }
         Ok(())
+    }
+
+    /// Where all its data is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// What `dev` says of a server: `name`, `data`, and others.

@@ -23,11 +23,11 @@ const MAX_COLUMNS: u16 = 1_000;
 const MAX_ROWS: u16 = 300;
 /// What ends a row above the screen.
 const ROW_END: &str = "\x1b[0m\r\n";
-/// What brings a terminal of any state to the beginning: nothing half said, main screen, no modes, colours or
+/// What brings a terminal of any state to the beginning: nothing half said, main screen, no modes or
 /// margins, nothing on it.
 const BLANK: &str = "\x18\x1b[?47l\x1b[!p\x1b[?6l\x1b[r\x1b[4;20l\x1b[?7h\x1b[?25h\x1b[?1l\x1b>\x1b(B\x1b)B\x1b*B\x1b+B\x0f\x1b[0m\
     \x1b[?5;9;45;1000;1002;1003;1004;1005;1006;1015;1016;2004;2026;2031l\x1b[0 q\x1b[<99u\x1b[>4m\
-    \x1b]8;;\x07\x1b]104\x07\x1b]110\x07\x1b]111\x07\x1b]112\x07\x1b[H\x1b[2J";
+    \x1b]8;;\x07\x1b[H\x1b[2J";
 /// What makes the alternate screen the one in use, with no keys but the usual.
 const ALTERNATE: &str = "\x1b[?47h\x1b[<99u";
 

@@ -9,14 +9,22 @@ const MAX_COLOUR: usize = 40;
 /// How many colours have numbers. Behind them: of text, of what is behind it, and of the cursor.
 const NUMBERED: u16 = 256;
 
+/// What gives a terminal its own colours again.
+const USUAL: &[u8] = b"\x1b]104\x07\x1b]110\x07\x1b]111\x07\x1b]112\x07";
+
 /// The colours that are other than at first, as programs have named them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Palette(BTreeMap<u16, Vec<u8>>);
+pub(super) struct Palette {
+    colours: BTreeMap<u16, Vec<u8>>,
+    /// Whether any program has touched them: else a viewer's own are left as they are.
+    touched: bool,
+}
 
 impl Palette {
     /// Takes an operating system command of this number, if it is about colours.
     pub(super) fn set(&mut self, kind: u16, data: &[u8]) {
         let mut parts = data.split(|byte| *byte == b';');
+        self.touched |= matches!(kind, 104 | 110..=112);
         match kind {
             4 => {
                 while let (Some(index), Some(colour)) = (parts.next(), parts.next()) {
@@ -30,14 +38,14 @@ impl Palette {
                     self.insert(NUMBERED + kind - 10, colour);
                 }
             }
-            104 if data.is_empty() => self.0.retain(|index, _| *index >= NUMBERED),
+            104 if data.is_empty() => self.colours.retain(|index, _| *index >= NUMBERED),
             104 => {
                 for index in parts.filter_map(number).filter(|index| *index < NUMBERED) {
-                    self.0.remove(&index);
+                    self.colours.remove(&index);
                 }
             }
             110..=112 => {
-                self.0.remove(&(NUMBERED + kind - 110));
+                self.colours.remove(&(NUMBERED + kind - 110));
             }
             _ => {}
         }
@@ -46,13 +54,22 @@ impl Palette {
     fn insert(&mut self, index: u16, colour: &[u8]) {
         let is_name = (1..=MAX_COLOUR).contains(&colour.len()) && colour != b"?";
         if is_name && colour.iter().all(|byte| (b' '..=b'~').contains(byte)) {
-            self.0.insert(index, colour.to_vec());
+            self.colours.insert(index, colour.to_vec());
+            self.touched = true;
         }
     }
 
-    /// Writes what gives a terminal of the usual colours these.
+    /// All as at first.
+    pub(super) fn clear(&mut self) {
+        self.colours.clear();
+    }
+
+    /// Writes what gives a terminal these.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        for (index, colour) in &self.0 {
+        if self.touched {
+            out.extend_from_slice(USUAL);
+        }
+        for (index, colour) in &self.colours {
             let kind = match index.checked_sub(NUMBERED) {
                 Some(special) => format!("\x1b]{};", 10 + special),
                 None => format!("\x1b]4;{index};"),

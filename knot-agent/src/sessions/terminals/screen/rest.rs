@@ -237,7 +237,9 @@ impl Rest {
             [_, b'7'] => self.save(parser, sequence),
             [_, b'8'] => self.restore(parser, sequence),
             [_, b'c'] => {
-                *self = Self { title: self.title.take(), ..Self::default() };
+                let Self { title, mut palette, .. } = std::mem::take(self);
+                palette.clear();
+                *self = Self { title, palette, ..Self::default() };
                 parser.process(sequence);
             }
             // Index and next line.
