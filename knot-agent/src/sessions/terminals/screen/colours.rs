@@ -81,6 +81,11 @@ impl Palette {
     }
 }
 
+/// Whether `vt100` understands all attributes of text that a sequence may have which looks like this: nearly every one.
+pub(super) fn is_known(inner: &[u8]) -> bool {
+    !inner.contains(&b':') && !inner.windows(2).any(|two| two == b"58" || two == b"21")
+}
+
 /// A sequence that sets attributes of text, as `vt100` understands it; `None` where nothing of it is left. It takes
 /// the colour of an underline for attributes, knows one shape of underlines, and no space of colours.
 pub(super) fn known(inner: &[u8]) -> Option<Vec<u8>> {

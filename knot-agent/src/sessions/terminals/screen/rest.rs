@@ -200,6 +200,9 @@ impl Rest {
         if column >= columns {
             return;
         }
+        if forwards && count.is_empty() && self.tabs.is_empty() {
+            return parser.process(b"\t");
+        }
         for _ in 0..number(count).unwrap_or(1).clamp(1, MAX_COLUMNS) {
             let next = if forwards {
                 (column + 1..columns).find(|column| self.is_stop(*column))
@@ -273,7 +276,7 @@ impl Rest {
                 let value = rest.strip_prefix(b";").and_then(number);
                 self.modified = value.and_then(|value| u8::try_from(value).ok());
             }
-            ([b'0'..=b'9' | b';' | b':', ..], b'm') => {
+            ([b'0'..=b'9' | b';' | b':', ..], b'm') if !colours::is_known(inner) => {
                 if let Some(known) = colours::known(inner) {
                     parser.process(&known);
                 }
