@@ -11,6 +11,14 @@ impl Times {
         self.0.push(began.elapsed());
     }
 
+    pub(crate) fn push(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
+    pub(crate) fn longest(&self) -> Duration {
+        self.0.iter().max().copied().unwrap_or_default()
+    }
+
     pub(crate) fn median(&self) -> Duration {
         self.percentile(50)
     }

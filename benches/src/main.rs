@@ -7,6 +7,7 @@
 mod catch_up;
 mod cluster;
 mod etcd;
+mod failover;
 mod figures;
 mod gossip;
 mod history;
@@ -22,8 +23,8 @@ use std::{env, error::Error};
 /// What any part of a measurement may fail with.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 8] =
-    ["local", "cluster", "history", "catch-up", "many", "spaces", "ssh", "terminals"];
+const PARTS: [&str; 9] =
+    ["local", "cluster", "history", "catch-up", "many", "spaces", "ssh", "terminals", "failover"];
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -53,7 +54,8 @@ async fn main() -> Outcome<()> {
             "many" => many::measure().await?,
             "spaces" => spaces::measure().await?,
             "ssh" => ssh::measure()?,
-            _ => terminals::measure().await?,
+            "terminals" => terminals::measure().await?,
+            _ => failover::measure().await?,
         }
         println!();
     }

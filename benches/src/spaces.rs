@@ -136,6 +136,8 @@ pub(crate) struct Cluster {
     folder: TempDir,
     dev: Child,
     servers: Vec<Value>,
+    /// Servers that were started again.
+    started: Vec<Child>,
     pub(crate) token: String,
     http: Client,
 }
@@ -154,7 +156,8 @@ impl Cluster {
         let up: Value = serde_json::from_str(&line)?;
         let servers = up.get("servers").and_then(Value::as_array).cloned().ok_or("no servers")?;
         let token = up.pointer("/admin/token").and_then(Value::as_str).ok_or("no token")?;
-        Ok(Self { folder, dev, servers, token: token.to_owned(), http: Client::new() })
+        let (token, started) = (token.to_owned(), Vec::new());
+        Ok(Self { folder, dev, servers, started, token, http: Client::new() })
     }
 
     /// Creates many spaces, a third at each server, and waits until each server lists them all alike.
@@ -210,9 +213,54 @@ impl Cluster {
         Ok(())
     }
 
-    fn address(&self, n: usize) -> Outcome<&str> {
+    /// Where all its data is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What `dev` says of a server: `name`, `data`, and others.
+    pub(crate) fn field(&self, n: usize, field: &str) -> Outcome<&str> {
         let server = self.servers.get(n % self.servers.len().max(1));
-        Ok(server.and_then(|server| server.get("http")?.as_str()).ok_or("no address")?)
+        Ok(server.and_then(|server| server.get(field)?.as_str()).ok_or("no such field")?)
+    }
+
+    /// Ends a server as a power cut would. `start_again` is to follow.
+    pub(crate) fn kill(&mut self, n: usize) -> Outcome<()> {
+        let pid =
+            self.servers.get(n).and_then(|server| server.get("pid")?.as_u64()).ok_or("no pid")?;
+        run(Command::new("kill").args(["-KILL", &pid.to_string()]))?;
+        // One of ours would stay in the table of processes until it is waited for.
+        let own = self.started.iter().position(|child| u64::from(child.id()) == pid);
+        if let Some(mut child) = own.map(|index| self.started.swap_remove(index)) {
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Starts a server that was killed, as its operator would.
+    pub(crate) fn start_again(&mut self, n: usize) -> Outcome<()> {
+        let data = self.field(n, "data")?.to_owned();
+        let child = Command::new(program("knot-server")?)
+            .args(["run", "--data", &data])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        if let Some(server) = self.servers.get_mut(n) {
+            server["pid"] = child.id().into();
+        }
+        self.started.push(child);
+        Ok(())
+    }
+
+    /// What a server answers.
+    pub(crate) async fn get(&self, n: usize, to: &str) -> Outcome<Value> {
+        let url = format!("{}/api/v1{to}", self.address(n)?);
+        let request = self.http.get(url).bearer_auth(&self.token).timeout(BOUND);
+        Ok(request.send().await?.error_for_status()?.json().await?)
+    }
+
+    fn address(&self, n: usize) -> Outcome<&str> {
+        self.field(n, "http")
     }
 
     pub(crate) fn url(&self, n: usize) -> Outcome<String> {
@@ -305,8 +353,10 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        Command::new("kill").args(["-INT", &self.dev.id().to_string()]).status().ok();
-        self.dev.wait().ok();
+        for child in self.started.iter_mut().chain([&mut self.dev]) {
+            Command::new("kill").args(["-INT", &child.id().to_string()]).status().ok();
+            child.wait().ok();
+        }
     }
 }
 

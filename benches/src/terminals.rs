@@ -39,7 +39,7 @@ pub(crate) async fn measure() -> Outcome<()> {
     for n in 0..SPACES {
         cluster.running(&format!("space-{n}"), "plain")?;
     }
-    let agents = agents()?;
+    let agents = agents(&cluster)?;
     let resident = |agents: &[u64]| -> Outcome<u64> {
         agents.iter().map(|pid| usage::resident_of(&pid.to_string())).sum()
     };
@@ -66,7 +66,8 @@ pub(crate) async fn measure() -> Outcome<()> {
 
     let mut talking = Vec::new();
     cluster.running("talking", "plain")?;
-    let talker = self::agents()?.into_iter().find(|pid| !agents.contains(pid)).ok_or("no agent")?;
+    let talker =
+        self::agents(&cluster)?.into_iter().find(|pid| !agents.contains(pid)).ok_or("no agent")?;
     let before = resident(&[talker])?;
     for n in 0..EACH {
         let script = format!("head -c {SHOWN} /dev/zero | tr '\\0' x; exec sleep 100000");
@@ -92,18 +93,20 @@ pub(crate) async fn measure() -> Outcome<()> {
     Ok(())
 }
 
-/// The processes of agents on this machine.
-fn agents() -> Outcome<Vec<u64>> {
+/// The processes of the cluster's agents: of others on this machine nothing is counted.
+fn agents(cluster: &Cluster) -> Outcome<Vec<u64>> {
     let mut found = Vec::new();
     for process in std::fs::read_dir("/proc")?.flatten() {
-        let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-        if name.trim() == "knot-agent"
+        let Ok(program) = std::fs::read_link(process.path().join("exe")) else { continue };
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("knot-agent")
+            && program.starts_with(cluster.folder())
             && let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok())
         {
             found.push(pid);
         }
     }
-    Ok(found)
+    if found.is_empty() { Err("no agent runs".into()) } else { Ok(found) }
 }
 
 /// A terminal that is looked at.

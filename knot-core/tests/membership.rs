@@ -127,10 +127,10 @@ impl World {
         links.into_iter().take(noticing).for_each(|peer| self.idle_out(peer, at));
     }
 
-    /// A server loses a link once it has heard nothing for two seconds, which begin anew with the
+    /// A server loses a link once it has heard nothing for a second and a half, which begin anew with the
     /// first keep-alive that is not answered.
     fn idle_out(&mut self, at: usize, peer: usize) {
-        let after = millis(2_000..2_500, &mut self.rng);
+        let after = millis(1_500..1_900, &mut self.rng);
         self.plan(after, Event::IdleOut { at, peer });
     }
 

@@ -17,6 +17,8 @@
 mod engine;
 #[path = "three/forward.rs"]
 mod forward;
+#[path = "terminals/stuck.rs"]
+mod stuck;
 #[path = "terminals/viewer.rs"]
 mod viewer;
 #[path = "support/wait.rs"]
@@ -49,6 +51,18 @@ const ROUNDS: usize = 30;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|text| text.parse().ok())
+}
+
+#[test]
+fn a_viewer_that_reads_nothing_costs_another_nothing() {
+    let world = World::start();
+    world.apply(0, TEMPLATE);
+    let space = world.running("dev", 2);
+    (0..2).for_each(|n| world.until_known(n, &space));
+    let servers =
+        Servers { addresses: (0..3).map(|n| world.http(n)).collect(), token: world.token(), space };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(stuck::one_stuck(&servers));
 }
 
 #[test]

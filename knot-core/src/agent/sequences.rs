@@ -3,9 +3,9 @@
 //! Both ends need it: the agent to keep what is on a screen, and whoever shows a replay to leave out
 //! what asks the terminal for an answer.
 
-/// The longest sequence that is taken as a whole. No query is nearly as long; images and clipboards,
-/// which are, come as [`Piece::Long`].
-const LONGEST: usize = 256;
+/// The longest sequence that is taken as a whole, in bytes: all colours of a small palette in one, or a
+/// link. No query is nearly as long; images and clipboards, which are, come as [`Piece::Long`].
+const LONGEST: usize = 2 << 10;
 
 const ESCAPE: u8 = 0x1b;
 const CANCEL: u8 = 0x18;
@@ -72,6 +72,23 @@ impl Scanner {
             }
             rest = after;
         }
+    }
+
+    /// What another terminal is to be told, beyond what was scanned, to stand where this output was cut:
+    /// the beginning of the sequence that is not over; of one too long to be known, the beginning of one
+    /// that nobody knows.
+    pub fn unfinished(&self) -> Vec<u8> {
+        let is_whole = self.sequence.first() == Some(&ESCAPE)
+            && (self.state != State::StringEscape || self.sequence.len() > 1);
+        let beginning: &[u8] = match self.state {
+            State::Ground => b"",
+            _ if is_whole => &self.sequence,
+            State::Escape | State::Intermediate => b"\x1b ",
+            State::Control => b"\x1b[>",
+            State::String => b"\x1b]9999;",
+            State::StringEscape => b"\x1b]9999;\x1b",
+        };
+        beginning.to_vec()
     }
 
     fn begin(&mut self) {
@@ -298,6 +315,28 @@ mod tests {
         ] {
             let found = pieces(&[other.as_bytes()]);
             assert!(matches!(found.as_slice(), [(_, _, false)]), "{other:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_sequence_that_is_cut_goes_on_elsewhere() {
+        let image = format!("\x1bPq{}\x1b\\", "x".repeat(3 * LONGEST));
+        for output in ["text", "\x1b[1;31m", "\x1b]2;title\x1b\\", "\x1b(0", &image] {
+            let whole = format!("{output}after");
+            for cut in (0..output.len()).step_by(1 + output.len() / 300) {
+                let (before, after) = whole.as_bytes().split_at(cut);
+                let mut scanner = Scanner::default();
+                scanner.scan(before, |_| ());
+                let begun = scanner.unfinished();
+                let found = pieces(&[&begun, after]);
+                let text: String = found
+                    .iter()
+                    .filter(|(kind, ..)| *kind == "text")
+                    .map(|(_, text, _)| text.as_str())
+                    .collect();
+                let shown = if output == "text" { &whole[cut..] } else { "after" };
+                assert_eq!(text, shown, "{output:.20} cut at {cut}: {begun:?}");
+            }
         }
     }
 

@@ -34,8 +34,10 @@ use super::websocket::{self, WebSocket};
 use crate::api::types::exec::{self, Ended};
 use crate::api::types::terminals::{ClientMessage, MakeTerminal, Over, Reason, ServerMessage};
 
-/// What brings a terminal back from programs that did not end by themselves: colours, cursor, mouse, pasting.
-pub(crate) const RESET: &str = "\u{1b}[0m\u{1b}[?25h\u{1b}[?1000l\u{1b}[?1002l\u{1b}[?1003l\u{1b}[?1004l\u{1b}[?1006l\u{1b}[?2004l";
+/// What brings a terminal back from programs that did not end by themselves: colours, cursor, mouse, pasting, what is
+/// typed over or moved, wrapping, a link, how keys are sent.
+pub(crate) const RESET: &str = "\u{1b}[0m\u{1b}[?25h\u{1b}[?1000l\u{1b}[?1002l\u{1b}[?1003l\u{1b}[?1004l\u{1b}[?1006l\u{1b}[?2004l\
+    \u{1b}[4;20l\u{1b}[?7h\u{1b}[?2026l\u{1b}]8;;\u{7}\u{1b}[<99u\u{1b}[>4m";
 /// What leaves the alternate screen; harmful on the normal one.
 const LEAVE_SCREEN: &str = "\u{1b}[?1049l";
 /// The most input that one message carries, and how many such wait while nobody takes them.

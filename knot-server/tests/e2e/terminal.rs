@@ -166,3 +166,38 @@ async fn terminals_are_searched_listed_joined_and_ended_in_the_page() {
     browser.until(connected).await;
     browser.until(&format!("{SCREEN}.includes('needle')")).await;
 }
+
+/// What a window that nobody sees is told: what is written is far beyond what it keeps to draw.
+const FLOOD: &str = "head -c 20000000 /dev/zero | tr '\\0' x; printf 'the%s' end; touch written; read x; echo got:$x";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_nobody_sees_holds_no_program_up() {
+    let Some(mut browser) = Browser::start().await else {
+        have("Chromium", false);
+        return;
+    };
+    let world = tokio::task::spawn_blocking(|| World::start(1)).await.unwrap();
+    let url = world.url(1).to_owned();
+    browser.sign_in(&world, &url).await;
+    let create = ["space", "create", "dev", "--template", "shell", "--start"];
+    let space = world.json(1, &create)["id"].as_str().unwrap().to_owned();
+    browser.open(&format!("{url}/spaces/{space}/terminal?renderer=dom")).await;
+    browser.until("document.documentElement.dataset.state === 'connected'").await;
+    let hide = "let hidden = true; Object.defineProperty(document, 'hidden', { get: () => hidden }); \
+        globalThis.show = () => { hidden = false; document.dispatchEvent(new Event('visibilitychange')); }; \
+        document.dispatchEvent(new Event('visibilitychange'))";
+    browser.value(hide).await;
+    browser.type_text(FLOOD).await;
+    browser.press_enter().await;
+    let dev = world.knot(
+        1,
+        &["space", "exec", "dev", "--", "sh", "-c", "until [ -e written ]; do sleep 0.1; done"],
+    );
+    assert_eq!(dev, "");
+    // Seen again, it shows the screen as it is, and goes on.
+    browser.value("show()").await;
+    browser.until(&shows("theend")).await;
+    browser.type_text("again").await;
+    browser.press_enter().await;
+    browser.until(&shows("got:again")).await;
+}

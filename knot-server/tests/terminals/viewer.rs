@@ -19,7 +19,7 @@ use tokio_tungstenite::{
 };
 use uuid::Uuid;
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// How long a connection may take, and its silence when an answer is awaited.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ impl Servers {
         format!("/spaces/{}/terminals", self.space)
     }
 
-    async fn connect(&self, n: usize, terminal: Uuid) -> Option<Socket> {
+    pub(crate) async fn connect(&self, n: usize, terminal: Uuid) -> Option<Socket> {
         let address = self.addresses[n];
         let url = format!("ws://{address}/api/v1{}/{terminal}", self.path());
         let mut request = url.into_client_request().unwrap();

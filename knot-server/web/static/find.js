@@ -1,10 +1,18 @@
 // The bar that finds text in a terminal.
 
 import { SearchAddon } from "./addon-search.mjs";
+import { prefersLight } from "./theme.js";
 
+// Text has to be readable on them.
 const MARKS = {
-  matchBackground: "#8a6d1f", matchOverviewRuler: "#c9a227",
-  activeMatchBackground: "#c9a227", activeMatchColorOverviewRuler: "#e2e5e8",
+  dark: {
+    matchBackground: "#6b5312", matchOverviewRuler: "#c9a227",
+    activeMatchBackground: "#9c5a00", activeMatchColorOverviewRuler: "#e2e5e8",
+  },
+  light: {
+    matchBackground: "#f6e3a1", matchOverviewRuler: "#c9a227",
+    activeMatchBackground: "#ffc04d", activeMatchColorOverviewRuler: "#22272c",
+  },
 };
 
 // Gives what opens the bar.
@@ -16,7 +24,8 @@ export function findBar(terminal) {
   const found = bar.querySelector("output");
 
   function find(backwards, incremental) {
-    const options = { decorations: MARKS, incremental };
+    const decorations = prefersLight.matches ? MARKS.light : MARKS.dark;
+    const options = { decorations, incremental };
     if (!text.value) {
       search.clearDecorations();
       found.textContent = "";

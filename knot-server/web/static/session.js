@@ -9,6 +9,10 @@ const LARGEST_INPUT = 32 * 1024;
 const SENT_AHEAD = 128 * 1024;
 // How much is shown before the server is told: it sends no more than 1 MiB ahead.
 const SHOWN_EVERY = 64 * 1024;
+// Browsers let a window that nobody sees draw next to nothing. It says at once that all was shown, so as to hold no
+// program up; beyond so much that it has not drawn it lets output go by, and asks for the screen once that is quiet
+// or somebody looks.
+const UNDRAWN = 4 * 1024 * 1024;
 // Waits between attempts, in milliseconds, and how long one may take.
 const SHORTEST_WAIT = 250;
 const LONGEST_WAIT = 8_000;
@@ -48,6 +52,10 @@ export class Session {
   #received = 0;
   #shown = 0;
   #told = 0;
+  // What is not drawn yet, by whatever connection; whether output goes by, and whether some has since the last look.
+  #undrawn = 0;
+  #skips = false;
+  #flows = false;
   #failures = 0;
   #retry;
   #began = 0;
@@ -55,7 +63,8 @@ export class Session {
   #watch;
 
   // `make` is what a new terminal runs, or null to look at one that there is. `on` has: attached(place),
-  // snapshot(), output(bytes, replayed, done), size(size), leads(whether), lost(opened) and over(over), the last.
+  // snapshot(), output(bytes, replayed, done), size(size), leads(whether), lost(opened), over(over), the last, and
+  // seen(), which says whether anybody can see it.
   constructor(space, terminal, make, size, on) {
     this.#space = space;
     this.#terminal = terminal;
@@ -87,6 +96,11 @@ export class Session {
     if (!this.#done) this.#connect();
   }
 
+  // Somebody looks again: what has gone by is not drawn any more, but the screen as it is.
+  catchUp() {
+    if (this.#skips) this.again();
+  }
+
   // Looks at it no more. The terminal lives on.
   close() {
     this.#done = true;
@@ -106,6 +120,7 @@ export class Session {
     this.#socket = socket;
     this.#began = Date.now();
     this.#received = this.#shown = this.#told = 0;
+    this.#skips = this.#flows = false;
     let opened = false;
     socket.onopen = () => {
       opened = true;
@@ -145,7 +160,7 @@ export class Session {
     else if (message.snapshot) {
       this.#at = null;
       this.#drawing = { left: message.snapshot.length, at: message.snapshot.at };
-      this.#on.snapshot();
+      if (!this.#skips) this.#on.snapshot();
     } else if (message.taken !== undefined) this.#take(message.taken);
     else if (message.size) this.#on.size(message.size);
     else if (message.leads !== undefined) this.#on.leads(message.leads);
@@ -171,6 +186,7 @@ export class Session {
 
   #output(bytes) {
     this.#received += bytes.length;
+    if (this.#skip()) return;
     let replayed = true;
     if (this.#drawing) {
       this.#drawing.left -= bytes.length;
@@ -191,14 +207,30 @@ export class Session {
       this.#at += bytes.length;
     }
     const socket = this.#socket;
+    this.#undrawn += bytes.length;
     this.#on.output(bytes, replayed, () => {
+      this.#undrawn -= bytes.length;
       if (socket !== this.#socket) return;
       this.#shown += bytes.length;
-      if (this.#shown - this.#told >= SHOWN_EVERY || this.#shown === this.#received) {
-        this.#told = this.#shown;
-        this.#say({ shown: this.#shown });
-      }
+      if (this.#shown - this.#told >= SHOWN_EVERY || this.#shown === this.#received) this.#tell(this.#shown);
     });
+    if (!this.#on.seen()) this.#tell(this.#received);
+  }
+
+  #tell(shown) {
+    if (shown <= this.#told) return;
+    this.#told = shown;
+    this.#say({ shown });
+  }
+
+  // Whether output goes by undrawn: it does once too much of it waits in a window that nobody sees.
+  #skip() {
+    if (!this.#skips && (this.#undrawn < UNDRAWN || this.#on.seen())) return false;
+    this.#skips = this.#flows = true;
+    this.#at = null;
+    this.#drawing = null;
+    this.#tell(this.#received);
+    return true;
   }
 
   // So much of the input was taken, by whatever connection.
@@ -221,6 +253,11 @@ export class Session {
     if (over.reason === "server_going" || over.reason === "unreachable") {
       // The server that goes says so in time: another one takes over at once.
       if (over.reason === "server_going") this.#failures = 0;
+      return;
+    }
+    if (this.#skips) {
+      // Nobody has seen what it said last.
+      this.#lost(true);
       return;
     }
     this.close();
@@ -265,8 +302,10 @@ export class Session {
     this.#clock = now;
     const stuck = this.#attached && this.#waitsSince !== null && now - this.#waitsSince > this.#patience;
     const silent = this.#socket && !this.#attached && now - this.#began > OPENING;
+    const quiet = this.#skips && !this.#flows && this.#undrawn === 0;
+    this.#flows = false;
     if (stuck) this.#patience *= 2;
-    if (slept || stuck) this.again();
+    if (slept || stuck || quiet) this.again();
     else if (silent) this.#lost(false);
   }
 }

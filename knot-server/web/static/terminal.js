@@ -31,6 +31,8 @@ const terminal = new Terminal({
   cursorBlink: true,
   fontFamily: "ui-monospace, 'Cascadia Mono', 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace",
   fontSize: 14,
+  // Without, some fonts leave underscores out where the page draws them itself.
+  lineHeight: 1.1,
   scrollback: 10_000,
   macOptionIsMeta: true,
   screenReaderMode: localStorage.getItem(READER) === "on",
@@ -90,6 +92,7 @@ function connect(make) {
     },
     size: (size) => then(() => resizeTo(size)),
     leads: (now) => then(() => { leads = now; }),
+    seen: () => !document.hidden,
     lost(opened) {
       show("lost", "reconnecting");
       if (!opened) refusal();
@@ -97,7 +100,8 @@ function connect(make) {
     over(over) {
       session = null;
       const text = ending(over);
-      then(() => notice(`${text}. Enter opens a new terminal.`));
+      const start = over.reason === "space_stopped" ? "Start it on its page, then Enter" : "Enter";
+      then(() => notice(`${text}. ${start} opens a new terminal.`));
       show("ended", text);
       if (over.reason === "access_lost") refusal();
     },
@@ -110,8 +114,11 @@ function open() {
   connect({ name: "", command: [], environment: { TERM: "xterm-256color", COLORTERM: "truecolor" }, directory: null });
 }
 
+// What people ask about.
+const SIGNALS = { 1: " (hung up)", 2: " (interrupted)", 6: " (aborted)", 9: " (killed)", 11: " (a bad address)", 15: " (told to end)" };
+
 function ending({ reason, detail, exit }) {
-  if (exit?.signal !== undefined) return `ended by signal ${exit.signal}`;
+  if (exit?.signal !== undefined) return `ended by signal ${exit.signal}${SIGNALS[exit.signal] ?? ""}`;
   if (exit) return `ended with status ${exit.code}`;
   return { space_stopped: "the space has stopped", unknown_terminal: "this terminal is gone" }[reason] ?? detail;
 }
@@ -144,8 +151,8 @@ function measure() {
 }
 
 // What a program that was cut off may have left switched on: the alternate screen (1047 and not 1049, which would also
-// move the cursor), mouse reports, bracketed paste, focus reports, a hidden cursor, margins, colours.
-const TIDY = "\x1b[?1047;1000;1002;1003;1004;1006;2004l\x1b[?25h\x1b[!p\x1b[0m";
+// move the cursor), mouse reports, bracketed paste, focus reports, a hidden cursor, margins, colours, a link.
+const TIDY = "\x1b[?1047;1000;1002;1003;1004;1006;2004l\x1b[?25h\x1b[!p\x1b[0m\x1b]8;;\x07\x1b]104\x07\x1b]110\x07\x1b]111\x07\x1b]112\x07";
 
 // A dim line of our own on the screen.
 function notice(text) {
@@ -253,7 +260,9 @@ addEventListener("online", () => session?.again());
 document.addEventListener("visibilitychange", () => {
   const unseen = hiddenSince !== null && Date.now() - hiddenSince > UNSEEN;
   hiddenSince = document.hidden ? Date.now() : null;
-  if (!document.hidden && (unseen || root.dataset.state === "lost")) session?.again();
+  if (document.hidden) return;
+  if (unseen || root.dataset.state === "lost") session?.again();
+  else session?.catchUp();
 });
 
 showReader();

@@ -18,6 +18,8 @@ export function terminalList(space, current) {
       await action();
       const { terminals } = await call("GET", base);
       rows.replaceChildren(...terminals.map(shown));
+      dialog.querySelector("table").hidden = terminals.length === 0;
+      dialog.querySelector(".none").hidden = terminals.length > 0;
     } catch (error) {
       problem.textContent = error.message;
       problem.hidden = false;

@@ -18,7 +18,7 @@ const light = {
   brightBlue: "#2f72d6", brightMagenta: "#9c4cbb", brightCyan: "#16808f", brightWhite: "#4a5158",
 };
 
-const prefersLight = matchMedia("(prefers-color-scheme: light)");
+export const prefersLight = matchMedia("(prefers-color-scheme: light)");
 
 // Calls `apply` with the colours that the reader prefers, now and whenever that changes.
 export function followTheme(apply) {

@@ -42,6 +42,8 @@ use crate::{
 const SEEKING: Duration = Duration::from_secs(30);
 /// How long to wait between two attempts, at first and at last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// A way that has lasted for so long is looked for again at once.
+const LASTED: Duration = Duration::from_secs(1);
 
 type Sink = SplitSink<WebSocket, Message>;
 type Stream = SplitStream<WebSocket>;
@@ -135,6 +137,7 @@ impl Bridge {
                 Err(end) | Ok(Err(Attempt::End(end))) => return end,
                 Ok(Err(Attempt::Failed(why))) => why,
                 Ok(Ok((reader, writer, attached))) => {
+                    let begun = Instant::now();
                     pause = PAUSES.0;
                     let down = place.show(attached, reader, sink, client, &mut pings);
                     let up = client.send(writer, attached.taken);
@@ -147,6 +150,9 @@ impl Bridge {
                     };
                     lost = Instant::now();
                     tracing::info!(terminal = %self.terminal, why, "way to a terminal lost");
+                    if begun.elapsed() > LASTED {
+                        continue;
+                    }
                     why
                 }
             };

@@ -1,7 +1,11 @@
 //! Any sequence of output, viewers and losses: each viewer sees what the terminal shows, and each byte
 //! that is typed arrives once.
 
-use proptest::{collection::vec, prelude::*, sample::select};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::{self, select},
+};
 
 use super::*;
 
@@ -40,6 +44,8 @@ struct World {
     written: Vec<u8>,
     /// What the command was given.
     given: Vec<u8>,
+    /// What it is about to write.
+    cut: Vec<u8>,
 }
 
 impl World {
@@ -63,12 +69,14 @@ impl World {
             size: SIZE,
             written: Vec::new(),
             given: Vec::new(),
+            cut: Vec::new(),
         }
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.written.extend_from_slice(bytes);
-        self.state.output(bytes, self.now);
+        let bytes = [std::mem::take(&mut self.cut).as_slice(), bytes].concat();
+        self.written.extend_from_slice(&bytes);
+        self.state.output(&bytes, self.now);
     }
 
     fn attach(&mut self, n: usize, again: bool) {
@@ -169,6 +177,7 @@ impl World {
                 self.settle();
             }
         }
+        self.write(b"");
         while (0..self.seers.len()).any(|n| self.take(n, 10_000)) {}
         let wanted = self.state.screen.contents();
         for seer in &mut self.seers {
@@ -200,6 +209,8 @@ fn whose(byte: u8) -> usize {
 #[derive(Clone, Debug)]
 enum Step {
     Write(Vec<u8>),
+    /// Written in two parts, and other things happen in between.
+    WriteCut(Vec<u8>, usize),
     Attach(usize, bool),
     Lose(usize),
     Take(usize, usize),
@@ -221,6 +232,14 @@ fn output() -> impl Strategy<Value = Vec<u8>> {
             "\x1b[?1004h", "\x1b]2;title\x07", "\x1b[H\x1b[J", "\x1b[?1h", "\x1b=", "日本", "\x1b[3 q",
             "\x1b[6n", "\x1b]11;?\x07", "\x1b[c", "\x1b[2;4r", "\x1b[r", "\x1b[L", "\x1b[M", "\x1bM",
         ]).prop_map(|text| text.as_bytes().to_vec()),
+        3 => select(vec![
+            "\x1bH", "\x1b[g", "\x1b[3g", "\x1b[I", "\x1b[Z", "\x1b[4h", "\x1b[4l", "\x1b[20h", "\x1b[20l", "\x1b[?7l",
+            "\x1b[?7h", "\x1b7", "\x1b8", "\x1b[s", "\x1b[u", "\x1b[?6h", "\x1b[?6l", "\x1b*0", "\x1bn", "\x1b[>5u",
+            "\x1b[<u", "\x1b[=3;2u", "\x1b[>4;2m", "\x1b]4;1;rgb:11/22/33;7;#fff\x1b\\", "\x1b]104;1\x07",
+            "\x1b]11;red\x07", "\x1b]111\x07", "\x1b[?5h", "\x1b[?12l", "\x1b[?66h", "\x1b[!p", "\x1bc", "\x1b[?47h",
+            "\x1b[?47l", "\x1b[?1047h", "\x1b[?1047l", "\x1b[?1048h", "\x1b[?1048l", "\x1b[4:3;58;5;1m", "\x1b[D",
+            "\x1b[P", "\x1b[@", "\x1b[S", "\x1b[T", "\x1bD", "\x1bE", "\x1b[7m", "e\u{301}",
+        ]).prop_map(|text| text.as_bytes().to_vec()),
     ];
     vec(piece, 1..12).prop_map(|pieces| pieces.concat())
 }
@@ -230,6 +249,10 @@ fn step() -> impl Strategy<Value = Step> {
     let size = (10..30u16, 3..9u16).prop_map(|(columns, rows)| TerminalSize { columns, rows });
     prop_oneof![
         6 => output().prop_map(Step::Write),
+        2 => (output(), any::<sample::Index>()).prop_map(|(bytes, at)| {
+            let at = at.index(bytes.len());
+            Step::WriteCut(bytes, at)
+        }),
         1 => (4_000..30_000usize).prop_map(|length| Step::Write(vec![b'x'; length])),
         3 => (who.clone(), any::<bool>()).prop_map(|(n, again)| Step::Attach(n, again)),
         2 => who.clone().prop_map(Step::Lose),
@@ -251,6 +274,10 @@ proptest! {
         for step in steps {
             match step {
                 Step::Write(bytes) => world.write(&bytes),
+                Step::WriteCut(bytes, at) => {
+                    world.write(&bytes[..at]);
+                    world.cut = bytes[at..].to_vec();
+                }
                 Step::Attach(n, again) => world.attach(n, again),
                 Step::Lose(n) => world.lose(n),
                 Step::Take(n, frames) => { world.take(n, frames); }
@@ -302,6 +329,27 @@ fn one_that_takes_nothing_holds_the_terminal_up_for_a_while_only() {
         assert_eq!(world.state.read(world.now), Read::Now);
     }
     world.check_all_but_leading();
+}
+
+/// No time passes here: whatever is waited for in vain would never come.
+#[test]
+fn a_viewer_that_takes_nothing_costs_another_nothing() {
+    let mut world = World::new();
+    world.attach(0, false);
+    world.attach(1, false);
+    world.take(1, 10_000);
+    let chunk = vec![b'x'; MAX_CHUNK];
+    let mut seen = 0;
+    for _ in 0..500 {
+        assert_eq!(world.state.read(world.now), Read::Now, "after {seen} bytes");
+        world.write(&chunk);
+        assert!(world.take(1, 10_000));
+        seen = world.seers[1].has.unwrap();
+        assert_eq!(seen, world.written.len() as u64, "it has all of it");
+    }
+    let before = world.seers[0].has.unwrap();
+    world.check_all_but_leading();
+    assert!(before < 1_000 && world.seers[0].drawing == 0, "it is drawn the screen as it is");
 }
 
 impl World {
