@@ -6,7 +6,7 @@ use std::time::Duration;
 use knot_core::{
     agent::{Answer, Open, Refusal, Target},
     id::Id,
-    model::Space,
+    model::{Space, Template},
     replica::Replica,
     wire::{self, MAX_AGENT_FRAME},
 };
@@ -73,14 +73,20 @@ pub(crate) async fn allows(
     space: &Space,
     feature: Feature,
 ) -> Result<(), TurnedOff> {
+    let template = template(replica, space).await;
+    let off = template.is_some_and(|template| template.without.contains(feature.word()));
+    if off { Err(TurnedOff(feature)) } else { Ok(()) }
+}
+
+/// The current revision of a space's template. One that was deleted elsewhere while spaces use it says
+/// what it said.
+pub(crate) async fn template(replica: &Replica, space: &Space) -> Option<Template> {
     let id = space.template;
-    // One that was deleted elsewhere while spaces use it says what it said.
-    let Some(template) = replica.get(id).or_else(|| replica.remains(id)) else { return Ok(()) };
-    let without = match current::current(replica, &template).await {
-        Ok(current) => current.template.without,
-        Err(_) => template.without.clone(),
-    };
-    if without.contains(feature.word()) { Err(TurnedOff(feature)) } else { Ok(()) }
+    let template = replica.get(id).or_else(|| replica.remains(id))?;
+    match current::current(replica, &template).await {
+        Ok(current) => Some(current.template),
+        Err(_) => Some((*template).clone()),
+    }
 }
 
 /// A stream to the agent, with its first frame sent.

@@ -38,6 +38,11 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest as _},
 };
 
+#[path = "ports/http.rs"]
+mod http_rules;
+#[path = "ports/start.rs"]
+mod start;
+
 use crate::world::{Answer, Client, Server, answer, http, until, within, world};
 
 const DOMAIN: &str = "spaces.test";
@@ -498,7 +503,9 @@ async fn what_a_program_does_not_answer_is_said() {
     let starting = answer(page(token(world.get("/"), &world.anna))).await;
     assert!(starting.text.contains("web is starting"), "{}", starting.text);
     assert!(starting.text.contains("http-equiv=\"refresh\""));
-    answer(token(world.get("/"), &world.anna)).await.problem("not_running");
+    let said = answer(token(world.get("/"), &world.anna)).await;
+    assert_eq!(said.headers[header::RETRY_AFTER], "2");
+    said.problem("starting");
 }
 
 /// A body that is sent as it comes.
