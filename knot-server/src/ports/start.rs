@@ -78,7 +78,7 @@ pub(super) async fn wait(
         }
         State::Stopped => Err(with_page(app, space, stopped(app, space, by_hand()))),
         State::Failed(cause) => Err(failed(app, space, caller, cause)),
-        State::Starting(status) => Err(starting(app, space, &status)),
+        State::Starting(state) => Err(starting(app, space, state)),
     }
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn not_running(
             match wanted {
                 Ok(()) => {
                     tracing::info!(space = %space.id(), port = meant.port.number, by, "a visit starts a space");
-                    starting(app, &space, &status(app, &space))
+                    starting(app, &space, status(app, &space).state)
                 }
                 Err(problem) => {
                     let why = knows.map_or_else(by_hand, |_| sentence(&problem.detail));
@@ -112,8 +112,8 @@ pub(super) async fn not_running(
         }
         State::Stopped => with_page(app, &space, stopped(app, &space, by_hand())),
         State::Failed(cause) => failed(app, &space, caller, cause),
-        State::Up => starting(app, &space, &status(app, &space)),
-        State::Starting(status) => starting(app, &space, &status),
+        State::Up => starting(app, &space, status(app, &space).state),
+        State::Starting(state) => starting(app, &space, state),
     }
 }
 
@@ -129,7 +129,7 @@ async fn may_start(app: &App, space: &Space, caller: Option<&Caller>) -> bool {
 enum State {
     Up,
     Stopped,
-    Starting(SpaceStatus),
+    Starting(Observed),
     Failed(Option<String>),
 }
 
@@ -143,7 +143,7 @@ fn state(app: &App, space: &Doc<Space>) -> State {
         (Desired::Stopped, _) => State::Stopped,
         (Desired::Running, Observed::Running) => State::Up,
         (Desired::Running, Observed::Failed) => State::Failed(status.cause),
-        (Desired::Running, _) => State::Starting(status),
+        (Desired::Running, state) => State::Starting(state),
     }
 }
 
@@ -167,10 +167,10 @@ fn failed(app: &App, space: &Doc<Space>, caller: Option<&Caller>, cause: Option<
     with_page(app, space, Said::new(Code::NotRunning, title, detail).tried_again())
 }
 
-fn starting(app: &App, space: &Doc<Space>, status: &SpaceStatus) -> Said {
+fn starting(app: &App, space: &Doc<Space>, state: Observed) -> Said {
     let home = space.placement.server;
     let hears = home == app.replica.me() || app.cluster.reachability(home) == Reachability::Linked;
-    let detail = match status.state {
+    let detail = match state {
         _ if !hears => "Its home cannot be reached from here: it starts once that hears of this.",
         Observed::Provisioning => "It is being prepared.",
         Observed::Stopping => "It is still stopping, and starts then.",

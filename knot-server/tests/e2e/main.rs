@@ -17,6 +17,7 @@ mod files;
 mod life;
 mod nodes;
 mod ports;
+mod relayed;
 mod terminal;
 #[path = "../support/wait.rs"]
 mod wait;
