@@ -1,15 +1,18 @@
 //! Requests to a server, and what its answers mean.
 
+mod again;
+
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::time::Duration;
 
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Method, Request, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::again::{is_repeatable, is_untouched, may_go_on, readdressed};
 use super::address::Address;
 use super::config::Folder;
 use super::failure::{Exit, Failure};
@@ -386,42 +389,6 @@ impl Client {
             self.address()
         ))
     }
-}
-
-/// A request as it is sent to another address. Nothing has a body that could not be sent again.
-fn readdressed(request: &Request, from: &Address, to: &Address) -> Option<Request> {
-    let mut sent = request.try_clone()?;
-    *sent.url_mut() = from.moved(request.url(), to)?;
-    Some(sent)
-}
-
-/// Whether a request may be taken twice: it changes nothing, or is known again by its key.
-fn is_repeatable(request: &Request) -> bool {
-    request.method().is_safe() || request.headers().contains_key(IDEMPOTENCY_KEY)
-}
-
-/// Whether a server has refused a request since it is going or gone, and so did nothing.
-fn is_untouched(failure: &Failure) -> bool {
-    failure.is("draining") || failure.is("removed")
-}
-
-/// Whether a request that got no answer is sent to another server: none has come to the first, or it may be
-/// taken twice. A server whose certificate is wrong is not to be passed over in silence.
-fn may_go_on(request: &Request, error: &reqwest::Error) -> bool {
-    let sent = !error.is_connect();
-    !is_tls(error) && (!sent || is_repeatable(request) && !error.is_timeout())
-}
-
-fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        let io = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || io.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }
 
 /// What to say when a request to an address got no answer.

@@ -100,8 +100,10 @@ impl Pool {
         mut request: Request<Counted>,
     ) -> Result<Response<Incoming>, Error> {
         let signs_in = signs_connection_in(&request);
+        let mut again = repeated(&request);
+        let mut takes_kept = !signs_in;
         loop {
-            let (mut sender, kept) = match self.take(line).filter(|_| !signs_in) {
+            let (mut sender, kept) = match self.take(line).filter(|_| takes_kept) {
                 Some(sender) => (sender, true),
                 None => (connect(app, line).await?, false),
             };
@@ -116,7 +118,11 @@ impl Pool {
                 Err(mut failed) => match failed.take_message().filter(|_| kept) {
                     // One that was kept had been closed: nothing of the request has gone.
                     Some(unsent) => request = unsent,
-                    None => return Err(failed.into_error().into()),
+                    // Or its way is lost, as that of all others that were kept.
+                    None => match again.take().filter(|_| kept) {
+                        Some(repeated) => (request, takes_kept) = (repeated, false),
+                        None => return Err(failed.into_error().into()),
+                    },
                 },
             }
         }
@@ -183,6 +189,16 @@ impl Kept {
         self.connections.retain(|_, all| !all.is_empty());
         self.count = self.connections.values().map(Vec::len).sum();
     }
+}
+
+/// A request that may be taken twice, once more: one that only asks, as browsers do too.
+fn repeated(request: &Request<Counted>) -> Option<Request<Counted>> {
+    let body = request.body().again().filter(|_| request.method().is_safe())?;
+    let mut again = Request::new(body);
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
 }
 
 /// Whether a request signs its whole connection in, as these schemes do.

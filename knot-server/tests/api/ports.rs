@@ -297,6 +297,10 @@ async fn a_port_is_shared_with_all_who_are_signed_in_or_with_everybody() {
         listed["ports"][1],
         json!({"number": world.program, "name": "app", "protocol": "http", "access": "public", "url": url})
     );
+    assert_eq!((&listed["any_port"], &listed["any_url"]), (&json!(false), &json!(null)));
+    world.template("any_port: true\n").await;
+    let listed = world.anna.get("/spaces/web/ports").await.ok();
+    assert_eq!(listed["any_url"], format!("http://{}/", world.host_of("PORT")));
     let path = format!("/spaces/web/ports/{}", world.program);
     world.bert.put(&path, json!({"access": "public"})).await.problem("not_found");
     world.anna.delete(&path).await.ok();

@@ -502,6 +502,37 @@ async fn a_connection_that_is_kept_is_kept_for_one_visitor() {
 }
 
 #[tokio::test]
+async fn what_only_asks_is_asked_again_where_a_kept_connection_breaks() {
+    let world = World::any_port().await;
+    let (heard, mut hears) = mpsc::channel(16);
+    // Each connection answers once, and breaks with its second request.
+    let port = program(move |mut stream| {
+        let heard = heard.clone();
+        async move {
+            let Some(asked) = head(&mut stream).await else { return };
+            heard.send(asked.lines().next().unwrap().to_owned()).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.ok();
+            let Some(asked) = head(&mut stream).await else { return };
+            heard.send(format!("lost {}", asked.lines().next().unwrap())).await.unwrap();
+        }
+    })
+    .await;
+    let ask = async |method: Method, path: &str| {
+        answer(token(world.to(&world.host_of(port), method, path), &world.anna)).await
+    };
+    assert_eq!(ask(Method::GET, "/1").await.text, "ok");
+    assert_eq!(ask(Method::GET, "/2").await.text, "ok");
+    // What changes something may have been done.
+    ask(Method::POST, "/3").await.problem("no_answer");
+    let mut all = Vec::new();
+    while let Ok(one) = hears.try_recv() {
+        all.push(one);
+    }
+    let line = |line: &str| format!("{line} HTTP/1.1");
+    assert_eq!(all, [line("GET /1"), line("lost GET /2"), line("GET /2"), line("lost POST /3")]);
+}
+
+#[tokio::test]
 async fn an_upload_that_nobody_takes_stops_no_other_of_its_connection() {
     let world = World::any_port().await;
     let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
