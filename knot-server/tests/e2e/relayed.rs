@@ -57,13 +57,14 @@ impl Three {
         runtime.spawn(async move { axum::serve(listener, routes()).await });
         let builder = reqwest::Client::builder().tls_certs_only([]);
         let http = builder.timeout(PATIENCE).build().unwrap();
-        let (relay, through) = eventually("a server goes through another", || {
-            (1..=3).find_map(|n| {
-                let reached = world.json(n, &["space", "show", "dev"])["reached"].clone();
-                let through = reached["through"][0].as_str()?;
-                let relays = reached["directly"] == false;
-                relays.then(|| (n, (1..=3).find(|n| world.name(*n) == through).unwrap()))
-            })
+        let (relay, through) = eventually("the agent has both of its links", || {
+            let all =
+                [1, 2, 3].map(|n| world.json(n, &["space", "show", "dev"])["reached"].clone());
+            let direct = all.iter().filter(|reached| reached["directly"] == true).count();
+            let relay = all.iter().position(|reached| reached["directly"] == false);
+            let relay = relay.filter(|_| direct == 2)?;
+            let through = all[relay]["through"][0].as_str()?;
+            Some((relay + 1, (1..=3).find(|n| world.name(*n) == through)?))
         });
         Self { world, runtime, http, port, relay, through }
     }
@@ -214,8 +215,10 @@ fn requests_go_on_when_the_server_that_they_go_through_is_killed() {
     for _ in 0..10 {
         eventually("it works", works);
     }
-    three.world.kill(three.through);
+    let reached = three.world.json(three.relay, &["space", "show", "dev"])["reached"].clone();
+    assert_eq!(reached["through"][0], three.world.name(three.through));
     let killed = Instant::now();
+    three.world.kill(three.through);
     let (mut last, mut gap, mut failed, mut in_a_row) = (killed, Duration::ZERO, 0, 0);
     // All is well when nothing has failed for a while.
     while in_a_row < 60 {

@@ -14,6 +14,7 @@ impl Browser {
     async fn widen(&mut self, width: u32) {
         let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
         self.call("Emulation.setDeviceMetricsOverride", size).await;
+        self.call("Emulation.setScrollbarsHidden", json!({"hidden": true})).await;
     }
 
     /// Writes a picture of the whole page where `KNOT_SCREENSHOTS` says, for whoever wants to look at it.
