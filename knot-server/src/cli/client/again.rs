@@ -20,9 +20,10 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
     request.method().is_safe() || request.headers().contains_key(IDEMPOTENCY_KEY)
 }
 
-/// Whether a server has refused a request since it is going or gone, and so did nothing.
+/// Whether a server has refused a request since it is stopping, and so did nothing. That one was removed from its
+/// cluster is for people to know: another address is to be used from then on.
 pub(super) fn is_untouched(failure: &Failure) -> bool {
-    failure.is("draining") || failure.is("removed")
+    failure.is("draining")
 }
 
 /// Whether a request that got no answer is sent to another server: none has come to the first, or it may be
