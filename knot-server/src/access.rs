@@ -6,11 +6,11 @@ use std::time::Duration;
 use knot_core::{
     agent::{Answer, Open, Refusal, Target},
     id::Id,
-    model::Space,
+    model::{Space, Template},
     replica::Replica,
     wire::{self, MAX_AGENT_FRAME},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     api::{AgentReader, AgentWriter, Reach, ReachError},
@@ -19,6 +19,12 @@ use crate::{
 
 /// How long opening a stream to an agent may take, and its first answer.
 pub(crate) const OPENING: Duration = Duration::from_secs(12);
+
+/// For how long after its first try a stream is tried again that broke before the agent had answered: a server
+/// on the way has gone, and it takes a moment until that is known.
+const ANOTHER_WAY: Duration = Duration::from_secs(5);
+/// The pause before.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A way into a space that its template can turn off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,14 +79,20 @@ pub(crate) async fn allows(
     space: &Space,
     feature: Feature,
 ) -> Result<(), TurnedOff> {
+    let template = template(replica, space).await;
+    let off = template.is_some_and(|template| template.without.contains(feature.word()));
+    if off { Err(TurnedOff(feature)) } else { Ok(()) }
+}
+
+/// The current revision of a space's template. One that was deleted elsewhere while spaces use it says
+/// what it said.
+pub(crate) async fn template(replica: &Replica, space: &Space) -> Option<Template> {
     let id = space.template;
-    // One that was deleted elsewhere while spaces use it says what it said.
-    let Some(template) = replica.get(id).or_else(|| replica.remains(id)) else { return Ok(()) };
-    let without = match current::current(replica, &template).await {
-        Ok(current) => current.template.without,
-        Err(_) => template.without.clone(),
-    };
-    if without.contains(feature.word()) { Err(TurnedOff(feature)) } else { Ok(()) }
+    let template = replica.get(id).or_else(|| replica.remains(id))?;
+    match current::current(replica, &template).await {
+        Ok(current) => Some(current.template),
+        Err(_) => Some((*template).clone()),
+    }
 }
 
 /// A stream to the agent, with its first frame sent.
@@ -101,6 +113,23 @@ pub(crate) async fn stream(
 /// A stream to the agent on which it has said that what was asked for is ready; and where it listens,
 /// if it was asked to.
 pub(crate) async fn ready(
+    reach: &dyn Reach,
+    space: Id<Space>,
+    open: &Open,
+) -> Result<(AgentReader, AgentWriter, Option<Target>), Error> {
+    let began = Instant::now();
+    loop {
+        match ready_one_way(reach, space, open).await {
+            Err(Error::Reach(ReachError::Failed(why))) if began.elapsed() < ANOTHER_WAY => {
+                tracing::debug!(%space, why, "a stream to an agent broke: it is opened again");
+                sleep(PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn ready_one_way(
     reach: &dyn Reach,
     space: Id<Space>,
     open: &Open,

@@ -139,6 +139,7 @@ fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(spaces::stop))
         .routes(routes!(spaces::restart))
         .routes(routes!(spaces::insight::logs))
+        .routes(routes!(spaces::insight::starts))
         .routes(routes!(spaces::insight::usage))
         .routes(routes!(spaces::insight::launch))
         .routes(routes!(spaces::edit::share))

@@ -31,6 +31,7 @@ mod port_forward;
 mod ports;
 mod progress;
 mod prompt;
+mod ring;
 mod seen;
 mod socket;
 mod spaces;

@@ -14,6 +14,7 @@ mod pages;
 mod pool;
 pub(crate) mod resolve;
 mod settings;
+mod start;
 mod visit;
 mod watched;
 

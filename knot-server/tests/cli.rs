@@ -18,6 +18,8 @@ use crate::server::{Script, World, space};
 
 #[path = "cli/exec.rs"]
 mod exec;
+#[path = "cli/others.rs"]
+mod others;
 #[path = "cli/server.rs"]
 mod server;
 #[path = "cli/terminal.rs"]

@@ -97,6 +97,8 @@ crate::entity! {
         links: Field<Option<u64>>,
         /// Whether a connection to a stopped space starts it.
         start_on_connect: Field<bool>,
+        /// Whether whoever may open one of its ports starts a stopped space by that, its users or not.
+        start_on_visit: Field<bool>,
     }
 }
 

@@ -1,8 +1,8 @@
-//! What the SSH gateway goes by: who a key is of, which space a name means, and starting it; the rules are
-//! those of the API.
+//! What the SSH gateway and ports go by: who a key is of, which space a name means, and starting it; the rules
+//! are those of the API.
 
 use knot_core::{
-    id::Id,
+    id::{Author, Id},
     model::{Space, User},
     replica::Doc,
 };
@@ -79,6 +79,12 @@ pub(crate) fn find_space(
 /// Wants a space to run, as the API does.
 pub(crate) async fn start(app: &App, caller: &Caller, space: Id<Space>) -> Result<(), Problem> {
     spaces::want(app, caller, space).await
+}
+
+/// Wants a space to run for a visitor of one of its ports, who need not be known: the template says so. In
+/// its history it is this server that did it.
+pub(crate) async fn start_for_visitor(app: &App, space: &Doc<Space>) -> Result<(), Problem> {
+    spaces::want_as(app, Author::Server(app.replica.me()), space).await
 }
 
 /// The users that have a key, as an authority or as a key to sign in with, and its line.

@@ -23,7 +23,7 @@ use super::{
     exec::Upgrade,
     permit::{self, Use},
     problem::{Code, Problem},
-    spaces::written,
+    spaces::change,
     types::{
         Space,
         ports::{Access, Port, Ports, SetForward, SharePort},
@@ -54,19 +54,24 @@ pub(super) async fn list(
     Key(key): Key,
 ) -> Result<Answer<Json<Ports>>, Problem> {
     let space = World::new(&app).find(&caller, &key, For::Reading)?;
-    let rules = Rules::of(&app.replica, &space).await;
+    Ok(caller.answer(Json(of_space(&app, &space).await), &of_read(&space)))
+}
+
+/// The ports of a space, for whoever may see it.
+pub(super) async fn of_space(app: &App, space: &Doc<model::Space>) -> Ports {
+    let rules = Rules::of(&app.replica, space).await;
     let (rules, open) = match rules {
         Ok(rules) => (rules, true),
         Err(TurnedOff(_)) => (Rules::default(), false),
     };
-    let name = World::new(&app).space_name(&space);
-    let owner = user_name(&app, space.owner);
+    let name = World::new(app).space_name(space);
+    let owner = user_name(app, space.owner);
     let url = |number: u16| app.ports()?.url_of(number, space.id(), &name, &owner);
     let shown = |number: u16, name: Option<&String>, protocol: Protocol| Port {
         number,
         name: name.cloned(),
         protocol: protocol.to_string(),
-        access: shown_access(access_of(&space, number)),
+        access: shown_access(access_of(space, number)),
         url: url(number).filter(|_| {
             open && protocol != Protocol::Udp
                 && rules.over_http(&PortName::Number(number)).is_some()
@@ -85,8 +90,9 @@ pub(super) async fn list(
             .map(|number| shown(number, None, Protocol::Http)),
     );
     ports.sort_by(|a, b| (a.number, &a.name).cmp(&(b.number, &b.name)));
-    let shown = Ports { ports, any_port: rules.any() };
-    Ok(caller.answer(Json(shown), &of_read(&space)))
+    let any = app.ports().filter(|_| open && rules.any());
+    let any_url = any.and_then(|settings| settings.url_of_any(space.id(), &name, &owner));
+    Ports { ports, any_port: rules.any(), any_url }
 }
 
 fn shown_access(access: PortAccess) -> Access {
@@ -164,19 +170,14 @@ async fn set_access(
     access: PortAccess,
 ) -> Shown {
     let said = number.clone();
-    let committed = app
-        .replica
-        .edit(space.id(), caller.author(), move |edit| {
-            match access {
-                // To take it away beats what anybody else says at the same time.
-                PortAccess::Owner => edit.take(model::Space::port_access, &number),
-                access => edit.put(model::Space::port_access, &number, access),
-            }
-            Ok(())
-        })
-        .await?;
+    let shown = change(app, caller, space, move |edit| match access {
+        // To take it away beats what anybody else says at the same time.
+        PortAccess::Owner => edit.take(model::Space::port_access, &number),
+        access => edit.put(model::Space::port_access, &number, access),
+    })
+    .await?;
     tracing::info!(space = %space.id(), port = said, %access, by = %caller.user, "port shared");
-    written(app, caller, StatusCode::OK, &committed)
+    Ok(shown)
 }
 
 /// Has a port of a space lead to a port of another one of the same owner's, or one shared with them.
@@ -212,14 +213,10 @@ pub(super) async fn forward(
         return Err(too_many());
     }
     let to = model::Forward { space: other.id(), port: wanted.port };
-    let committed = app
-        .replica
-        .edit(space.id(), caller.author(), move |edit| {
-            edit.put(model::Space::forwards, &number.to_string(), to);
-            Ok(())
-        })
-        .await?;
-    written(&app, &caller, StatusCode::OK, &committed)
+    change(&app, &caller, &space, move |edit| {
+        edit.put(model::Space::forwards, &number.to_string(), to);
+    })
+    .await
 }
 
 /// Has a port of a space lead to no other any more.
@@ -238,14 +235,10 @@ pub(super) async fn unforward(
 ) -> Shown {
     let number = read_number(&port)?;
     let space = World::new(&app).find_to(&caller, &key, Use::Edit)?;
-    let committed = app
-        .replica
-        .edit(space.id(), caller.author(), move |edit| {
-            edit.take(model::Space::forwards, &number.to_string());
-            Ok(())
-        })
-        .await?;
-    written(&app, &caller, StatusCode::OK, &committed)
+    change(&app, &caller, &space, move |edit| {
+        edit.take(model::Space::forwards, &number.to_string());
+    })
+    .await
 }
 
 /// Which port.

@@ -116,6 +116,8 @@ codes! {
     NotListening = "not_listening", BAD_GATEWAY, "Nothing listens there";
     /// What listens at the port did not answer.
     NoAnswer = "no_answer", BAD_GATEWAY, "No answer";
+    /// The space is on its way up.
+    Starting = "starting", SERVICE_UNAVAILABLE, "The space is starting";
     /// This server has not heard of what the caller has seen.
     Behind = "behind", SERVICE_UNAVAILABLE, "This server is behind";
     /// Too much to do.

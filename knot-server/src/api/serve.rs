@@ -32,6 +32,11 @@ const MAX_HEADER_LIST: u32 = 64 << 10;
 const ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// The most requests at once of one HTTP/2 connection.
 const STREAMS: u32 = 128;
+/// How much of all bodies of one HTTP/2 connection may wait to be taken, in bytes: as much as four of them
+/// may, so that one that nobody takes stops no other.
+const WAITING: u32 = 4 << 20;
+/// How much of one may.
+const WAITING_OF_ONE: u32 = 1 << 20;
 /// How long requests may go on once the server is to stop.
 const STOPPING: Duration = Duration::from_secs(10);
 /// How long to wait after the listener failed, such as for want of file descriptors.
@@ -118,6 +123,8 @@ where
         .keep_alive_interval(ALIVE.0)
         .keep_alive_timeout(ALIVE.1)
         .max_concurrent_streams(STREAMS)
+        .initial_connection_window_size(WAITING)
+        .initial_stream_window_size(WAITING_OF_ONE)
         .max_header_list_size(MAX_HEADER_LIST);
     let mut served = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let ended = tokio::select! {

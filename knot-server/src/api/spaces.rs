@@ -16,7 +16,7 @@ use axum::{
 };
 use knot_core::{
     clock::Millis,
-    id::{ChangeHash, Id},
+    id::{Author, ChangeHash, Id},
     model::{self, Desired, Observed, Placement, SpaceStatus, Template},
     names::For,
     replica::{Committed, Doc, Token},
@@ -185,9 +185,18 @@ pub(super) async fn start(State(app): State<App>, caller: Caller, Key(key): Key)
 /// As [`start`], for who comes another way.
 pub(super) async fn want(app: &App, caller: &Caller, id: Id<model::Space>) -> Result<(), Problem> {
     let space = to_change(app, caller, &id.to_string(), Use::Run)?;
-    let status = status(app, &space);
+    want_as(app, caller.author(), &space).await
+}
+
+/// As [`start`], in the name of `author`: whether they may is asked before.
+pub(super) async fn want_as(
+    app: &App,
+    author: Author,
+    space: &Doc<model::Space>,
+) -> Result<(), Problem> {
+    let status = status(app, space);
     let failed = status.as_ref().is_some_and(|status| status.state == Observed::Failed);
-    run(app, caller, &space, status.filter(|_| failed)).await.map(drop)
+    set_running(app, author, space, status.filter(|_| failed)).await.map(drop)
 }
 
 /// Wants the running generation of a space to be ended, and another one to run.
@@ -247,12 +256,22 @@ async fn run(
     space: &Doc<model::Space>,
     ended: Option<SpaceStatus>,
 ) -> Shown {
+    let committed = set_running(app, caller.author(), space, ended).await?;
+    written(app, caller, StatusCode::OK, &committed)
+}
+
+async fn set_running(
+    app: &App,
+    author: Author,
+    space: &Doc<model::Space>,
+    ended: Option<SpaceStatus>,
+) -> Result<Committed<model::Space>, Problem> {
     let template: Doc<Template> =
         app.replica.get(space.template).ok_or_else(|| template_deleted(&space.name))?;
-    edit::dependencies_run(app, caller, space)?;
+    edit::dependencies_run(app, space)?;
     let heads = hex(template.heads());
     let seen = fill::seen(&app.replica, &template);
-    change(app, caller, space, move |edit| {
+    let edited = app.replica.edit(space.id(), author, move |edit| {
         edit.set(model::Space::desired, Desired::Running);
         edit.set(model::Space::template_heads, heads);
         edit.set(model::Space::variables_seen, seen);
@@ -260,12 +279,13 @@ async fn run(
             let newest = ended.generation.max(edit.restart);
             edit.set(model::Space::restart, newest);
         }
-    })
-    .await
+        Ok(())
+    });
+    Ok(edited.await?)
 }
 
 /// Edits a space, and answers with what it is then.
-async fn change(
+pub(super) async fn change(
     app: &App,
     caller: &Caller,
     space: &Doc<model::Space>,
@@ -279,7 +299,7 @@ async fn change(
 }
 
 /// The answer to a write: the space as it is now.
-pub(super) fn written(
+fn written(
     app: &App,
     caller: &Caller,
     status: StatusCode,

@@ -355,6 +355,7 @@ fn put(edit: &mut Edit<'_, model::Template>, wanted: model::Template) {
     edit.set_sparse(T::max_uptime, wanted.max_uptime);
     edit.set_sparse(T::links, wanted.links);
     edit.set_sparse(T::start_on_connect, wanted.start_on_connect);
+    edit.set_sparse(T::start_on_visit, wanted.start_on_visit);
 }
 
 /// Makes a set equal to `wanted` by single elements.

@@ -60,6 +60,12 @@ impl Address {
         Ok(url)
     }
 
+    /// What a URL of this server's is at another one.
+    pub(crate) fn moved(&self, url: &Url, to: &Self) -> Option<Url> {
+        let rest = url.as_str().strip_prefix(self.0.as_str().trim_end_matches('/'))?;
+        Url::parse(&format!("{to}{rest}")).ok()
+    }
+
     /// Whether the way there is TLS.
     pub(crate) fn is_https(&self) -> bool {
         self.0.scheme() == "https"
@@ -117,6 +123,17 @@ mod tests {
         let url = base.api(&["spaces", "a/b ?", "exec"]).unwrap();
         assert_eq!(url.as_str(), "https://example.org/knot/api/v1/spaces/a%2Fb%20%3F/exec");
         assert!(base.api(&["spaces", ".."]).is_err());
+    }
+
+    #[test]
+    fn a_url_is_moved_to_another_server_as_it_is() {
+        let [from, to] = ["https://a/knot", "https://b:1"].map(|url| Address::parse(url).unwrap());
+        let mut url = from.api(&["spaces", "a/b"]).unwrap();
+        url.set_query(Some("x=1"));
+        let moved = from.moved(&url, &to).unwrap();
+        assert_eq!(moved.as_str(), "https://b:1/api/v1/spaces/a%2Fb?x=1");
+        assert_eq!(to.moved(&moved, &from), Some(url));
+        assert_eq!(from.moved(&moved, &to), None);
     }
 
     #[test]

@@ -15,9 +15,11 @@ const EVERYWHERE: &str = "Options of all commands";
 
 const AFTER_HELP: &str = "\
 Environment:
-  KNOT_URL     the server, as a URL or HOST:PORT (http for this machine, https for others)
+  KNOT_URL     the server, as a URL or HOST:PORT (http for this machine, https for others); or several, with
+               commas between them: the first that can be reached is asked
   KNOT_TOKEN   the API token
   Both win over what `knot login` stored in $XDG_CONFIG_HOME/knot/config.toml; --url and --token win over both.
+  KNOT_ONE_SERVER=1 asks no other server of the cluster where that one cannot be reached, as --one-server does.
   SSL_CERT_FILE names the CA certificates to trust, NO_COLOR turns colours off.
 
 Exit codes:
@@ -36,9 +38,12 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "knot", version, after_help = AFTER_HELP, infer_long_args = false)]
 pub(crate) struct Arguments {
-    /// The server: a URL or HOST:PORT (KNOT_URL)
+    /// The server: a URL or HOST:PORT, or several with commas between (KNOT_URL)
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "URL")]
     pub(crate) url: Option<String>,
+    /// Ask no other server of the cluster where this one cannot be reached (KNOT_ONE_SERVER)
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) one_server: bool,
     /// The API token (KNOT_TOKEN)
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "TOKEN")]
     pub(crate) token: Option<String>,

@@ -1,6 +1,8 @@
 //! Requests to a server, and what its answers mean.
 
-use std::cell::RefCell;
+mod again;
+
+use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::time::Duration;
 
@@ -10,15 +12,23 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::again::{is_repeatable, is_untouched, may_go_on, readdressed};
 use super::address::Address;
 use super::config::Folder;
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
+use super::ring::Ring;
 use super::seen::Seen;
 use super::time::parse_http_date;
-use crate::api::types::{CAUSALITY_HEADER, CODE_BEHIND, IDEMPOTENCY_KEY, Problem};
+use crate::api::types::{
+    CAUSALITY_HEADER, CODE_BEHIND, IDEMPOTENCY_KEY, Problem, ServerState, Servers,
+};
 
-/// How long a connection may take to open.
+/// How long a connection may take to open; and where there is another server to go on with.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const CONNECT_LIMIT_OF_MANY: Duration = Duration::from_secs(3);
+
+/// How long it may take to be told of the cluster's servers.
+const LEARN_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long an answer may take; a server that waits to catch up answers sooner.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
@@ -52,10 +62,12 @@ pub(crate) struct Answer<T> {
     pub(crate) now: Option<i64>,
 }
 
-/// One server, and whoever signed in there.
+/// A server, or another of its cluster in its place, and whoever signed in there.
 pub(crate) struct Client {
     http: reqwest::Client,
-    address: Address,
+    ring: RefCell<Ring>,
+    /// Whether another server than before has answered since it was asked.
+    moved: Cell<bool>,
     token: Option<String>,
     seen: RefCell<Seen>,
 }
@@ -63,10 +75,11 @@ pub(crate) struct Client {
 impl Client {
     /// A client that has not connected yet.
     pub(crate) fn new(
-        address: Address,
+        ring: Ring,
         token: Option<String>,
         folder: Option<Folder>,
     ) -> Result<Self, Failure> {
+        let connect = if ring.has_others() { CONNECT_LIMIT_OF_MANY } else { CONNECT_LIMIT };
         // An error means that there is a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
@@ -74,13 +87,13 @@ impl Client {
             .http1_only()
             // A redirected POST would become a GET, and a token would go to another host.
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_LIMIT)
+            .connect_timeout(connect)
             .tcp_nodelay(true)
             .tcp_keepalive(KEEPALIVE.0)
             .tcp_keepalive_interval(KEEPALIVE.0)
             .tcp_keepalive_retries(KEEPALIVE.1)
             .user_agent(concat!("knot/", env!("CARGO_PKG_VERSION")));
-        if !address.is_https() {
+        if !ring.order().iter().any(Address::is_https) {
             // A machine without any CA certificates can still use plain HTTP.
             builder = builder.tls_certs_only([]);
         }
@@ -91,12 +104,34 @@ impl Client {
             ))
         })?;
         let seen = RefCell::new(Seen::load(folder, token.as_deref().unwrap_or_default()));
-        Ok(Self { http, address, token, seen })
+        Ok(Self { http, ring: RefCell::new(ring), moved: Cell::new(false), token, seen })
     }
 
-    /// The server's address.
-    pub(crate) fn address(&self) -> &Address {
-        &self.address
+    /// The address of the server that answered last, or is to be asked first.
+    pub(crate) fn address(&self) -> String {
+        self.ring.borrow().current().map(Address::to_string).unwrap_or_default()
+    }
+
+    /// Whether another server than before has answered since this was last asked.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.moved.replace(false)
+    }
+
+    /// Has a server tell where the others are, to go on with when it is lost. Best effort.
+    pub(crate) async fn learn(&self) {
+        let asked = self.get::<Servers>(&["servers"]);
+        if let Ok(Ok(answer)) = tokio::time::timeout(LEARN_LIMIT, asked).await {
+            self.learn_from(&answer.value);
+        }
+    }
+
+    /// Remembers where the servers are that one has told of, those that it hears first.
+    pub(crate) fn learn_from(&self, told: &Servers) {
+        let mut ring = self.ring.borrow_mut();
+        let Some(from) = ring.current().cloned() else { return };
+        let heard = |state| told.servers.iter().filter(move |server| server.state == state);
+        let all = heard(ServerState::Live).chain(heard(ServerState::Unreachable));
+        ring.learn(&from, all.filter_map(|server| server.http.as_ref()));
     }
 
     /// Reads a resource.
@@ -223,34 +258,17 @@ impl Client {
         }
     }
 
-    /// What to say when a request got no answer.
+    /// What to say when a request got no answer, or not all of it.
     pub(crate) fn no_answer(&self, error: &reqwest::Error) -> Failure {
-        let address = &self.address;
-        let why = cause(error);
-        if error.is_timeout() {
-            return Failure::unreachable(format!(
-                "{address} did not answer in time; is the server overloaded?"
-            ));
-        }
-        if why.contains("UnknownIssuer") {
-            return Failure::unreachable(format!(
-                "{address} shows a certificate of an unknown CA; if that is the cluster's own CA, name its file in \
-                 SSL_CERT_FILE"
-            ));
-        }
-        if why.contains("InvalidContentType") || why.contains("corrupt message") {
-            return Failure::unreachable(format!(
-                "{address} does not speak TLS; is it http:// instead of https://?"
-            ));
-        }
-        let why = why.strip_prefix("failed to lookup address information: ").unwrap_or(&why);
-        Failure::unreachable(format!(
-            "{address} cannot be reached: {why}; check the address, and that the server runs"
-        ))
+        no_answer_of(&self.address(), error)
     }
 
     fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, Failure> {
-        let mut request = self.http.request(method, self.address.api(path)?);
+        let url = match self.ring.borrow().current() {
+            Some(address) => address.api(path)?,
+            None => return Err(Failure::usage("no server is named")),
+        };
+        let mut request = self.http.request(method, url);
         request =
             request.header(header::ACCEPT, "application/json, application/problem+json, */*;q=0.1");
         if let Some(token) = &self.token {
@@ -269,12 +287,46 @@ impl Client {
     async fn begun(&self, request: RequestBuilder) -> Result<Response, Failure> {
         tokio::time::timeout(ANSWER_LIMIT, self.accepted(request))
             .await
-            .map_err(|_| Failure::unreachable(format!("{} did not answer", self.address)))?
+            .map_err(|_| Failure::unreachable(format!("{} did not answer", self.address())))?
     }
 
-    /// Sends the request; an answer that says no is a failure.
+    /// Sends the request, to one server after the other where it was not taken; an answer that says no is a
+    /// failure.
     async fn accepted(&self, request: RequestBuilder) -> Result<Response, Failure> {
-        let response = request.send().await.map_err(|error| self.no_answer(&error))?;
+        let request = request.build().map_err(|error| self.no_answer(&error))?;
+        let order = self.ring.borrow().order();
+        let mut first = None;
+        for address in &order {
+            let Some(sent) = readdressed(&request, order.first().unwrap_or(address), address)
+            else {
+                break;
+            };
+            let (failure, goes_on) = match self.http.execute(sent).await {
+                Ok(response) => {
+                    let moved = self.ring.borrow_mut().prefer(address);
+                    self.moved.set(moved || self.moved.get());
+                    match self.judged(response).await {
+                        Ok(response) => return Ok(response),
+                        Err(failure) => {
+                            let goes_on = is_untouched(&failure)
+                                || is_repeatable(&request) && failure.exit() == Exit::Unreachable;
+                            (failure, goes_on)
+                        }
+                    }
+                }
+                Err(error) => {
+                    (no_answer_of(&address.to_string(), &error), may_go_on(&request, &error))
+                }
+            };
+            if !goes_on {
+                return Err(failure);
+            }
+            first.get_or_insert(failure);
+        }
+        Err(first.unwrap_or_else(|| Failure::usage("no server is named")))
+    }
+
+    async fn judged(&self, response: Response) -> Result<Response, Failure> {
         let seen = response.headers().get(CAUSALITY_HEADER).and_then(|value| value.to_str().ok());
         if let Some(seen) = seen {
             self.seen.borrow_mut().keep(seen);
@@ -285,12 +337,12 @@ impl Client {
         }
         if status.is_redirection() {
             let to = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+            let address = self.address();
             return Err(Failure::not_knot(match to {
-                Some(to) => format!(
-                    "{} sends on to {to}: use the address of the knot server there",
-                    self.address
-                ),
-                None => format!("{} sends on to nowhere: check the address", self.address),
+                Some(to) => {
+                    format!("{address} sends on to {to}: use the address of the knot server there")
+                }
+                None => format!("{address} sends on to nowhere: check the address"),
             }));
         }
         Err(self.refusal(response).await)
@@ -308,7 +360,7 @@ impl Client {
             return match status.as_u16() {
                 502..=504 => Failure::unreachable(format!(
                     "what stands before {} reaches no server ({status}); try again later",
-                    self.address
+                    self.address()
                 )),
                 _ => self.not_knot(&format!("it said {status} with no reason")),
             };
@@ -316,7 +368,7 @@ impl Client {
         if problem.code == CODE_BEHIND {
             self.seen.borrow_mut().forget();
         }
-        let hint = format!("sign in with: knot login {}", self.address);
+        let hint = format!("sign in with: knot login {}", self.address());
         Failure::refused(&problem, raw, (problem.status == 401).then_some(&hint))
     }
 
@@ -334,9 +386,34 @@ impl Client {
     fn not_knot(&self, why: &str) -> Failure {
         Failure::not_knot(format!(
             "what answers at {} is not a knot server of this version: {why}; check the address",
-            self.address
+            self.address()
         ))
     }
+}
+
+/// What to say when a request to an address got no answer.
+fn no_answer_of(address: &str, error: &reqwest::Error) -> Failure {
+    let why = cause(error);
+    if error.is_timeout() {
+        return Failure::unreachable(format!(
+            "{address} did not answer in time; is the server overloaded?"
+        ));
+    }
+    if why.contains("UnknownIssuer") {
+        return Failure::unreachable(format!(
+            "{address} shows a certificate of an unknown CA; if that is the cluster's own CA, name its file in \
+             SSL_CERT_FILE"
+        ));
+    }
+    if why.contains("InvalidContentType") || why.contains("corrupt message") {
+        return Failure::unreachable(format!(
+            "{address} does not speak TLS; is it http:// instead of https://?"
+        ));
+    }
+    let why = why.strip_prefix("failed to lookup address information: ").unwrap_or(&why);
+    Failure::unreachable(format!(
+        "{address} cannot be reached: {why}; check the address, and that the server runs"
+    ))
 }
 
 fn with_body<B: Serialize>(request: RequestBuilder, body: Body<'_, B>) -> RequestBuilder {

@@ -29,6 +29,12 @@ impl Folder {
         Some(Self(base.join("knot")))
     }
 
+    /// This folder, for a test.
+    #[cfg(test)]
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     /// The path of a file in it.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)

@@ -8,6 +8,7 @@ use super::client::Client;
 use super::config::{Config, Folder};
 use super::failure::Failure;
 use super::output::Reader;
+use super::ring::Ring;
 
 /// The surroundings of a command.
 pub(crate) struct Context {
@@ -19,6 +20,8 @@ pub(crate) struct Context {
     pub(crate) reader: Reader,
     /// The server that the command line names.
     pub(crate) given_url: Option<String>,
+    /// Whether no other server is asked than those that are named.
+    pub(crate) one_server: bool,
     /// The token that the command line names.
     pub(crate) given_token: Option<String>,
 }
@@ -32,28 +35,33 @@ impl Context {
             folder,
             reader: Reader::find(arguments.json),
             given_url: arguments.url.clone(),
+            one_server: arguments.one_server || variable("KNOT_ONE_SERVER").is_some(),
             given_token: arguments.token.clone(),
         })
     }
 
-    /// The server to ask: --url, then KNOT_URL, then the one signed in to.
+    /// The server to ask first.
     pub(crate) fn address(&self) -> Result<Address, Failure> {
+        self.addresses()?.into_iter().next().ok_or_else(no_server)
+    }
+
+    /// The servers to ask: --url, then KNOT_URL, then the one signed in to.
+    fn addresses(&self) -> Result<Vec<Address>, Failure> {
         let url = self
             .given_url
             .clone()
             .or_else(|| variable("KNOT_URL"))
             .or_else(|| self.config.url.clone());
         match url {
-            Some(url) => Address::parse(&url),
-            None => Err(Failure::not_signed_in(
-                "no server is known: sign in with `knot login URL`, or set KNOT_URL and KNOT_TOKEN",
-            )),
+            Some(urls) => urls.split(',').map(Address::parse).collect(),
+            None => Err(no_server()),
         }
     }
 
     /// A client of the server to ask: --token, then KNOT_TOKEN, then the one stored for this server.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let address = self.address()?;
+        let addresses = self.addresses()?;
+        let address = addresses.first().cloned().ok_or_else(no_server)?;
         let stored = || self.config.tokens.get(&address.to_string()).cloned();
         let token = self.given_token.clone().or_else(|| variable("KNOT_TOKEN")).or_else(stored);
         if token.is_none() {
@@ -61,13 +69,29 @@ impl Context {
                 "not signed in at {address}: sign in with `knot login {address}`, or set KNOT_TOKEN"
             )));
         }
-        Client::new(address, token, self.folder.clone())
+        self.client_of(addresses, token)
+    }
+
+    /// A client of these servers, and the others known of their cluster.
+    pub(crate) fn client_of(
+        &self,
+        addresses: Vec<Address>,
+        token: Option<String>,
+    ) -> Result<Client, Failure> {
+        let ring = Ring::new(addresses, token.as_deref(), self.folder.clone(), self.one_server);
+        Client::new(ring, token, self.folder.clone())
     }
 
     /// Whether progress is worth showing: not to a program.
     pub(crate) fn shows_progress(&self) -> bool {
         self.reader != Reader::Program
     }
+}
+
+fn no_server() -> Failure {
+    Failure::not_signed_in(
+        "no server is known: sign in with `knot login URL`, or set KNOT_URL and KNOT_TOKEN",
+    )
 }
 
 /// An environment variable that is set to something.

@@ -7,8 +7,8 @@ use serde_json::json;
 use super::client::Answer;
 use super::context::Context;
 use super::failure::Failure;
-use super::output::{Reader, bytes, details, print};
-use crate::api::types::{SpaceUsage, UsageSample};
+use super::output::{Reader, bytes, details, print, table};
+use crate::api::types::{SpaceUsage, Starts, UsageSample};
 
 /// How many columns a day is drawn in.
 const COLUMNS: usize = 48;
@@ -51,6 +51,37 @@ pub(crate) async fn logs(
         print(&format!("{:#}\n", json!({ "generation": generation, "log": log })))?;
     }
     Ok(())
+}
+
+/// Lists the starts that there are logs of.
+pub(crate) async fn starts(context: &Context, name: &str) -> Result<(), Failure> {
+    let answer: Answer<Starts> = context.client()?.get(&["spaces", name, "starts"]).await?;
+    context.reader.show(&answer.raw, |colour| {
+        if answer.value.starts.is_empty() {
+            return "It was never started: there are no logs\n".to_owned();
+        }
+        let rows = answer.value.starts.into_iter().map(|start| {
+            let kept = |kept: bool| if kept { "kept" } else { "" };
+            [start.generation.into(), kept(start.provision).into(), kept(start.container).into()]
+        });
+        table(["START", "PROVISION", "CONTAINER"], rows.collect(), colour)
+    })
+}
+
+/// The last start before the newest that there is a log of.
+pub(crate) async fn previous(
+    context: &Context,
+    name: &str,
+    provision: bool,
+) -> Result<String, Failure> {
+    let answer: Answer<Starts> = context.client()?.get(&["spaces", name, "starts"]).await?;
+    let mut earlier = answer.value.starts.into_iter().skip(1);
+    let found = earlier.find(|start| if provision { start.provision } else { start.container });
+    found.map(|start| start.generation).ok_or_else(|| {
+        Failure::operation(format!(
+            "there is no such log of an earlier start of {name}; `knot space starts {name}` lists those there are"
+        ))
+    })
 }
 
 /// Shows what a space takes up.

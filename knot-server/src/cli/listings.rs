@@ -30,7 +30,9 @@ pub(crate) async fn time_zone(context: &Context, zone: String) -> Result<(), Fai
 
 /// `knot server ls`: the one that answered is marked.
 pub(crate) async fn servers(context: &Context) -> Result<(), Failure> {
-    let answer: Answer<Servers> = context.client()?.get(&["servers"]).await?;
+    let client = context.client()?;
+    let answer: Answer<Servers> = client.get(&["servers"]).await?;
+    client.learn_from(&answer.value);
     context.reader.show(&answer.raw, |colour| {
         let rows = answer.value.servers.into_iter().map(|server| {
             let clock = server.clock_words();

@@ -7,11 +7,12 @@ use serde_json::json;
 
 use super::address::Address;
 use super::arguments::Login;
-use super::client::{Answer, Body, Client};
+use super::client::{Answer, Body};
 use super::context::{Context, variable};
 use super::failure::Failure;
 use super::output::clean;
 use super::prompt;
+use super::ring::Ring;
 use crate::api::types::{SignIn, SignedIn, User};
 
 /// The longest name or password that is read.
@@ -33,7 +34,7 @@ pub(crate) async fn sign_in(context: &Context, login: Login) -> Result<(), Failu
             return Err(Failure::usage("give either --token, or --user and a password"));
         }
         Some(token) => {
-            let client = Client::new(address.clone(), Some(token.clone()), context.folder.clone())?;
+            let client = context.client_of(vec![address.clone()], Some(token.clone()))?;
             let user: Answer<User> = client.get(&["me"]).await?;
             (user.value, token.clone())
         }
@@ -41,8 +42,9 @@ pub(crate) async fn sign_in(context: &Context, login: Login) -> Result<(), Failu
     };
     let mut config = context.config.clone();
     config.url = Some(address.to_string());
-    config.tokens.insert(address.to_string(), token);
+    config.tokens.insert(address.to_string(), token.clone());
     config.store(context.folder.as_ref())?;
+    context.client_of(vec![address.clone()], Some(token))?.learn().await;
     for name in ["KNOT_URL", "KNOT_TOKEN"] {
         if variable(name).is_some() {
             eprintln!("knot: note: {name} is set, and wins over what is stored now");
@@ -56,9 +58,11 @@ pub(crate) async fn sign_in(context: &Context, login: Login) -> Result<(), Failu
 pub(crate) fn sign_out(context: &Context) -> Result<(), Failure> {
     let address = context.address()?.to_string();
     let mut config = context.config.clone();
-    let had = config.tokens.remove(&address).is_some();
+    let token = config.tokens.remove(&address);
+    let had = token.is_some();
     if had {
         config.store(context.folder.as_ref())?;
+        Ring::new(Vec::new(), token.as_deref(), context.folder.clone(), false).forget();
     }
     context.reader.show(&json!({ "url": address, "signed_out": had }), |_| match had {
         true => format!(
@@ -85,7 +89,7 @@ async fn with_password(
     } else {
         prompt::secret(&format!("Password of {} at {address}: ", clean(&user))).await?
     };
-    let client = Client::new(address.clone(), None, context.folder.clone())?;
+    let client = context.client_of(vec![address.clone()], None)?;
     let request = SignIn { user, password, token_name: Some(token_name()) };
     let answer: Answer<SignedIn> =
         client.send(Method::POST, &["sign-in"], Body::Json(&request)).await?;

@@ -1,7 +1,7 @@
 //! `knot port-forward`: ports of this machine that lead to ports of a space.
 //!
-//! Each connection is a WebSocket of its own, and begins with whichever server answers then: a server that
-//! goes away ends the connections it carries, and the next ones go on.
+//! Each connection is a WebSocket of its own, and begins with whichever server of the cluster answers then: a
+//! server that goes away ends the connections it carries, and the next ones go on through another.
 
 mod datagrams;
 
@@ -85,6 +85,7 @@ pub(crate) async fn run(context: &Context, wanted: PortForward) -> Result<(), Fa
     let client = context.client()?;
     // Whether there is such a space is known at once, and from then on it is named by its id.
     let space: Answer<Space> = client.get(&["spaces", &wanted.space]).await?;
+    client.learn().await;
     let name = space.value.name;
     let way = Rc::new(Way { client, space: space.value.id });
     let local = LocalSet::new();
@@ -127,7 +128,12 @@ impl Way {
         loop {
             let path = ["spaces", self.space.as_str(), kind];
             let failure = match websocket::open(&self.client, &path, &[("port", &port)]).await {
-                Ok(socket) => return Ok(socket),
+                Ok(socket) => {
+                    if self.client.has_moved() {
+                        self.client.learn().await;
+                    }
+                    return Ok(socket);
+                }
                 Err(failure) => failure,
             };
             let passing = failure.is_passing() && !failure.is("not_listening");

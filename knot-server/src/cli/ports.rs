@@ -8,7 +8,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::output::{Cell, Colour, clean, table};
 use crate::api::types::Space;
-use crate::api::types::ports::{Access, Ports, SetForward, SharePort};
+use crate::api::types::ports::{Access, Port, Ports, SetForward, SharePort};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -64,7 +64,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
                     "Port {} of {} is open to {}\n",
                     clean(&port),
                     clean(&answer.value.name),
-                    whom(access)
+                    access.words()
                 )
             })
         }
@@ -76,33 +76,26 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
                     "Port {} of {} is open to {}\n",
                     clean(&port),
                     clean(&answer.value.name),
-                    whom(Access::Owner)
+                    Access::Owner.words()
                 )
             })
         }
     }
 }
 
-fn whom(access: Access) -> &'static str {
-    match access {
-        Access::Owner => "the space's users",
-        Access::SignedIn => "everybody who is signed in",
-        Access::Public => "everybody",
-    }
-}
-
 async fn list(context: &Context, space: &str) -> Result<(), Failure> {
     let answer: Answer<Ports> = context.client()?.get(&["spaces", space, "ports"]).await?;
     context.reader.show(&answer.raw, |colour| {
-        let Ports { ports, any_port } = answer.value;
+        let Ports { ports, any_port, any_url } = answer.value;
+        let at = any_url.map(|url| format!(" at {url}")).unwrap_or_default();
         let more = match (any_port, ports.is_empty()) {
-            (true, true) => "Any port may be opened; the template names none\n",
-            (true, false) => "Any other port may be opened too\n",
-            (false, true) => "The space's template opens no port\n",
-            (false, false) => "",
+            (true, true) => format!("Any port may be opened{at}; the template names none\n"),
+            (true, false) => format!("Any other port may be opened too{at}\n"),
+            (false, true) => "The space's template opens no port\n".to_owned(),
+            (false, false) => String::new(),
         };
         if ports.is_empty() {
-            return more.to_owned();
+            return more;
         }
         let rows = ports.into_iter().map(|port| {
             let open = (port.access == Access::Public).then_some(Colour::Busy);
@@ -110,12 +103,23 @@ async fn list(context: &Context, space: &str) -> Result<(), Failure> {
                 port.number.to_string().into(),
                 port.name.unwrap_or_default().into(),
                 port.protocol.into(),
-                Cell::coloured(whom(port.access), open),
+                Cell::coloured(port.access.words(), open),
                 port.url.unwrap_or_default().into(),
             ]
         });
-        table(["PORT", "NAME", "PROTOCOL", "OPEN TO", "URL"], rows.collect(), colour) + more
+        table(["PORT", "NAME", "PROTOCOL", "OPEN TO", "URL"], rows.collect(), colour) + &more
     })
+}
+
+/// A space's ports as a page of it has them: a line for each, and one for all others.
+pub(crate) fn lines(ports: Ports) -> Vec<String> {
+    let line = |port: Port| {
+        let name = port.name.map(|name| format!(" {name}")).unwrap_or_default();
+        let url = port.url.map(|url| format!(", to {}: {url}", port.access.words()));
+        format!("{}{name} ({}){}", port.number, port.protocol, url.unwrap_or_default())
+    };
+    let any = ports.any_url.map(|url| format!("any: {url}"));
+    ports.ports.into_iter().map(line).chain(any).collect()
 }
 
 /// Has a port of a space lead to another space, or to none.

@@ -40,8 +40,7 @@ struct Entry {
 impl Seen {
     /// What was kept for the cluster of this API token.
     pub(crate) fn load(folder: Option<Folder>, api_token: &str) -> Self {
-        let digest = Sha256::digest(api_token.as_bytes());
-        let key: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let key = key(api_token);
         let entries = read(folder.as_ref());
         let token =
             entries.entries.into_iter().find(|entry| entry.key == key).map(|entry| entry.token);
@@ -83,6 +82,12 @@ impl Seen {
             let _ = folder.write(FILE, &text);
         }
     }
+}
+
+/// What a cluster goes by in files that this program keeps: a hash of the API token.
+pub(crate) fn key(api_token: &str) -> String {
+    let digest = Sha256::digest(api_token.as_bytes());
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read(folder: Option<&Folder>) -> Entries {

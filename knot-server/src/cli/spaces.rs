@@ -12,7 +12,7 @@ use self::arguments::{Change, Wait};
 use super::client::{Answer, Body, Client, EMPTY};
 use super::context::Context;
 use super::exec;
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::insight;
 use super::output::{Cell, Colour, clean, details, table};
 use super::ports;
@@ -21,6 +21,7 @@ use super::terminal;
 use super::time::{age, format_duration};
 use super::wait::{Aim, Goal, outcome};
 use crate::api::types::exec::Open;
+use crate::api::types::ports::Ports;
 use crate::api::types::{Conflict, CreateSpace, Observed, SetParameters, Space, Spaces};
 
 /// Runs one command; its status is not 0 only where a command in a space ended with another.
@@ -56,7 +57,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<u8, Failu
             };
             return ran.map_err(Failure::into_could_not_run);
         }
-        Command::Logs { name, provision, generation, follow } => {
+        Command::Starts { name } => insight::starts(context, &name).await,
+        Command::Logs { name, provision, generation, previous, follow } => {
+            let generation = match previous {
+                true => Some(insight::previous(context, &name, provision).await?),
+                false => generation,
+            };
             let mut query = vec![("kind", if provision { "provision" } else { "container" })];
             query.extend(generation.as_deref().map(|generation| ("generation", generation)));
             query.extend(follow.then_some(("follow", "true")));
@@ -219,7 +225,18 @@ async fn list(context: &Context) -> Result<(), Failure> {
 }
 
 async fn show(context: &Context, name: &str) -> Result<(), Failure> {
-    let answer: Answer<Space> = context.client()?.get(&["spaces", name]).await?;
+    let client = context.client()?;
+    let mut answer: Answer<Space> = client.get(&["spaces", name]).await?;
+    let opened = match client.get::<Ports>(&["spaces", &answer.value.id, "ports"]).await {
+        Ok(opened) => opened.value,
+        // One that is being deleted is shown, and has none any more.
+        Err(failure) if failure.exit() == Exit::NotFound => Ports::default(),
+        Err(failure) => return Err(failure),
+    };
+    if let Some(fields) = answer.raw.as_object_mut() {
+        fields.insert("ports".to_owned(), json!(opened.ports));
+        fields.insert("any_url".to_owned(), json!(opened.any_url));
+    }
     context.reader.show(&answer.raw, |colour| {
         let space = answer.value;
         let ago = |time: &str| match age(time, answer.now) {
@@ -272,6 +289,7 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
                 .iter()
                 .map(|(name, value)| ("Parameter", format!("{name}={value}").into())),
         );
+        pairs.extend(ports::lines(opened).into_iter().map(|line| ("Port", line.into())));
         pairs.extend(conflicts(&space.conflicts));
         details(pairs, colour)
     })

@@ -115,6 +115,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> Result<u8, F
     let path = ["spaces", &space, "terminals", &id_text];
     // What is wrong from the beginning is said at once.
     let socket = websocket::open(&client, &path, &[]).await.map_err(Failure::into_could_not_run)?;
+    client.learn().await;
     let failed =
         |error: io::Error| Failure::could_not_run(format!("this terminal cannot be used: {error}"));
     let signals = Signals::of_terminal().map_err(failed)?;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use askama::Template;
 
 use super::{Chrome, ParameterField, ServerChoice, SpaceRow, VolumeRow, volumes::size};
-use crate::api::types::UsageSample;
+use crate::api::types::{
+    Start, UsageSample,
+    ports::{Access, Ports},
+};
 
 /// The width of a chart: a point for each minute of a day.
 const MINUTES: usize = 24 * 60;
@@ -44,6 +47,10 @@ pub struct SpacePage {
     pub log: String,
     /// Why there is none.
     pub log_problem: Option<String>,
+    /// The starts before that one that there are logs of, newest first.
+    pub earlier: Vec<Start>,
+    /// Its ports, and where they are opened.
+    pub ports: Ports,
 }
 
 /// What a space's page says in words.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::{
     body::Body,
     http::{
-        Method, Request, StatusCode, Uri,
-        header::{CONNECTION, UPGRADE},
+        HeaderValue, Method, Request, StatusCode, Uri,
+        header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
         request::Parts,
     },
     response::Response,
@@ -17,12 +17,7 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 use hyper_util::rt::TokioIo;
-use knot_core::{
-    agent::Refusal,
-    model::{self, Desired},
-    replica::Changed,
-    schema::Entity as _,
-};
+use knot_core::{agent::Refusal, model, replica::Changed, schema::Entity as _};
 use tokio::{
     io::copy_bidirectional_with_sizes,
     sync::OwnedSemaphorePermit,
@@ -33,8 +28,9 @@ use super::{
     address::PortName,
     headers::{self, From},
     pages::Said,
-    pool::{self, Pool},
+    pool::{self, Line, Pool},
     resolve::{Rules, access_of, may_open},
+    start::{self, sentence, with_page},
     visit::Meant,
     watched::{Counted, Guarded, Meter, Metered},
 };
@@ -63,6 +59,8 @@ pub(super) struct Carried<'a> {
     pub(super) pool: &'a Pool,
     pub(super) meant: &'a Meant,
     pub(super) caller: Option<Caller>,
+    /// Whether it may start a space that is stopped.
+    pub(super) opens: bool,
     /// Whether the answer is shown as a page of no origin.
     pub(super) sandboxed: bool,
 }
@@ -75,7 +73,7 @@ pub(super) async fn carry(
     (mut parts, body): (Parts, Body),
     room: OwnedSemaphorePermit,
 ) -> Result<Response, Said> {
-    let Carried { app, pool, meant, caller, sandboxed } = carried;
+    let Carried { app, pool, meant, caller, opens, sandboxed } = carried;
     if parts.method == Method::CONNECT {
         let detail = "A port takes no CONNECT: `knot port-forward` opens connections of all kinds.";
         return Err(Said::new(Code::MethodNotAllowed, "Not this way", detail));
@@ -91,9 +89,18 @@ pub(super) async fn carry(
     *request.method_mut() = parts.method;
     *request.uri_mut() = uri;
     *request.headers_mut() = parts.headers;
-    let mut over = over(app.clone(), caller, meant.door());
+    // Of a body without a length hyper sends nothing with these methods that mostly have none.
+    if !request.body().is_end_stream()
+        && request.body().size_hint().exact().is_none()
+        && !request.headers().contains_key(CONTENT_LENGTH)
+    {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    let visitor = caller.as_ref().map(|caller| caller.user);
+    let line = Line { door: meant.door(), tls: meant.port.tls, visitor };
+    let mut over = over(app.clone(), caller.clone(), meant.door());
     let answered = tokio::select! {
-        answered = pool.send(app, meant.door(), meant.port.tls, request) => answered,
+        answered = pool.send(app, line, request) => answered,
         () = &mut over => return Err(Said::nothing()),
         () = meter.still(SILENT_MINUTES) => {
             let detail = format!("What listens at port {} took the request and did not answer \
@@ -101,7 +108,13 @@ pub(super) async fn carry(
             return Err(Said::new(Code::NoAnswer, "No answer", detail));
         }
     };
-    let mut response = answered.map_err(|error| explain(app, meant, &error))?;
+    let mut response = match answered {
+        Ok(response) => response,
+        Err(pool::Error::Access(access::Error::Reach(ReachError::NotRunning))) => {
+            return Err(start::not_running(app, meant, caller.as_ref(), opens).await);
+        }
+        Err(error) => return Err(explain(app, meant, &error)),
+    };
     headers::to_client(response.headers_mut(), from.prefix);
     if sandboxed {
         headers::sandbox(response.headers_mut());
@@ -211,27 +224,11 @@ async fn shut(app: &App, mut caller: Option<Caller>, door: Door) {
 fn explain(app: &App, meant: &Meant, error: &pool::Error) -> Said {
     let (space, port) = (&meant.space, meant.port.number);
     let name = World::new(app).space_name(space);
-    let page = app.ports().map(|settings| settings.page(&format!("/spaces/{}", space.id())));
-    let with_page = |said: Said| match page {
-        Some(page) => said.with_action("Open the space's page", page),
-        None => said,
-    };
     match error {
-        pool::Error::Access(access::Error::Reach(ReachError::NotRunning))
-            if space.desired == Desired::Stopped =>
-        {
-            let title = format!("{name} is stopped");
-            let detail = "It is started from its page, or with `knot space start`.";
-            with_page(Said::new(Code::NotRunning, title, detail))
-        }
-        pool::Error::Access(access::Error::Reach(ReachError::NotRunning)) => {
-            let detail = "It is being started, or waits for its home.";
-            let said = Said::new(Code::NotRunning, format!("{name} is starting"), detail);
-            with_page(said.tried_again())
-        }
         pool::Error::Access(access::Error::Reach(error)) => {
             let title = format!("{name} cannot be reached yet");
-            with_page(Said::new(Code::NoAgent, title, sentence(&error.to_string())).tried_again())
+            let said = Said::new(Code::NoAgent, title, sentence(&error.to_string()));
+            with_page(app, space, said.tried_again())
         }
         pool::Error::Access(access::Error::Refused { refusal: Refusal::NotListening, .. }) => {
             let title = format!("Nothing listens at port {port}");
@@ -244,16 +241,14 @@ fn explain(app: &App, meant: &Meant, error: &pool::Error) -> Said {
         pool::Error::Access(access::Error::Refused { refusal: Refusal::TooMany, why }) => {
             Said::new(Code::Busy, "Too much at once", sentence(why)).tried_again()
         }
+        pool::Error::Answer(error) if error.is_user() => {
+            let detail = "What it carries broke off, or is not what its head says.";
+            Said::new(Code::MalformedRequest, "This request cannot be read", detail)
+        }
         error => {
             tracing::debug!(space = %space.id(), port, %error, "a port gave no answer");
             let title = format!("No answer from port {port}");
             Said::new(Code::NoAnswer, title, sentence(&error.to_string()))
         }
     }
-}
-
-fn sentence(text: &str) -> String {
-    let mut characters = text.chars();
-    let first = characters.next().map(|first| first.to_uppercase().to_string());
-    format!("{}{}.", first.unwrap_or_default(), characters.as_str())
 }

@@ -61,10 +61,8 @@ pub(super) fn arrive(
     meant: Option<&Meant>,
     parts: &Parts,
 ) -> Result<Response, Said> {
-    let first = format!("{}/", asked.prefix.as_deref().unwrap_or_default());
     let query = Query::<Ticket>::try_from_uri(&parts.uri).ok();
-    let to = query.as_ref().and_then(|Query(query)| LocalPath::parse(&query.to));
-    let to = to.map(|to| to.to_string()).filter(|to| to.starts_with(&first)).unwrap_or(first);
+    let to = back(asked, query.as_ref().map(|Query(query)| query.to.as_str()));
     let (state_name, rest) = asked.cookie(STATE);
     let now = Millis::now();
     let session = meant.zip(query).and_then(|(meant, Query(query))| {
@@ -91,6 +89,13 @@ pub(super) fn arrive(
     Ok(response)
 }
 
+/// Where a browser is sent back to: where it says, if that is of this port, else to its first page.
+pub(super) fn back(asked: &Asked, to: Option<&str>) -> String {
+    let first = format!("{}/", asked.prefix.as_deref().unwrap_or_default());
+    let to = to.and_then(LocalPath::parse).map(|to| to.to_string());
+    to.filter(|to| to.starts_with(&first)).unwrap_or(first)
+}
+
 #[derive(Deserialize)]
 pub(crate) struct Wanted {
     to: String,
@@ -100,7 +105,7 @@ pub(crate) struct Wanted {
 /// `GET /ports/enter`, at knot's own pages: sends a signed-in browser back with a ticket.
 pub(crate) async fn enter(State(app): State<App>, parts: Parts) -> Response {
     let answered = give(&app, &parts).await;
-    answered.unwrap_or_else(|said| said.answer(&parts.method, &parts.headers))
+    answered.unwrap_or_else(|said| said.answer(&parts.method, &parts.headers, None))
 }
 
 async fn give(app: &App, parts: &Parts) -> Result<Response, Said> {
@@ -141,7 +146,7 @@ fn is_state(text: &str) -> bool {
 }
 
 /// A text as the value of a query's field.
-fn in_query(text: &str) -> String {
+pub(super) fn in_query(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     text.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })

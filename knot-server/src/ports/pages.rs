@@ -37,7 +37,8 @@ struct Page {
     status: StatusCode,
     title: String,
     detail: String,
-    again: Option<u64>,
+    /// After how many seconds, and where, if not here.
+    again: Option<(u64, Option<String>)>,
     action: Option<(&'static str, String)>,
 }
 
@@ -62,12 +63,19 @@ impl Said {
         Self { action: Some((words, url)), ..self }
     }
 
-    /// The answer to a request with these headers.
-    pub(super) fn answer(self, method: &Method, headers: &HeaderMap) -> Response {
+    /// The answer to a request with these headers. A page that is to be tried again is tried there, where
+    /// that is said.
+    pub(super) fn answer(
+        self,
+        method: &Method,
+        headers: &HeaderMap,
+        again_at: Option<&str>,
+    ) -> Response {
         let Self { code, title, detail, again, action } = self;
         let mut response = if wants_page(headers) {
             // To send a form again is for people to decide.
-            let again = (again && method.is_safe()).then_some(AGAIN);
+            let tried = again && method.is_safe();
+            let again = tried.then(|| (AGAIN, again_at.map(str::to_owned)));
             html_with_status(
                 code.status(),
                 &Page { status: code.status(), title, detail, again, action },
@@ -81,6 +89,9 @@ impl Said {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         headers.insert(header::VARY, HeaderValue::from_static("accept"));
+        if again {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(AGAIN));
+        }
         response
     }
 }

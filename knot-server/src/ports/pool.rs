@@ -1,5 +1,6 @@
 //! HTTP/1.1 connections to ports of spaces, over streams to their agents. One that is not in use is kept
-//! for the next request for a moment: a page asks for a hundred things at once.
+//! for the next request for a moment: a page asks for a hundred things at once. It is kept for the same
+//! visitor: programs there may go by who began a connection.
 
 use std::{
     collections::HashMap,
@@ -11,9 +12,14 @@ use hyper::{
     Request, Response,
     body::Incoming,
     client::conn::http1::{self, SendRequest},
+    header::AUTHORIZATION,
 };
 use hyper_util::rt::TokioIo;
-use knot_core::agent::{Open, Target};
+use knot_core::{
+    agent::{Open, Target},
+    id::Id,
+    model::User,
+};
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -60,13 +66,22 @@ pub(super) enum Error {
     Answer(#[from] hyper::Error),
 }
 
+/// For what a connection is kept: a port, what is spoken there, and for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Line {
+    pub(super) door: Door,
+    pub(super) tls: bool,
+    /// Who is signed in; all others share theirs.
+    pub(super) visitor: Option<Id<User>>,
+}
+
 /// Connections that are not in use.
 #[derive(Clone, Default)]
 pub(super) struct Pool(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
 struct Kept {
-    connections: HashMap<(Door, bool), Vec<Connection>>,
+    connections: HashMap<Line, Vec<Connection>>,
     count: usize,
     swept: bool,
 }
@@ -81,34 +96,42 @@ impl Pool {
     pub(super) async fn send(
         &self,
         app: &App,
-        door: Door,
-        tls: bool,
+        line: Line,
         mut request: Request<Counted>,
     ) -> Result<Response<Incoming>, Error> {
+        let signs_in = signs_connection_in(&request);
+        let mut again = repeated(&request);
+        let mut takes_kept = !signs_in;
         loop {
-            let (mut sender, kept) = match self.take(door, tls) {
+            let (mut sender, kept) = match self.take(line).filter(|_| takes_kept) {
                 Some(sender) => (sender, true),
-                None => (connect(app, door, tls).await?, false),
+                None => (connect(app, line).await?, false),
             };
             match sender.try_send_request(request).await {
                 Ok(response) => {
-                    // It is taken again once this answer has been read.
-                    self.keep(door, tls, sender);
+                    if !signs_in {
+                        // It is taken again once this answer has been read.
+                        self.keep(line, sender);
+                    }
                     return Ok(response);
                 }
                 Err(mut failed) => match failed.take_message().filter(|_| kept) {
                     // One that was kept had been closed: nothing of the request has gone.
                     Some(unsent) => request = unsent,
-                    None => return Err(failed.into_error().into()),
+                    // Or its way is lost, as that of all others that were kept.
+                    None => match again.take().filter(|_| kept) {
+                        Some(repeated) => (request, takes_kept) = (repeated, false),
+                        None => return Err(failed.into_error().into()),
+                    },
                 },
             }
         }
     }
 
-    fn take(&self, door: Door, tls: bool) -> Option<SendRequest<Counted>> {
+    fn take(&self, line: Line) -> Option<SendRequest<Counted>> {
         self.with(|kept| {
             kept.sweep();
-            let all = kept.connections.get_mut(&(door, tls))?;
+            let all = kept.connections.get_mut(&line)?;
             let at = all.iter().rposition(|one| one.sender.is_ready())?;
             let found = all.swap_remove(at);
             kept.count = kept.count.saturating_sub(1);
@@ -116,10 +139,10 @@ impl Pool {
         })
     }
 
-    fn keep(&self, door: Door, tls: bool, sender: SendRequest<Counted>) {
+    fn keep(&self, line: Line, sender: SendRequest<Counted>) {
         let begins = self.with(|kept| {
             kept.sweep();
-            let all = kept.connections.entry((door, tls)).or_default();
+            let all = kept.connections.entry(line).or_default();
             if all.len() >= KEPT || kept.count >= KEPT_IN_ALL {
                 return false;
             }
@@ -168,7 +191,24 @@ impl Kept {
     }
 }
 
-async fn connect(app: &App, door: Door, tls: bool) -> Result<SendRequest<Counted>, Error> {
+/// A request that may be taken twice, once more: one that only asks, as browsers do too.
+fn repeated(request: &Request<Counted>) -> Option<Request<Counted>> {
+    let body = request.body().again().filter(|_| request.method().is_safe())?;
+    let mut again = Request::new(body);
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
+}
+
+/// Whether a request signs its whole connection in, as these schemes do.
+fn signs_connection_in(request: &Request<Counted>) -> bool {
+    let credentials = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let scheme = credentials.and_then(|text| text.split_whitespace().next()).unwrap_or_default();
+    ["ntlm", "negotiate"].iter().any(|one| scheme.eq_ignore_ascii_case(one))
+}
+
+async fn connect(app: &App, Line { door, tls, .. }: Line) -> Result<SendRequest<Counted>, Error> {
     let target = Target::Tcp { host: "localhost".to_owned(), port: door.port };
     let opened = access::ready(&*app.reach, door.space, &Open::Connect(target)).await?;
     let stream = tokio::io::join(opened.0, opened.1);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use knot_core::{
-    model::{Port, PortAccess, Protocol, Space, Template},
+    model::{Port, PortAccess, Protocol, Space},
     names::For,
     replica::{Doc, Replica},
 };
@@ -12,7 +12,6 @@ use super::address::{Address, PortName};
 use crate::{
     access::{self, Feature, TurnedOff},
     api::{App, Caller, World, may_use},
-    spaces::current,
 };
 
 /// What a template lets through of the ports of its spaces.
@@ -75,13 +74,8 @@ impl Rules {
     /// It turns ports off.
     pub(crate) async fn of(replica: &Replica, space: &Space) -> Result<Self, TurnedOff> {
         access::allows(replica, space, Feature::Ports).await?;
-        let id = space.template;
-        let Some(doc) = replica.get(id).or_else(|| replica.remains(id)) else {
+        let Some(template) = access::template(replica, space).await else {
             return Ok(Self::default());
-        };
-        let template: Template = match current::current(replica, &doc).await {
-            Ok(current) => current.template,
-            Err(_) => (*doc).clone(),
         };
         let ways = [Feature::Terminal, Feature::Exec, Feature::Ssh];
         Ok(Self {

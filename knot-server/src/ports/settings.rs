@@ -42,6 +42,16 @@ impl Settings {
         Some(format!("{url}/spaces/{owner}/{name}/{port}/"))
     }
 
+    /// The URL of any port of a space, with `PORT` in the number's place.
+    pub(crate) fn url_of_any(&self, space: Id<Space>, name: &str, owner: &str) -> Option<String> {
+        // The longest number: where it fits, all do.
+        let url = self.url_of(u16::MAX, space, name, owner)?;
+        Some(match url.strip_suffix("/65535/") {
+            Some(rest) => format!("{rest}/PORT/"),
+            None => url.replacen("://65535--", "://PORT--", 1),
+        })
+    }
+
     /// A page of this server's own.
     pub(crate) fn page(&self, path: &str) -> String {
         format!("{}{path}", self.main.trim_end_matches('/'))

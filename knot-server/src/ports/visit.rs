@@ -29,6 +29,7 @@ use super::{
     pages::{Said, wants_page},
     pool::Pool,
     resolve::{Opened, Rules, access_of, find, may_open},
+    start,
 };
 use crate::api::{
     App, Caller, Code, World,
@@ -112,9 +113,10 @@ impl Ports {
     /// Answers a request for a port.
     pub(super) async fn visit(&self, way: Way, request: Request) -> Response {
         let (method, headers) = (request.method().clone(), request.headers().clone());
+        let again_at = start::again_at(way.prefix.as_deref(), request.uri());
         match self.open(way, request).await {
             Ok(response) => response,
-            Err(said) => said.answer(&method, &headers),
+            Err(said) => said.answer(&method, &headers, Some(&again_at)),
         }
     }
 
@@ -126,6 +128,10 @@ impl Ports {
             return Err(Said::new(Code::Draining, "One moment", detail).tried_again());
         }
         let (mut parts, body) = request.into_parts();
+        if parts.headers.get_all(HOST).iter().nth(1).is_some() {
+            let title = "This request cannot be read";
+            return Err(Said::new(Code::MalformedRequest, title, "It names more than one host."));
+        }
         let asked = Asked::of(&parts, &way, settings).filter(|_| way.address.is_some());
         let asked = asked.ok_or_else(Said::nothing)?;
         if way.prefix.is_some() && parts.uri.path() == way.prefix.as_deref().unwrap_or_default() {
@@ -165,6 +171,10 @@ impl Ports {
                           by its address.";
             return Err(Said::new(Code::CrossOrigin, "Not from there", detail));
         }
+        if way.inner(parts.uri.path()) == start::WAIT {
+            return start::wait(app, &asked, &meant, caller, &parts.uri).await;
+        }
+        let opens = start::opens(&parts.headers, matches!(by, By::Pass(_)));
         let busy = || {
             let detail = "This server carries as much to spaces as it can: try again in a moment.";
             Said::new(Code::Busy, "Too much at once", detail).tried_again()
@@ -184,7 +194,8 @@ impl Ports {
         let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         let path: Uri = format!("{path}{query}").parse().map_err(|_| Said::nothing())?;
         parts.headers.insert(HOST, asked.authority.parse().map_err(|_| Said::nothing())?);
-        let carried = Carried { app, pool, meant: &meant, caller: by.into_caller(), sandboxed };
+        let carried =
+            Carried { app, pool, meant: &meant, caller: by.into_caller(), opens, sandboxed };
         carry::carry(carried, &from, path, (parts, body), room).await
     }
 }

@@ -57,6 +57,12 @@ impl Counted {
     pub(super) fn new(body: Body, meter: Meter) -> Self {
         Self { body, meter }
     }
+
+    /// The same body once more; `None` of one that cannot be had twice.
+    pub(super) fn again(&self) -> Option<Self> {
+        let meter = self.meter.clone();
+        self.body.is_end_stream().then(|| Self { body: Body::empty(), meter })
+    }
 }
 
 impl HttpBody for Counted {

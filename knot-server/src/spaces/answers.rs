@@ -1,6 +1,6 @@
 //! What only the home of a space has, and any server is asked for: logs, and what it takes up.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use knot_core::{
     agent,
@@ -52,6 +52,8 @@ pub enum Question {
     },
     /// What a space takes up, as [`Answer::Usage`].
     Usage(Uuid),
+    /// The starts of a space that there are logs of, as [`Answer::Starts`].
+    Starts(Uuid),
     /// The line for a shell that fetches and starts the agent of a space which a person has to start,
     /// as [`Answer::Text`] and what follows it.
     Launch(Uuid),
@@ -64,8 +66,21 @@ pub enum Answer {
     Text(Generation),
     /// What the space takes up now, and did over a day.
     Usage(Option<agent::Usage>, Vec<Sample>),
+    /// The starts that there are logs of, newest first.
+    Starts(Vec<Start>),
     /// There is no such thing; why.
     Missing(String),
+}
+
+/// A start, and which logs of it there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Which start.
+    pub generation: Generation,
+    /// Of what was done to bring it up.
+    pub provision: bool,
+    /// Of what its container wrote.
+    pub container: bool,
 }
 
 /// Answers for the spaces of this server; clones share it.
@@ -121,11 +136,29 @@ impl Answers {
                 let answer = Answer::Usage(now, self.0.usages.day(*space, Millis::now()));
                 self.frame(to, &answer).await
             }
+            Question::Starts(space) => self.frame(to, &Answer::Starts(self.starts(*space))).await,
             Question::Launch(space) => self.launch(*space, to).await,
             Question::Logs { space, generation, kind, follow } => {
                 self.logs(*space, *generation, *kind, *follow, to).await
             }
         }
+    }
+
+    fn starts(&self, space: Uuid) -> Vec<Start> {
+        let status = self.status(space);
+        let kept = |kind| self.0.logs.generations(space, kind);
+        let (provision, container) = (kept(Kind::Provision), kept(Kind::Container));
+        // What a running container writes is asked of its engine.
+        let runs = matches!(status.state, Observed::Running | Observed::Stopping);
+        let running = Some(status.generation).filter(|_| runs);
+        let all: BTreeSet<_> =
+            provision.iter().chain(&container).chain(&running).copied().collect();
+        let start = |generation| Start {
+            generation,
+            provision: provision.contains(&generation),
+            container: container.contains(&generation) || running == Some(generation),
+        };
+        all.into_iter().rev().map(start).collect()
     }
 
     async fn launch(&self, space: Uuid, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {

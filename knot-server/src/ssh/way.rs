@@ -17,7 +17,6 @@ use crate::{
         AgentReader, AgentWriter, App, ReachError,
         login::{self, Caller},
     },
-    spaces::current,
 };
 
 /// How long a space may take to run: its home has a deadline of its own, below this.
@@ -155,11 +154,8 @@ impl Way {
     }
 
     async fn starts(&self, space: &Space) -> bool {
-        let Some(template) = self.app.replica.get(space.template) else { return false };
-        match current::current(&self.app.replica, &template).await {
-            Ok(current) => current.template.start_on_connect,
-            Err(_) => template.start_on_connect,
-        }
+        let template = access::template(&self.app.replica, space).await;
+        template.is_some_and(|template| template.start_on_connect)
     }
 }
 

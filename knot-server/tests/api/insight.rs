@@ -4,7 +4,7 @@ use knot_core::{agent::Usage, clock::Millis, generation::Generation};
 use knot_server::{
     api::ReachError,
     spaces::{
-        answers::{Answer, Question},
+        answers::{Answer, Question, Start},
         logs::Kind,
         usage::Sample,
     },
@@ -68,6 +68,21 @@ async fn usage_is_shown_now_and_over_the_day() {
         "at": "1970-01-01T00:01:00.000Z", "millicpus": 250, "memory": 1_024, "disk": null,
     });
     assert_eq!(shown["day"], json!([sample]));
+}
+
+#[tokio::test]
+async fn the_starts_that_there_are_logs_of_are_the_homes_to_say() {
+    let (server, root) = space().await;
+    let start = |generation, container| Start { generation, provision: true, container };
+    let first = Generation { term: 1, n: 1 };
+    server.agents.answer(Answer::Starts(vec![start(SECOND, false), start(first, true)]), "");
+    let shown = root.get("/spaces/web/starts").await.ok();
+    let wanted = json!([
+        {"generation": "1.2", "provision": true, "container": false},
+        {"generation": "1.1", "provision": true, "container": true},
+    ]);
+    assert_eq!(shown["starts"], wanted);
+    server.user("anna").await.get("/spaces/web/starts").await.problem("not_found");
 }
 
 #[tokio::test]

@@ -38,6 +38,11 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest as _},
 };
 
+#[path = "ports/http.rs"]
+mod http_rules;
+#[path = "ports/start.rs"]
+mod start;
+
 use crate::world::{Answer, Client, Server, answer, http, until, within, world};
 
 const DOMAIN: &str = "spaces.test";
@@ -292,6 +297,10 @@ async fn a_port_is_shared_with_all_who_are_signed_in_or_with_everybody() {
         listed["ports"][1],
         json!({"number": world.program, "name": "app", "protocol": "http", "access": "public", "url": url})
     );
+    assert_eq!((&listed["any_port"], &listed["any_url"]), (&json!(false), &json!(null)));
+    world.template("any_port: true\n").await;
+    let listed = world.anna.get("/spaces/web/ports").await.ok();
+    assert_eq!(listed["any_url"], format!("http://{}/", world.host_of("PORT")));
     let path = format!("/spaces/web/ports/{}", world.program);
     world.bert.put(&path, json!({"access": "public"})).await.problem("not_found");
     world.anna.delete(&path).await.ok();
@@ -498,7 +507,9 @@ async fn what_a_program_does_not_answer_is_said() {
     let starting = answer(page(token(world.get("/"), &world.anna))).await;
     assert!(starting.text.contains("web is starting"), "{}", starting.text);
     assert!(starting.text.contains("http-equiv=\"refresh\""));
-    answer(token(world.get("/"), &world.anna)).await.problem("not_running");
+    let said = answer(token(world.get("/"), &world.anna)).await;
+    assert_eq!(said.headers[header::RETRY_AFTER], "2");
+    said.problem("starting");
 }
 
 /// A body that is sent as it comes.

@@ -332,6 +332,11 @@ impl Agents {
         *self.refusal.lock().unwrap() = Some(error);
     }
 
+    /// Sessions are opened again.
+    pub(crate) fn relent(&self) {
+        *self.refusal.lock().unwrap() = None;
+    }
+
     /// The agent's end of the next session, however long it takes to come.
     pub(crate) async fn session_whenever(&self) -> (Id<Space>, DuplexStream) {
         self.sessions.lock().await.recv().await.unwrap()

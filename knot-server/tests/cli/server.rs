@@ -63,6 +63,8 @@ struct Told {
     template: String,
     requests: Vec<String>,
     causality: Vec<Option<String>>,
+    /// Where it says that other servers of its cluster are.
+    others: Vec<String>,
     /// How often the space was read.
     reads: watch::Sender<u64>,
 }
@@ -97,6 +99,11 @@ impl World {
         self.told.lock().unwrap().requests.clone()
     }
 
+    /// Has it say that there are servers of its cluster at these addresses too.
+    pub(crate) fn tells(&self, urls: &[String]) {
+        self.told.lock().unwrap().others = urls.to_vec();
+    }
+
     /// The causality token of every request.
     pub(crate) fn causality_tokens(&self) -> Vec<Option<String>> {
         self.told.lock().unwrap().causality.clone()
@@ -113,6 +120,7 @@ fn routes(told: Shared) -> Router {
         .route("/spaces", post(create).get(list))
         .route("/spaces/{name}", get(show).delete(delete))
         .route("/spaces/{name}/{action}", post(act))
+        .route("/spaces/{name}/ports", get(async || Json(ports())))
         .route("/spaces/{name}/exec", get(super::exec::serve))
         .route("/spaces/{name}/terminals", get(async || Json(super::terminal::list())))
         .route(
@@ -124,7 +132,7 @@ fn routes(told: Shared) -> Router {
         .route("/templates/{name}/difference", get(async || Json(difference())))
         .route("/variables/{name}", put(set_variable))
         .route("/groups/{group}/members/{user}", put(async || Json(group())))
-        .route("/servers", get(async || Json(servers())))
+        .route("/servers", get(servers))
         .route("/events", get(events))
         .layer(middleware::from_fn_with_state(told.clone(), signed_in));
     Router::new().nest("/api/v1", api).with_state(told)
@@ -227,13 +235,28 @@ async fn adopt(Path(name): Path<String>, Json(wanted): Json<Value>) -> Response 
     }
 }
 
-fn servers() -> Value {
-    json!({ "servers": [
+fn ports() -> Value {
+    json!({ "any_port": true, "any_url": "https://PORT--dev--anna.example/", "ports": [{
+        "number": 8080, "name": "web", "protocol": "http", "access": "public",
+        "url": "https://8080--dev--anna.example/",
+    }] })
+}
+
+async fn servers(State(told): State<Shared>) -> Json<Value> {
+    let mut servers = json!({ "servers": [
         { "id": "44", "name": "alpha", "zone": "north", "quic": "10.0.0.1:7000", "http": "https://alpha.example",
           "state": "live", "this": true, "platforms": ["docker", "local"] },
         { "id": "45", "name": "beta", "zone": null, "quic": "10.0.0.2:7000", "http": null,
           "state": "unreachable", "this": false, "platforms": [] },
-    ] })
+    ] });
+    let others = told.lock().unwrap().others.clone();
+    servers["servers"].as_array_mut().unwrap().extend(others.into_iter().map(|url| {
+        json!({
+            "id": url, "name": "other", "zone": null, "quic": null, "http": url, "state": "live",
+            "this": false, "platforms": [],
+        })
+    }));
+    Json(servers)
 }
 
 async fn apply(State(told): State<Shared>, body: String) -> Json<Value> {

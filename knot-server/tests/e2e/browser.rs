@@ -274,3 +274,4 @@ async fn a_space_is_made_with_a_parameter_edited_and_shared_in_the_browser() {
 }
 
 mod ports;
+mod space;

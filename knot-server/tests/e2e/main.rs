@@ -18,6 +18,7 @@ mod https;
 mod life;
 mod nodes;
 mod ports;
+mod relayed;
 mod terminal;
 #[path = "../support/wait.rs"]
 mod wait;

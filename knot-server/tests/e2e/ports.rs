@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A program that says back in capitals what it has heard, once it has heard all.
-fn program() -> u16 {
+pub(crate) fn program() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -34,7 +34,7 @@ fn program() -> u16 {
 }
 
 /// What the program behind an address answers.
-fn ask(at: SocketAddr, text: &[u8]) -> Vec<u8> {
+pub(crate) fn ask(at: SocketAddr, text: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(at).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let mut writer = stream.try_clone().unwrap();
@@ -50,7 +50,7 @@ fn ask(at: SocketAddr, text: &[u8]) -> Vec<u8> {
 }
 
 /// `knot port-forward` through the n-th server, and where it listens.
-fn forward(world: &World, n: usize, arguments: &[&str]) -> (Running, SocketAddr) {
+pub(crate) fn forward(world: &World, n: usize, arguments: &[&str]) -> (Running, SocketAddr) {
     let mut child = world
         .client(n)
         .args([&["port-forward"], arguments, &["--json"]].concat())

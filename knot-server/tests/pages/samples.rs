@@ -2,7 +2,10 @@
 
 use askama::Template;
 use knot_server::{
-    api::types::{Desired, Observed, Orphan, ServerState, TemplateParameter},
+    api::types::{
+        Desired, Observed, Orphan, ServerState, Start, TemplateParameter,
+        ports::{Access, Port, Ports},
+    },
     pages::{
         Chart, ChosenTemplate, Chrome, Conflict, ConflictingValue, Dependency, ErrorPage, FieldRow,
         GroupRow, GroupsPage, HistoryPage, Invalid, LocalPath, MayDo, NewSpacePage, OutdatedSpace,
@@ -159,6 +162,25 @@ pub(crate) fn new_space(chosen: bool) -> String {
     page.render().expect("the page renders")
 }
 
+fn ports() -> Ports {
+    let port = |number, access, url: Option<&str>| Port {
+        number,
+        name: url.map(|_| HOSTILE.to_owned()),
+        protocol: HOSTILE.to_owned(),
+        access,
+        url: url.map(str::to_owned),
+    };
+    Ports {
+        ports: vec![
+            port(80, Access::Owner, Some(HOSTILE)),
+            port(81, Access::Public, Some(HOSTILE)),
+            port(82, Access::SignedIn, None),
+        ],
+        any_port: true,
+        any_url: Some(HOSTILE.to_owned()),
+    }
+}
+
 /// The page of a space, as its owner sees it.
 pub(crate) fn details() -> SpacePage {
     let facts = SpaceFacts {
@@ -203,6 +225,8 @@ pub(crate) fn details() -> SpacePage {
         generation: Some(HOSTILE.to_owned()),
         log: HOSTILE.to_owned(),
         log_problem: None,
+        earlier: vec![Start { generation: HOSTILE.to_owned(), provision: true, container: true }],
+        ports: ports(),
     }
 }
 

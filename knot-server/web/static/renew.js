@@ -42,8 +42,22 @@ function atWork(shown) {
     one.type === "checkbox" ? one.checked !== one.defaultChecked : one.value !== one.defaultValue);
 }
 
+// A part without what was fetched into its folds since: that is no part of the page.
+function asSent(shown) {
+  if (!shown.querySelector("details[data-text]")) return shown;
+  const sent = shown.cloneNode(true);
+  for (const fold of sent.querySelectorAll("details[data-text]")) {
+    fold.open = false;
+    fold.querySelector("pre").textContent = "";
+    const problem = fold.querySelector(".problem");
+    problem.textContent = "";
+    problem.hidden = true;
+  }
+  return sent;
+}
+
 function replace(shown, next) {
-  if (shown.innerHTML === next.innerHTML) return;
+  if (asSent(shown).innerHTML === next.innerHTML) return;
   const open = new Set([...shown.querySelectorAll("details[open]")].map(({ id }) => id));
   const focus = shown.contains(document.activeElement) ? document.activeElement : null;
   const id = focus?.id || focus?.closest("[id]")?.id;

@@ -41,14 +41,16 @@ async function refill() {
 }
 
 // What stands behind a fold is fetched when it is opened, and for as long: a browser has six connections to a server.
-for (const fold of document.querySelectorAll("details[data-text]")) {
-  let reading = null;
-  fold.addEventListener("toggle", () => {
-    reading?.abort();
-    reading = null;
-    if (fold.open) follow(fold, (reading = new AbortController()));
-  });
-}
+// Parts that are rendered anew bring folds of their own, so it is heard here; `toggle` does not rise by itself.
+const readings = new WeakMap();
+document.addEventListener("toggle", ({ target: fold }) => {
+  if (!fold.matches("details[data-text]")) return;
+  readings.get(fold)?.abort();
+  if (!fold.open) return;
+  const reading = new AbortController();
+  readings.set(fold, reading);
+  follow(fold, reading);
+}, { capture: true });
 
 async function follow(fold, stop) {
   const text = fold.querySelector("pre");

@@ -20,8 +20,10 @@ use crate::{
         caller::{Caller, Key},
         causality::of_read,
         permit::{self, Use},
+        ports,
         spaces::{insight, place},
-        templates, types,
+        templates,
+        types::{self, ports::Ports},
         world::{World, server_id, template_names, user_name},
     },
     pages::{
@@ -42,8 +44,15 @@ pub(super) async fn page(State(app): State<App>, visitor: Visitor, Key(key): Key
         Ok(found) => found,
         Err(problem) => return Visitor { caller, chrome }.refuse(problem),
     };
-    let (used, log) =
-        tokio::join!(insight::usage_of(&app, &space), insight::provision_log(&app, &space));
+    let (used, log, starts, opened) = tokio::join!(
+        insight::usage_of(&app, &space),
+        insight::provision_log(&app, &space),
+        insight::starts_of(&app, &space),
+        ports::of_space(&app, &space)
+    );
+    page.ports = opened;
+    // The newest has a part of its own; why there is none is said there.
+    page.earlier = starts.unwrap_or_default().into_iter().skip(1).collect();
     match used {
         Ok(usage) => page.charts = Chart::of(&usage.day),
         Err(problem) => page.usage_problem = Some(problem.detail),
@@ -95,6 +104,8 @@ fn filled(
         generation: None,
         log: String::new(),
         log_problem: None,
+        earlier: Vec::new(),
+        ports: Ports::default(),
     }
 }
 

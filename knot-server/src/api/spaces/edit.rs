@@ -159,18 +159,14 @@ fn dependencies(
 /// Refuses to start a space before those that it depends on are started; its home then waits until they
 /// run. One that is deleted is no hindrance, nor one that, by edits in two parts of the cluster,
 /// depends on this one in turn.
-pub(super) fn dependencies_run(
-    app: &App,
-    caller: &Caller,
-    space: &Doc<model::Space>,
-) -> Result<(), Problem> {
+pub(super) fn dependencies_run(app: &App, space: &Doc<model::Space>) -> Result<(), Problem> {
     let world = World::new(app);
     for id in &space.depends_on {
         let Some(other) = app.replica.get(*id) else { continue };
         let stopped = other.desired == model::Desired::Stopped;
         if stopped && !other.depends_on.contains(&space.id()) {
             // Whoever may start a space may know the names of those that it needs.
-            tracing::debug!(user = %caller.user, dependency = %id, "a dependency is stopped");
+            tracing::debug!(space = %space.id(), dependency = %id, "a dependency is stopped");
             return Err(Problem::new(
                 Code::DependencyStopped,
                 format!(

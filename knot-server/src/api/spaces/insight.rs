@@ -31,11 +31,11 @@ use crate::{
         caller::{Asked, Caller, Key},
         permit::Use,
         problem::{Code, Problem},
-        types::{SpaceUsage, UsageSample},
+        types::{SpaceUsage, Start, Starts, UsageSample},
         world::World,
     },
     spaces::{
-        answers::{Answer, Question},
+        answers::{self, Answer, Question},
         logs::Kind,
         usage::Sample,
     },
@@ -146,6 +146,32 @@ pub(crate) async fn usage(
 ) -> Result<Json<SpaceUsage>, Problem> {
     let space = World::new(&app).find(&caller, &key, For::Reading)?;
     usage_of(&app, &space).await.map(Json)
+}
+
+/// Lists the starts of a space that its home keeps logs of.
+#[utoipa::path(
+    get, path = "/spaces/{space}/starts", tag = "spaces", responses((status = 200, body = Starts)),
+    params(("space" = String, Path, description = "Its name or id."))
+)]
+pub(crate) async fn starts(
+    State(app): State<App>,
+    caller: Caller,
+    Key(key): Key,
+) -> Result<Json<Starts>, Problem> {
+    let space = World::new(&app).find(&caller, &key, For::Reading)?;
+    starts_of(&app, &space).await.map(|starts| Json(Starts { starts }))
+}
+
+/// The starts of a space that there are logs of, by its home, newest first.
+pub(crate) async fn starts_of(app: &App, space: &Doc<model::Space>) -> Result<Vec<Start>, Problem> {
+    let (answer, _) = ask(app, space, Question::Starts(space.id().uuid())).await?;
+    let Answer::Starts(starts) = answer else { return Err(Problem::internal()) };
+    let show = |start: answers::Start| Start {
+        generation: start.generation.to_string(),
+        provision: start.provision,
+        container: start.container,
+    };
+    Ok(starts.into_iter().map(show).collect())
 }
 
 /// What a space takes up, by its home.

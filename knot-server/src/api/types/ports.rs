@@ -14,12 +14,15 @@ pub const END: &str = "end";
 pub const MAX_DATAGRAM: usize = 65_507;
 
 /// The ports of a space.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ports {
     /// Those that the template declares or that are open to more than the space's users, by their number.
     pub ports: Vec<Port>,
     /// Whether all other ports may be opened over HTTP too.
     pub any_port: bool,
+    /// Where these are opened, with `PORT` in the number's place; null where they are not.
+    #[serde(default)]
+    pub any_url: Option<String>,
 }
 
 /// A port of a space.
@@ -48,6 +51,17 @@ pub enum Access {
     SignedIn,
     /// Everybody.
     Public,
+}
+
+impl Access {
+    /// Who that is, for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Owner => "the space's users",
+            Self::SignedIn => "everybody who is signed in",
+            Self::Public => "everybody",
+        }
+    }
 }
 
 /// To whom a port is to be open.

@@ -203,6 +203,24 @@ pub struct UsageSample {
     pub disk: Option<u64>,
 }
 
+/// The starts of a space that its home keeps logs of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Starts {
+    /// The starts, newest first.
+    pub starts: Vec<Start>,
+}
+
+/// A start of a space, and which logs of it there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Start {
+    /// Which start, such as `1.3`.
+    pub generation: String,
+    /// Whether there is a log of what was done to bring it up.
+    pub provision: bool,
+    /// Whether there is a log of what its container wrote.
+    pub container: bool,
+}
+
 /// What the health checks of a space say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {

@@ -120,12 +120,20 @@ pub(crate) enum Command {
         /// Of which start, such as 1.3; the newest if left out
         #[arg(long, value_name = "NUMBER")]
         generation: Option<String>,
+        /// Of the start before the newest
+        #[arg(long, short, conflicts_with_all = ["generation", "follow"])]
+        previous: bool,
         /// Go on for as long as more may come
         #[arg(long, short)]
         follow: bool,
     },
     /// Show the line for a shell that starts the agent of a space of platform manual
     Launch {
+        /// The space's name or id
+        name: String,
+    },
+    /// List the starts of a space that there are logs of
+    Starts {
         /// The space's name or id
         name: String,
     },

@@ -10,7 +10,7 @@ use crate::{engine::have, world::World};
 /// A page that tries what a page of a space must not be able to.
 const PAGE: &str = "<!doctype html><title>space</title><h1>A program</h1>";
 
-async fn program() -> u16 {
+pub(super) async fn program() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let cookies = async |headers: axum::http::HeaderMap| {

@@ -52,6 +52,7 @@ pub(super) fn template(form: Form) -> Result<(Template, Option<Password>), Unrea
         max_uptime: form.max_uptime.map(|time| time.0),
         links: form.links,
         start_on_connect: form.start_on_connect,
+        start_on_visit: form.start_on_visit,
         retired: form.retired,
         ..Template::default()
     };
@@ -171,6 +172,7 @@ pub(super) fn form(template: &Template) -> Form {
         max_uptime: time(template.max_uptime),
         links: template.links,
         start_on_connect: template.start_on_connect,
+        start_on_visit: template.start_on_visit,
         retired: template.retired,
     }
 }

@@ -118,9 +118,12 @@ pub(crate) struct Form {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 8)]
     pub(super) links: Option<u64>,
-    /// Whether a connection to a stopped space starts it.
+    /// Whether a stopped space is started by an SSH connection, or a request for a port, of somebody who may start it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) start_on_connect: bool,
+    /// Whether it is started by anybody's request for a port that they may open: everybody's, where it is public.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) start_on_visit: bool,
     /// Whether it is retired: its spaces go on, and no new ones are made.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) retired: bool,

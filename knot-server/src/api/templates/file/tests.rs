@@ -172,7 +172,7 @@ prop_compose! {
         ),
         without in prop::collection::btree_set(prop::sample::select(vec!["ssh", "exec"]), 0..3),
         (from, to, starts) in (0_u16..1440, 0_u16..=1440, any::<bool>()),
-        (retired, start_on_connect) in (any::<bool>(), any::<bool>()),
+        (retired, start_on_connect, start_on_visit) in (any::<bool>(), any::<bool>(), any::<bool>()),
     ) -> Template {
         let nomad = !job.is_empty();
         let first = volumes.iter().next().cloned();
@@ -199,6 +199,7 @@ prop_compose! {
             schedule_starts: starts,
             retired,
             start_on_connect,
+            start_on_visit,
             ..Template::default()
         }
     }
