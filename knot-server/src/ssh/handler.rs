@@ -20,6 +20,7 @@ use super::{
     forward,
     inbox::{REST, TRICKLE},
     keys::{self, Key, Rights},
+    listen,
     session::{self, Out, Wanted, What, signal_number},
     way::Way,
 };
@@ -376,7 +377,7 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<bool, russh::Error> {
         let at = Listening::Tcp(address.to_owned(), *port);
-        let listening = forward::listen(&self.connection, session.handle(), at).await;
+        let listening = listen::listen(&self.connection, session.handle(), at).await;
         *port = listening.unwrap_or(*port);
         Ok(listening.is_some())
     }
@@ -387,7 +388,7 @@ impl russh::server::Handler for Handler {
         port: u32,
         _: &mut Session,
     ) -> Result<bool, russh::Error> {
-        Ok(forward::cancel(&self.connection, &Listening::Tcp(address.to_owned(), port)))
+        Ok(listen::cancel(&self.connection, &Listening::Tcp(address.to_owned(), port)))
     }
 
     async fn streamlocal_forward(
@@ -396,7 +397,7 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<bool, russh::Error> {
         let at = Listening::Unix(path.to_owned());
-        Ok(forward::listen(&self.connection, session.handle(), at).await.is_some())
+        Ok(listen::listen(&self.connection, session.handle(), at).await.is_some())
     }
 
     async fn cancel_streamlocal_forward(
@@ -404,7 +405,7 @@ impl russh::server::Handler for Handler {
         path: &str,
         _: &mut Session,
     ) -> Result<bool, russh::Error> {
-        Ok(forward::cancel(&self.connection, &Listening::Unix(path.to_owned())))
+        Ok(listen::cancel(&self.connection, &Listening::Unix(path.to_owned())))
     }
 }
 
