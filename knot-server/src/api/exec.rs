@@ -173,10 +173,18 @@ impl Bridge {
                     () = silent(&heard) => End::Client,
                 }
             };
+            tokio::pin!(gone);
             tokio::select! {
-                last = down => last,
+                last = down => match last {
+                    // Why the way to the agent broke may be heard of a moment later.
+                    Err(End::Told(why)) => {
+                        let late = timeout(CLOSING, &mut gone).await;
+                        Err(late.unwrap_or(End::Told(why)))
+                    }
+                    last => last,
+                },
                 end = up => Err(end),
-                end = gone => Err(end),
+                end = &mut gone => Err(end),
             }
         };
         // The agent ends the command where the stream ends first.

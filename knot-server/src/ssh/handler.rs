@@ -24,7 +24,10 @@ use super::{
     session::{self, Out, Wanted, What, signal_number},
     way::Way,
 };
-use crate::api::login::{self, Caller};
+use crate::api::{
+    Code,
+    login::{self, Caller},
+};
 
 /// How many variables a client sets, and how many bytes they have.
 const VARIABLES: usize = 64;
@@ -53,6 +56,7 @@ impl Handler {
         let space = match login::find_space(app, &caller, name) {
             Ok((space, name)) => Ok(Way::new(app.clone(), caller.clone(), space, name)),
             // Who is told by a command is helped more than who is shut out.
+            Err(problem) if problem.code == Code::NotFound => Err(no_space(name)),
             Err(problem) => Err(problem.detail),
         };
         let found = space.is_ok();
@@ -413,6 +417,15 @@ impl Handler {
     fn login(&self) -> Option<&Login> {
         self.connection.login.get()
     }
+}
+
+/// What is said of a space that there is not, and of one that whoever asks may not know of.
+fn no_space(login: &str) -> String {
+    let name = login.split_once('+').map_or(login, |(_, name)| name);
+    let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+    format!(
+        "there is no space `{name}` that you may use: `ssh SPACE@…` names one, `knot space ls` lists yours"
+    )
 }
 
 fn size(columns: u32, rows: u32) -> TerminalSize {

@@ -158,7 +158,13 @@ impl Remote {
         let listener = Uuid::new_v4();
         let open = Open::Listen { listener, at: self.target.clone() };
         let late = Late::new(&connection.late);
-        let Some(opened) = until(&ended, self.way.ready(&open, &|_| {})).await else { return };
+        let opened = async {
+            match self.way.ready(&open, &|_| {}).await {
+                Err(access::Error::Reach(ReachError::Failed(_))) => self.way.again(&open).await,
+                opened => opened,
+            }
+        };
+        let Some(opened) = until(&ended, opened).await else { return };
         drop(late);
         let opened = match opened {
             Ok(opened) => opened,
@@ -171,9 +177,13 @@ impl Remote {
                 return;
             }
         };
+        let chosen = matches!(self.at, Listening::Tcp(_, 0));
         let Some(port) = self.found(&connection, opened.2.as_ref()) else { return };
-        // Where it came too late it was a yes already.
-        let _ = answer.send(Some(port));
+        // Where it came too late it was a yes already, or a no where the port was to be chosen.
+        if answer.send(Some(port)).is_err() && chosen {
+            cancel(&connection, &self.at);
+            return;
+        }
         until(&ended, self.heed(&connection, listener, opened)).await;
     }
 

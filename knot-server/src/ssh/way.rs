@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use knot_core::{
-    agent::{Open, Target},
+    agent::{Open, Refusal, Target},
     generation::Generation,
     id::Id,
     model::{Desired, Observed, Space, SpaceStatus},
@@ -85,10 +85,10 @@ impl Way {
         open: &Open,
         say: Say<'_>,
     ) -> Result<(AgentReader, AgentWriter, Option<Target>), access::Error> {
-        let failed = |why| access::Error::Reach(ReachError::Failed(why));
+        let refused = |why| access::Error::Refused { refusal: Refusal::Failed, why };
         let began = Instant::now();
         loop {
-            self.up(say).await.map_err(failed)?;
+            self.up(say).await.map_err(refused)?;
             match access::ready(&*self.app.reach, self.space, open).await {
                 Err(access::Error::Reach(ReachError::NotRunning | ReachError::NoAgent { .. }))
                     if began.elapsed() < RELINK =>
@@ -109,8 +109,11 @@ impl Way {
         loop {
             sleep(LOOK).await;
             match access::ready(&*self.app.reach, self.space, open).await {
-                Err(access::Error::Reach(ReachError::NoAgent { .. } | ReachError::Failed(_)))
-                    if began.elapsed() < RELINK => {}
+                Err(access::Error::Reach(ReachError::NotRunning)) => {
+                    return Err(ReachError::NotRunning.into());
+                }
+                // It may hold on to what came by a way that is dead for some seconds.
+                Err(_) if began.elapsed() < RELINK => {}
                 other => return other,
             }
         }

@@ -3,12 +3,14 @@
 
 use std::{
     io::Read as _,
+    net::TcpStream,
     process::Stdio,
     time::{Duration, Instant},
 };
 
 use crate::{
     client::{Client, Piped, said},
+    forwards::{connect, echo_server, exchange, free_port, try_exchange},
     wait::eventually,
     world::{describe, knot_server, path},
 };
@@ -30,7 +32,7 @@ impl Ways {
                 (1..=3).filter(|n| shown(*n)["reached"]["directly"] == true).collect();
             let relayed = (1..=3).find(|n| !direct.contains(n))?;
             let through = &shown(relayed)["reached"]["through"];
-            let server = shown(1)["server"].clone();
+            let server = shown(1)["home"].clone();
             let home = (1..=3).find(|n| server == client.world.name(*n))?;
             let ready = direct.len() == 2 && through.as_array().is_some_and(|all| !all.is_empty());
             ready.then_some(Self { direct, relayed, home })
@@ -84,6 +86,12 @@ fn an_ssh_through_a_killed_server_ends_and_a_new_one_through_another_works_at_on
         if victim == ways.home { "" } else { " not" }
     );
     let doomed = session(&client, victim);
+    let (_server, at) = echo_server();
+    let out = free_port();
+    let outof = format!("{out}:127.0.0.1:{}", at.port());
+    let relayed = format!("dev@gate{}", ways.relayed);
+    let _outward = Piped::start(&mut client.ssh(&["-N", "-R", &outof, &relayed]));
+    assert_eq!(exchange(connect(out), b"before"), b"before");
     let began = Instant::now();
     client.world.kill(victim);
     let (told, took) = through(&client, ways.relayed, &lives);
@@ -93,6 +101,13 @@ fn an_ssh_through_a_killed_server_ends_and_a_new_one_through_another_works_at_on
     let (told, took) = through(&client, other, &lives);
     assert_eq!(told, "lives\n");
     println!("a new one through {other}: {took:?}");
+    // A port of the space that leads out through the relaying server does so again, by the other way.
+    let began_again = Instant::now();
+    eventually("the port leads out again", || {
+        let stream = TcpStream::connect(("127.0.0.1", out)).ok()?;
+        (try_exchange(stream, b"after")? == b"after").then_some(())
+    });
+    println!("a port that leads out was there again after {:?}", began_again.elapsed());
     last_words(doomed);
     println!("the one through the dead server was over after at most {:?}", began.elapsed());
     through(&client, other, &format!("kill {process}"));
