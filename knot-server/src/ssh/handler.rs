@@ -22,7 +22,7 @@ use super::{
     keys::{self, Key, Rights},
     listen,
     session::{self, Out, Wanted, What, signal_number},
-    way::Way,
+    way::{Way, no_space},
 };
 use crate::api::{
     Code,
@@ -417,15 +417,6 @@ impl Handler {
     fn login(&self) -> Option<&Login> {
         self.connection.login.get()
     }
-}
-
-/// What is said of a space that there is not, and of one that whoever asks may not know of.
-fn no_space(login: &str) -> String {
-    let name = login.split_once('+').map_or(login, |(_, name)| name);
-    let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
-    format!(
-        "there is no space `{name}` that you may use: `ssh SPACE@…` names one, `knot space ls` lists yours"
-    )
 }
 
 fn size(columns: u32, rows: u32) -> TerminalSize {

@@ -208,6 +208,15 @@ impl Way {
     }
 }
 
+/// What is said of a space that there is not, and of one that whoever asks may not know of.
+pub(super) fn no_space(login: &str) -> String {
+    let name = login.split_once('+').map_or(login, |(_, name)| name);
+    let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+    format!(
+        "there is no space `{name}` that you may use: `ssh SPACE@…` names one, `knot space ls` lists yours"
+    )
+}
+
 /// What a space needs before it can be used. `asked` is how it was when it was last asked to start.
 fn look(space: &Space, status: &SpaceStatus, asked: Option<&SpaceStatus>) -> Look {
     // What the home has not acted on yet says nothing.
