@@ -16,6 +16,7 @@ mod files;
 mod groups;
 mod health;
 mod keys;
+mod leaving;
 pub(crate) mod login;
 pub(crate) mod names;
 mod pages;
@@ -50,6 +51,7 @@ pub use app::{
     Reachability,
 };
 pub(crate) use caller::{Caller, cookie};
+pub(crate) use leaving::Leaving;
 pub(crate) use permit::space as may_use;
 pub use problem::{Code, Place, Problem};
 pub use serve::serve;

@@ -162,11 +162,11 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Error> 
         reach: Arc::new(bridge::Agents { node: node.clone(), answers: spaces.answers() }),
         cluster: Arc::new(bridge::Cluster::new(node.clone(), engines)),
         drain: drain.clone(),
+        removed: net.removed(),
     });
     let options = config.ssh.then(|| ssh::Options {
         listen: config.ssh_listen,
         advertise: config.ssh_advertise.clone(),
-        removed: net.removed(),
     });
     let gateway = ssh::Gateway::start(app.clone(), options);
     if config.ports_domain.is_some() || config.ports_url.is_some() {

@@ -12,6 +12,7 @@ pub(crate) mod host_key;
 mod inbox;
 pub(crate) mod keys;
 mod limits;
+mod listen;
 mod session;
 mod stream;
 mod way;
@@ -24,10 +25,7 @@ use knot_core::{
     secrets::Keyring,
 };
 use russh::{MethodKind, MethodSet, Preferred, SshId, keys as ssh, server};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{connection::Peer, limits::Limits};
@@ -52,8 +50,6 @@ pub(crate) struct Options {
     pub(crate) listen: SocketAddr,
     /// By which address people reach it.
     pub(crate) advertise: String,
-    /// Whether the server was removed from its cluster: it hears of no key that is taken away.
-    pub(crate) removed: watch::Receiver<bool>,
 }
 
 /// A running gateway. It ends when its server drains.
@@ -107,8 +103,9 @@ async fn serve(app: App, options: Options, tracker: TaskTracker) {
                 continue;
             }
         };
-        if *options.removed.borrow() {
-            tracing::debug!(%from, "this server was removed: an SSH connection is closed");
+        // One that was removed hears of no key that is taken away.
+        if app.leaving().is_some() {
+            tracing::debug!(%from, "this server takes nobody in any more: an SSH connection is closed");
             continue;
         }
         let Some(slot) = limits.take(from.ip()) else {

@@ -13,12 +13,24 @@ mod engine;
 mod files;
 #[path = "ssh/forwards.rs"]
 mod forwards;
+#[path = "ssh/over.rs"]
+mod over;
+#[path = "ssh/people.rs"]
+mod people;
+#[path = "ssh/security_keys.rs"]
+mod security_keys;
+#[path = "ssh/several.rs"]
+mod several;
 #[path = "ssh/shared.rs"]
 mod shared;
+#[path = "ssh/sharing.rs"]
+mod sharing;
 #[path = "ssh/sign_in.rs"]
 mod sign_in;
 #[path = "ssh/terminal.rs"]
 mod terminal;
+#[path = "ssh/token.rs"]
+mod token;
 #[path = "support/wait.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod wait;

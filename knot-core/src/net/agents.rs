@@ -263,14 +263,8 @@ impl Agents {
             let copied = tokio::io::copy(&mut from_agent, &mut send).await;
             copied.and(send.shutdown().await)
         };
-        // The session is over when the agent has said its last word, or when either side broke.
-        tokio::pin!(forth, back);
-        tokio::select! {
-            result = &mut forth => {
-                if result.is_ok() { back.await.ok(); }
-            }
-            _ = &mut back => {}
-        }
+        // A half that has ended leaves the other open; what broke ends both.
+        tokio::try_join!(forth, back).ok();
     }
 
     /// Runs the link of one agent until its connection ends.

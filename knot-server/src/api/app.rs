@@ -128,6 +128,8 @@ pub struct Parts {
     pub cluster: Arc<dyn ClusterControl>,
     /// Cancelled when this server begins to go away: `/readyz` says so, and streams end.
     pub drain: CancellationToken,
+    /// Whether this server was removed from its cluster.
+    pub removed: watch::Receiver<bool>,
 }
 
 /// The state of the HTTP API. Clones share it.
@@ -144,6 +146,7 @@ pub struct Inner {
     pub reach: Arc<dyn Reach>,
     pub cluster: Arc<dyn ClusterControl>,
     pub drain: CancellationToken,
+    pub removed: watch::Receiver<bool>,
     pub passwords: Passwords,
     pub(super) limiter: Limiter,
     /// Which revision of each template is the current one.
@@ -176,7 +179,7 @@ impl App {
     /// The state for one server. Must be called within a tokio runtime: it follows what changes for
     /// as long as a clone lives.
     pub fn new(parts: Parts) -> Self {
-        let Parts { replica, keys, name, https, reach, cluster, drain } = parts;
+        let Parts { replica, keys, name, https, reach, cluster, drain, removed } = parts;
         let index = Index::new(&replica).into();
         let judged = Judged::start(replica.clone());
         Self(Arc::new(Inner {
@@ -189,6 +192,7 @@ impl App {
             reach,
             cluster,
             drain,
+            removed,
             passwords: Passwords::default(),
             limiter: Limiter::default(),
             names: Mutex::new(()),

@@ -76,9 +76,7 @@ pub(super) async fn exec(
 ) -> Result<Response, Problem> {
     let found = World::new(&app).find(&caller, &key, For::Using)?;
     let space = found.id();
-    if app.drain.is_cancelled() {
-        return Err(Problem::new(Code::Draining, DRAINING));
-    }
+    app.stays()?;
     let opened = timeout(OPENING, app.reach.open(space)).await;
     let opened =
         opened.unwrap_or_else(|_| Err(ReachError::Failed("it did not answer in time".to_owned())));
@@ -101,7 +99,6 @@ pub(super) async fn exec(
 }
 
 pub(super) const OVER: &str = "your session is over, or the space is shared with you no more: sign in again, or ask its owner";
-pub(super) const DRAINING: &str = "this server is stopping: open it again, through another server";
 
 /// A request for a WebSocket that this server's own pages, or a program with a token, makes.
 pub(super) struct Upgrade(pub(super) WebSocketUpgrade);
@@ -170,16 +167,24 @@ impl Bridge {
             let down = self.downlink(&mut sink, reader, &heard);
             let gone = async {
                 tokio::select! {
-                    () = self.app.drain.cancelled() => End::Told(DRAINING.to_owned()),
+                    why = self.app.leaves() => End::Told(why.words().to_owned()),
                     () = self.caller.sees_no_more(&self.app, self.space.id()) =>
                         End::Told(OVER.to_owned()),
                     () = silent(&heard) => End::Client,
                 }
             };
+            tokio::pin!(gone);
             tokio::select! {
-                last = down => last,
+                last = down => match last {
+                    // Why the way to the agent broke may be heard of a moment later.
+                    Err(End::Told(why)) => {
+                        let late = timeout(CLOSING, &mut gone).await;
+                        Err(late.unwrap_or(End::Told(why)))
+                    }
+                    last => last,
+                },
                 end = up => Err(end),
-                end = gone => Err(end),
+                end = &mut gone => Err(end),
             }
         };
         // The agent ends the command where the stream ends first.

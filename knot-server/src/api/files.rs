@@ -30,10 +30,7 @@ pub(super) async fn files(
     Upgrade(upgrade): Upgrade,
 ) -> Result<Response, Problem> {
     let space = World::new(&app).find(&caller, &key, For::Using)?;
-    if app.drain.is_cancelled() {
-        let detail = "this server is stopping: open it again, through another server";
-        return Err(Problem::new(Code::Draining, detail));
-    }
+    app.stays()?;
     // Who may run commands there reads and writes its files anyway; SSH has its own way to them.
     let allowed = access::allows(&app.replica, &space, Feature::Exec).await;
     allowed.map_err(|off| Problem::new(Code::Forbidden, off.to_string()))?;

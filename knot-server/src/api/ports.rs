@@ -299,10 +299,7 @@ async fn forwardable(
 ) -> Result<Doc<model::Space>, Problem> {
     let space = World::new(app).find(caller, key, For::Using)?;
     debug_assert!(permit::space(caller, &space), "only what a caller may use is found");
-    if app.drain.is_cancelled() {
-        let detail = "this server is stopping: open it again, through another server";
-        return Err(Problem::new(Code::Draining, detail));
-    }
+    app.stays()?;
     let rules = Rules::of(&app.replica, &space).await.map_err(off)?;
     match port > 0 && rules.forwarded(port, udp) {
         true => Ok(space),

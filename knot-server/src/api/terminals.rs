@@ -26,7 +26,7 @@ use super::{
     app::{AgentReader, App, ReachError},
     body::Body,
     caller::{Caller, Key},
-    exec::{DRAINING, Upgrade},
+    exec::Upgrade,
     problem::{Code, Problem},
     types::terminals::{EditTerminal, Terminal, TerminalList, TerminalSize},
     world::World,
@@ -120,7 +120,7 @@ pub(super) async fn view(
 ) -> Result<Response, Problem> {
     let space = World::new(&app).find(&caller, &key, For::Using)?;
     if app.drain.is_cancelled() {
-        return Err(Problem::new(Code::Draining, DRAINING));
+        app.stays()?;
     }
     let sessions = app.sessions.clone();
     let upgrade = upgrade.limited(MAX_MESSAGE);

@@ -177,7 +177,7 @@ async fn exchange(on_client: OnUpgrade, on_space: OnUpgrade, meter: &Meter) {
 fn over(app: App, caller: Option<Caller>, door: Door) -> BoxFuture<'static, ()> {
     async move {
         tokio::select! {
-            () = app.drain.cancelled() => {}
+            _ = app.leaves() => {}
             () = shut(&app, caller, door) => {}
         }
     }

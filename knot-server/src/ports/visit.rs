@@ -32,7 +32,7 @@ use super::{
     start,
 };
 use crate::api::{
-    App, Caller, Code, World,
+    App, Caller, Code, Leaving, World,
     auth::{self, ports::Door},
     cookie, may_use,
 };
@@ -123,9 +123,17 @@ impl Ports {
     async fn open(&self, way: Way, request: Request) -> Result<Response, Said> {
         let Inner { app, pool, room } = &*self.0;
         let Some(settings) = app.ports() else { return Err(Said::nothing()) };
-        if app.drain.is_cancelled() {
-            let detail = "This server is stopping: another one answers in a moment.";
-            return Err(Said::new(Code::Draining, "One moment", detail).tried_again());
+        match app.leaving() {
+            Some(Leaving::Stopping) => {
+                let detail = "This server is stopping: another one answers in a moment.";
+                return Err(Said::new(Code::Draining, "One moment", detail).tried_again());
+            }
+            Some(Leaving::Removed) => {
+                let detail =
+                    "This server was removed from its cluster: open the page through another one.";
+                return Err(Said::new(Code::Removed, "This server was removed", detail));
+            }
+            None => {}
         }
         let (mut parts, body) = request.into_parts();
         if parts.headers.get_all(HOST).iter().nth(1).is_some() {

@@ -1,9 +1,13 @@
 //! One connection, from the first byte to the last: who it is for, what is open in it, and what ends it.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -18,7 +22,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{handler::Handler, inbox::Inbox, keys::Rights, limits::Slot, stream::Cut, way::Way};
-use crate::api::{App, login::Caller};
+use crate::api::{App, Leaving, login::Caller};
 
 /// How long signing in may take.
 const SIGN_IN: Duration = Duration::from_secs(20);
@@ -31,7 +35,8 @@ const DRAIN: Duration = Duration::from_secs(6);
 /// How long last words may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-const DRAINING: &str = "this server is stopping: connect again, and another one takes you in";
+const STOPPING: &str = "this server is stopping: connect again, and another one takes you in";
+const REMOVED: &str = "this server was removed from its cluster: connect through another one";
 const OVER: &str =
     "the key that you signed in with was removed, or the space is shared with you no more";
 
@@ -71,6 +76,10 @@ pub(super) struct Connection {
     lanes: Mutex<HashMap<ChannelId, Arc<Lane>>>,
     /// What ends listeners, by what was asked for.
     pub(super) listeners: Mutex<HashMap<Listening, CancellationToken>>,
+    /// How many listeners are being set up whose client has been answered.
+    pub(super) late: AtomicUsize,
+    /// Whether other connections go through this one: it may outlive its space.
+    pub(super) carries: AtomicBool,
 }
 
 /// What a client has asked this end to listen at.
@@ -141,12 +150,32 @@ impl Connection {
         self.own.clone()
     }
 
-    fn is_idle(&self) -> bool {
+    /// Whether no channel is open.
+    pub(super) fn is_idle(&self) -> bool {
         self.with_lanes(|lanes| lanes.is_empty())
     }
 
     fn with_lanes<T>(&self, access: impl FnOnce(&mut HashMap<ChannelId, Arc<Lane>>) -> T) -> T {
         access(&mut self.lanes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells everybody in it something.
+    pub(super) fn tell(&self, words: String) {
+        self.notice.send_replace(Some(words));
+    }
+
+    /// Waits until the space's run that this connection was made for, or has started, is over; whoever is in it
+    /// is told as soon as it is to end. Says what became of it.
+    async fn space_over(&self) -> String {
+        let Some(Ok(way)) = self.login.get().map(|login| &login.space) else {
+            return std::future::pending().await;
+        };
+        let over = way.over(|words| self.tell(words)).await;
+        if self.carries.load(Relaxed) {
+            // What runs in the space ends by itself.
+            return std::future::pending().await;
+        }
+        over
     }
 
     /// Waits until who has signed in may not be here any more.
@@ -188,6 +217,8 @@ where
             tasks,
             lanes: Mutex::default(),
             listeners: Mutex::default(),
+            late: AtomicUsize::default(),
+            carries: AtomicBool::default(),
         });
         let (signed_in, login) = oneshot::channel();
         let handler = Handler::new(Arc::clone(&connection), signed_in);
@@ -225,19 +256,23 @@ async fn attend(
         },
     }
     drop(slot);
-    let (why, grace) = tokio::select! {
+    let (why, grace): (Cow<'static, str>, _) = tokio::select! {
         ended = &mut session => {
             tracing::debug!(%from, error = ?ended.err(), "SSH connection ended");
             return;
         }
-        () = connection.app.drain.cancelled() => (DRAINING, DRAIN),
-        () = connection.lost() => (OVER, LAST_WORDS),
+        leaving = connection.app.leaves() => match leaving {
+            Leaving::Stopping => (STOPPING.into(), DRAIN),
+            Leaving::Removed => (REMOVED.into(), LAST_WORDS),
+        },
+        () = connection.lost() => (OVER.into(), LAST_WORDS),
+        why = connection.space_over() => (why.into(), LAST_WORDS),
     };
-    connection.notice.send_replace(Some(why.to_owned()));
+    connection.tell(why.to_string());
     if connection.is_idle() || timeout(grace, &mut session).await.is_err() {
-        let told = handle.disconnect(Disconnect::ByApplication, why.to_owned(), String::new());
+        let told = handle.disconnect(Disconnect::ByApplication, why.to_string(), String::new());
         let _ = timeout(LAST_WORDS, told).await;
         let _ = timeout(LAST_WORDS, &mut session).await;
     }
-    tracing::info!(%from, why, "SSH connection ended by this server");
+    tracing::info!(%from, %why, "SSH connection ended by this server");
 }

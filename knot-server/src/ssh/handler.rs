@@ -20,10 +20,14 @@ use super::{
     forward,
     inbox::{REST, TRICKLE},
     keys::{self, Key, Rights},
+    listen,
     session::{self, Out, Wanted, What, signal_number},
-    way::Way,
+    way::{Way, no_space},
 };
-use crate::api::login::{self, Caller};
+use crate::api::{
+    Code,
+    login::{self, Caller},
+};
 
 /// How many variables a client sets, and how many bytes they have.
 const VARIABLES: usize = 64;
@@ -52,6 +56,7 @@ impl Handler {
         let space = match login::find_space(app, &caller, name) {
             Ok((space, name)) => Ok(Way::new(app.clone(), caller.clone(), space, name)),
             // Who is told by a command is helped more than who is shut out.
+            Err(problem) if problem.code == Code::NotFound => Err(no_space(name)),
             Err(problem) => Err(problem.detail),
         };
         let found = space.is_ok();
@@ -376,7 +381,7 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<bool, russh::Error> {
         let at = Listening::Tcp(address.to_owned(), *port);
-        let listening = forward::listen(&self.connection, session.handle(), at).await;
+        let listening = listen::listen(&self.connection, session.handle(), at).await;
         *port = listening.unwrap_or(*port);
         Ok(listening.is_some())
     }
@@ -387,7 +392,7 @@ impl russh::server::Handler for Handler {
         port: u32,
         _: &mut Session,
     ) -> Result<bool, russh::Error> {
-        Ok(forward::cancel(&self.connection, &Listening::Tcp(address.to_owned(), port)))
+        Ok(listen::cancel(&self.connection, &Listening::Tcp(address.to_owned(), port)))
     }
 
     async fn streamlocal_forward(
@@ -396,7 +401,7 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<bool, russh::Error> {
         let at = Listening::Unix(path.to_owned());
-        Ok(forward::listen(&self.connection, session.handle(), at).await.is_some())
+        Ok(listen::listen(&self.connection, session.handle(), at).await.is_some())
     }
 
     async fn cancel_streamlocal_forward(
@@ -404,7 +409,7 @@ impl russh::server::Handler for Handler {
         path: &str,
         _: &mut Session,
     ) -> Result<bool, russh::Error> {
-        Ok(forward::cancel(&self.connection, &Listening::Unix(path.to_owned())))
+        Ok(listen::cancel(&self.connection, &Listening::Unix(path.to_owned())))
     }
 }
 

@@ -57,10 +57,14 @@ fn place() -> Place<'static> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{path::Path, sync::Arc};
 
     use knot_core::{
-        id::ServerId, model, replica::Service, secrets::SealingKeyPair, store::memory::MemoryStore,
+        id::ServerId,
+        model,
+        replica::Service,
+        secrets::SealingKeyPair,
+        store::{memory::MemoryStore, sqlite::SqliteStore},
     };
     use uuid::Uuid;
 
@@ -80,5 +84,63 @@ mod tests {
         assert_eq!(made.public_key(), again.public_key());
         let document = keyring.replica().get(HostKey::id()).unwrap();
         assert!(!format!("{document:?}").contains("PRIVATE"));
+    }
+
+    /// A database that is opened, changed and closed again.
+    async fn at<T>(
+        file: &Path,
+        sealing: &Arc<SealingKeyPair>,
+        work: impl AsyncFnOnce(&Keyring, Author) -> T,
+    ) -> T {
+        let me = ServerId(Uuid::now_v7());
+        let store = Box::new(SqliteStore::open(file).unwrap());
+        let (service, replica) = Service::start(me, model::schema(), store).unwrap();
+        let keyring = Keyring::new(replica, Arc::clone(sealing));
+        let done = work(&keyring, Author::Server(me)).await;
+        service.stop().await;
+        done
+    }
+
+    async fn bring(keyring: &Keyring, from: &Path) {
+        keyring.replica().import(Box::new(SqliteStore::open(from).unwrap())).await.unwrap();
+    }
+
+    /// However many parts of a cluster make a key before they meet, and in whatever order they meet, one of these
+    /// is the key of all.
+    #[tokio::test]
+    async fn of_keys_that_are_made_apart_every_server_picks_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let sealing = Arc::new(SealingKeyPair::generate());
+        let file = |name: &str| folder.path().join(name);
+        let first = file("first");
+        at(&first, &sealing, async |keyring, author| {
+            keyring.add_key(author).await.unwrap();
+        })
+        .await;
+        for round in 0..8 {
+            let parts: Vec<_> = (0..3).map(|n| file(&format!("part-{round}-{n}"))).collect();
+            let mut made = Vec::new();
+            for part in &parts {
+                let key = at(part, &sealing, async |keyring, author| {
+                    bring(keyring, &first).await;
+                    ensure(keyring, author).await.unwrap()
+                });
+                made.push(key.await.public_key().clone());
+            }
+            let mut met = Vec::new();
+            for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+                let whole = file(&format!("whole-{round}-{}", order[0]));
+                let key = at(&whole, &sealing, async |keyring, author| {
+                    for part in order {
+                        bring(keyring, &parts[part]).await;
+                    }
+                    // One that starts then makes no other.
+                    ensure(keyring, author).await.unwrap()
+                });
+                met.push(key.await.public_key().clone());
+            }
+            assert!(met.iter().all(|key| *key == met[0]), "round {round}: {met:?}");
+            assert!(made.contains(&met[0]), "round {round}: it is none of those that were made");
+        }
     }
 }

@@ -305,6 +305,8 @@ mod tests {
         assert_eq!(Key::parse(certificate), Err(BadKey::Certificate));
         let forced = format!("command=\"true\" {ED25519}");
         assert_eq!(Key::parse(&forced), Err(BadKey::Option("command".to_owned())));
+        let untouched = format!("no-touch-required {ED25519}");
+        assert_eq!(Key::parse(&untouched), Err(BadKey::Option("no-touch-required".to_owned())));
         let principals = format!("principals=\"a\" {ED25519}");
         assert_eq!(Key::parse(&principals), Err(BadKey::Principals));
     }

@@ -1,6 +1,6 @@
 //! Session channels: a command, a shell, or files.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use knot_core::{
@@ -13,17 +13,20 @@ use russh::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::mpsc,
+    sync::{mpsc, watch},
+    time::timeout,
 };
 
 use super::{
     connection::{Connection, Lane, Login},
-    forward, until,
+    forward, listen, until,
 };
 use crate::api::{AgentReader, AgentWriter};
 
 /// What a session ends with that never was, or was lost: as `ssh` itself ends then.
 const LOST: u32 = 255;
+/// How long it may take to hear why the way to an agent broke.
+const NEWS: Duration = Duration::from_secs(2);
 /// How many lines about a start wait to be shown.
 const LINES: usize = 16;
 
@@ -56,6 +59,47 @@ enum End {
     Files,
     /// Nothing ran, or nobody knows how it ended: why.
     Lost(String),
+    /// The way to the agent broke: how.
+    Broken(String),
+    /// Nobody knows how it ended, and people were told why.
+    Told,
+}
+
+/// What everybody in a connection is told, for one of its sessions.
+struct Notices {
+    heard: watch::Receiver<Option<String>>,
+    /// Whether its people were told anything.
+    told: bool,
+}
+
+impl Notices {
+    /// Passes on what is said, to its own end.
+    async fn pass_on<T>(&mut self, out: &Out, terminal: bool) -> T {
+        while self.heard.changed().await.is_ok() {
+            self.say(out, terminal).await;
+        }
+        std::future::pending().await
+    }
+
+    /// Says what came last. Why a way broke may be heard of a moment after that it did.
+    async fn last(&mut self, out: &Out, terminal: bool, broken: bool) {
+        if broken && !self.told {
+            let news = timeout(NEWS, self.heard.wait_for(Option::is_some));
+            if matches!(news.await, Ok(Ok(_))) {
+                self.say(out, terminal).await;
+            }
+        } else if self.heard.has_changed().unwrap_or_default() {
+            self.say(out, terminal).await;
+        }
+    }
+
+    async fn say(&mut self, out: &Out, terminal: bool) {
+        let words = self.heard.borrow_and_update().clone();
+        if let Some(words) = words {
+            self.told = true;
+            out.say(terminal, &words).await;
+        }
+    }
 }
 
 impl Out {
@@ -108,19 +152,16 @@ pub(super) async fn run(connection: &Connection, lane: &Lane, wanted: Wanted, wh
     let Wanted { channel: out, environment, terminal: size, modes, agent } = wanted;
     let wanted = Inner { environment, size, modes, agent };
     let ended = until(&lane.closed, async {
-        let mut notices = connection.notice.subscribe();
-        let noticed = async {
-            while notices.changed().await.is_ok() {
-                let words = notices.borrow_and_update().clone();
-                if let Some(words) = words {
-                    out.say(terminal, &words).await;
-                }
-            }
-            std::future::pending().await
-        };
-        tokio::select! {
+        let mut notices = Notices { heard: connection.notice.subscribe(), told: false };
+        let end = tokio::select! {
             end = work(connection, login, lane, &out, wanted, what) => end,
-            never = noticed => never,
+            never = notices.pass_on(&out, terminal) => never,
+        };
+        notices.last(&out, terminal, matches!(end, End::Broken(_))).await;
+        match end {
+            End::Broken(_) if notices.told => End::Told,
+            End::Broken(why) => End::Lost(why),
+            end => end,
         }
     });
     let exit = match ended.await {
@@ -131,7 +172,8 @@ pub(super) async fn run(connection: &Connection, lane: &Lane, wanted: Wanted, wh
         }
         Some(End::Exit(exit)) => exit,
         Some(End::Files) => Exit::Code(0),
-        Some(End::Lost(why)) => {
+        Some(End::Told) => Exit::Code(i32::from_ne_bytes(LOST.to_ne_bytes())),
+        Some(End::Lost(why) | End::Broken(why)) => {
             until(&lane.closed, out.say(terminal, &why)).await;
             Exit::Code(i32::from_ne_bytes(LOST.to_ne_bytes()))
         }
@@ -182,7 +224,7 @@ async fn work(
                 let mut environment = wanted.environment;
                 let mut kept = None;
                 if wanted.agent {
-                    match forward::agent(connection, way, &out.handle, &say).await {
+                    match listen::agent(connection, way, &out.handle, &say).await {
                         Ok((path, listener)) => {
                             environment.insert("SSH_AUTH_SOCK".to_owned(), path);
                             kept = Some(listener);
@@ -237,7 +279,7 @@ async fn attend(lane: &Lane, out: &Out, mut reader: AgentReader, writer: AgentWr
 }
 
 fn lost(why: &str) -> End {
-    End::Lost(format!(
+    End::Broken(format!(
         "the connection to the space's agent was lost ({why}): what ran may have ended with it"
     ))
 }

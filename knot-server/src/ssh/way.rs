@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use knot_core::{
-    agent::{Open, Target},
+    agent::{Open, Refusal, Target},
     generation::Generation,
     id::Id,
     model::{Desired, Observed, Space, SpaceStatus},
@@ -84,16 +84,35 @@ impl Way {
         open: &Open,
         say: Say<'_>,
     ) -> Result<(AgentReader, AgentWriter, Option<Target>), access::Error> {
-        let failed = |why| access::Error::Reach(ReachError::Failed(why));
+        let refused = |why| access::Error::Refused { refusal: Refusal::Failed, why };
         let began = Instant::now();
         loop {
-            self.up(say).await.map_err(failed)?;
+            self.up(say).await.map_err(refused)?;
             match access::ready(&*self.app.reach, self.space, open).await {
                 Err(access::Error::Reach(ReachError::NotRunning | ReachError::NoAgent { .. }))
                     if began.elapsed() < RELINK =>
                 {
                     sleep(LOOK).await;
                 }
+                other => return other,
+            }
+        }
+    }
+
+    /// As [`Way::ready`], of a space that ran a moment ago and may have been stopped since: it is not started.
+    pub(super) async fn again(
+        &self,
+        open: &Open,
+    ) -> Result<(AgentReader, AgentWriter, Option<Target>), access::Error> {
+        let began = Instant::now();
+        loop {
+            sleep(LOOK).await;
+            match access::ready(&*self.app.reach, self.space, open).await {
+                Err(access::Error::Reach(ReachError::NotRunning)) => {
+                    return Err(ReachError::NotRunning.into());
+                }
+                // It may hold on to what came by a way that is dead for some seconds.
+                Err(_) if began.elapsed() < RELINK => {}
                 other => return other,
             }
         }
@@ -107,6 +126,32 @@ impl Way {
     ) -> Result<(AgentReader, AgentWriter, Option<Target>), access::Error> {
         let late = || access::Error::Reach(ReachError::Failed("the space takes too long".into()));
         timeout(bound, self.ready(open, &|_| {})).await.map_err(|_| late())?
+    }
+
+    /// Waits until the space runs, and then until that run is over: what became of it. `ends` is told once, when
+    /// it is to end and has not yet.
+    pub(super) async fn over(&self, ends: impl Fn(String)) -> String {
+        let mut changes = self.app.replica.watch(&[Space::KIND]);
+        let (mut known, mut told) = (None, false);
+        loop {
+            let space = self.app.replica.get(self.space);
+            let status = space
+                .as_ref()
+                .and_then(|space| self.app.replica.observed(self.space, space.placement.server));
+            let status: SpaceStatus = status.unwrap_or_default();
+            match fate(space.as_deref(), &status, known) {
+                Fate::Waits => {}
+                Fate::Runs(generation) => known = Some(generation),
+                Fate::Ends(word) => {
+                    if !std::mem::replace(&mut told, true) {
+                        ends(format!("{} {word}", self.name));
+                    }
+                }
+                Fate::Over(word) => return format!("{} {word}", self.name),
+            }
+            let _ = changes.next().await;
+            while changes.try_next().is_some() {}
+        }
     }
 
     /// Sees to it that the space runs, and that its template lets SSH through.
@@ -159,6 +204,15 @@ impl Way {
     }
 }
 
+/// What is said of a space that there is not, and of one that whoever asks may not know of.
+pub(super) fn no_space(login: &str) -> String {
+    let name = login.split_once('+').map_or(login, |(_, name)| name);
+    let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+    format!(
+        "there is no space `{name}` that you may use: `ssh SPACE@…` names one, `knot space ls` lists yours"
+    )
+}
+
 /// What a space needs before it can be used. `asked` is how it was when it was last asked to start.
 fn look(space: &Space, status: &SpaceStatus, asked: Option<&SpaceStatus>) -> Look {
     // What the home has not acted on yet says nothing.
@@ -176,6 +230,46 @@ fn look(space: &Space, status: &SpaceStatus, asked: Option<&SpaceStatus>) -> Loo
         Observed::Deleting | Observed::Gone => Look::Failed("it was deleted".to_owned()),
         _ if wanted => Look::Wait(""),
         _ => Look::Stopped,
+    }
+}
+
+/// What becomes of the run of a space.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    /// It has not begun.
+    Waits,
+    Runs(Generation),
+    /// It is to end, or may.
+    Ends(String),
+    /// It has ended.
+    Over(String),
+}
+
+/// What becomes of the run `known`, or of the next one where none is known yet.
+fn fate(space: Option<&Space>, status: &SpaceStatus, known: Option<Generation>) -> Fate {
+    let over = |word: &str| Fate::Over(word.to_owned());
+    let ends = |word: &str| Fate::Ends(word.to_owned());
+    let wanted = space.is_some_and(|space| space.desired == Desired::Running);
+    let Some(known) = known else {
+        let runs = wanted && status.state == Observed::Running;
+        return if runs { Fate::Runs(status.generation) } else { Fate::Waits };
+    };
+    if space.is_none() {
+        return over("was deleted");
+    }
+    if status.generation > known {
+        return over("was started again: connect again");
+    }
+    match (status.state, wanted) {
+        (Observed::Stopped, _) => over("was stopped"),
+        (Observed::Deleting | Observed::Gone, _) => over("was deleted"),
+        // It may be that only a stop has failed.
+        (Observed::Failed, _) => {
+            ends(&format!("failed: {}", status.cause.as_deref().unwrap_or("see its page")))
+        }
+        (_, false) => ends("is being stopped"),
+        (Observed::Stopping, true) => ends("is being restarted"),
+        (_, true) => Fate::Runs(known),
     }
 }
 
@@ -212,5 +306,34 @@ mod tests {
         assert_eq!(word(look(&space, &status, None)), "runs");
         space.desired = Desired::Stopped;
         assert_eq!(word(look(&space, &status, None)), "stopped");
+    }
+
+    #[test]
+    fn a_run_ends_once_it_has_begun() {
+        let mut space = Space { desired: Desired::Running, ..Space::default() };
+        let generation = Generation { term: 1, n: 3 };
+        let mut status =
+            SpaceStatus { state: Observed::Starting, generation, ..SpaceStatus::default() };
+        assert_eq!(fate(Some(&space), &status, None), Fate::Waits);
+        status.state = Observed::Running;
+        assert_eq!(fate(Some(&space), &status, None), Fate::Runs(generation));
+        let known = Some(generation);
+        assert_eq!(fate(Some(&space), &status, known), Fate::Runs(generation));
+        status.state = Observed::Stopping;
+        let ends = |word: &str| Fate::Ends(word.to_owned());
+        assert_eq!(fate(Some(&space), &status, known), ends("is being restarted"));
+        space.desired = Desired::Stopped;
+        assert_eq!(fate(Some(&space), &status, known), ends("is being stopped"));
+        status.state = Observed::Stopped;
+        let over = |word: &str| Fate::Over(word.to_owned());
+        assert_eq!(fate(Some(&space), &status, known), over("was stopped"));
+        assert_eq!(fate(Some(&space), &status, None), Fate::Waits);
+        assert_eq!(fate(None, &status, known), over("was deleted"));
+        space.desired = Desired::Running;
+        (status.state, status.generation.n) = (Observed::Running, 4);
+        assert_eq!(fate(Some(&space), &status, known), over("was started again: connect again"));
+        (status.state, status.generation.n) = (Observed::Failed, 3);
+        status.cause = Some("it ended".to_owned());
+        assert_eq!(fate(Some(&space), &status, known), ends("failed: it ended"));
     }
 }

@@ -91,6 +91,7 @@ pub(crate) async fn server(name: &str, platforms: &[&str]) -> Server {
         reach: agents.clone(),
         cluster: neighbours.clone(),
         drain,
+        removed: watch::Sender::new(false).subscribe(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -36,10 +36,15 @@ impl Client {
 
     /// A cluster with the space `dev` of a template.
     pub(crate) fn before(template: &str, start: bool) -> Option<Self> {
+        Self::among(1, template, start)
+    }
+
+    /// The same in a cluster of so many servers.
+    pub(crate) fn among(servers: usize, template: &str, start: bool) -> Option<Self> {
         if !have_ssh() {
             return None;
         }
-        let world = World::start(1);
+        let world = World::start(servers);
         let folder = world.folder.path().join("client");
         std::fs::create_dir(&folder).unwrap();
         let client = Self { world, folder };
@@ -60,22 +65,29 @@ impl Client {
         Some(client)
     }
 
-    /// Writes a configuration that signs in with one key.
+    /// Writes a configuration that signs in with one key: at `gate`, the first server, or at `gateN`.
     pub(crate) fn configure(&self, key: &str) -> PathBuf {
-        let (host, port) = self.address();
+        let servers = self.world.up["servers"].as_array().unwrap();
+        let hosts: String = (1..=servers.len())
+            .map(|n| {
+                let (host, port) = self.address(n);
+                let also = if n == 1 { "gate " } else { "" };
+                format!("Host {also}gate{n}\n  HostName {host}\n  Port {port}\n")
+            })
+            .collect();
         let path = self.folder.join(format!("{key}.config"));
         let folder = self.folder.display();
         let text = format!(
-            "Host gate\n  HostName {host}\n  Port {port}\n\
-             Host *\n  HostKeyAlias cluster\n  UserKnownHostsFile {folder}/known_hosts\n  StrictHostKeyChecking yes\n  \
+            "{hosts}Host *\n  HostKeyAlias cluster\n  UserKnownHostsFile {folder}/known_hosts\n  StrictHostKeyChecking yes\n  \
              IdentityFile {folder}/{key}\n  IdentitiesOnly yes\n  BatchMode yes\n  LogLevel ERROR\n  ConnectTimeout 30\n"
         );
         std::fs::write(&path, text).unwrap();
         path
     }
 
-    pub(crate) fn address(&self) -> (String, String) {
-        let address = self.world.up["servers"][0]["ssh"].as_str().unwrap();
+    /// Where the gateway of the n-th server is.
+    pub(crate) fn address(&self, n: usize) -> (String, String) {
+        let address = self.world.up["servers"][n - 1]["ssh"].as_str().unwrap();
         let (host, port) = address.rsplit_once(':').unwrap();
         (host.to_owned(), port.to_owned())
     }

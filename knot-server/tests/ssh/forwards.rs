@@ -6,7 +6,10 @@ use std::{
     os::unix::net::{UnixListener, UnixStream},
     process::Command,
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     client::{Client, Piped, said},
@@ -23,26 +26,32 @@ pub(crate) fn echo_server() -> (JoinHandle<()>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
     let serving = std::thread::spawn(move || {
-        for stream in listener.incoming().take(8) {
+        for stream in listener.incoming().take(64) {
             let mut stream = stream.unwrap();
             let mut text = Vec::new();
-            stream.read_to_end(&mut text).unwrap();
-            // A half that has ended leaves the other open.
-            stream.write_all(&text).unwrap();
+            // What breaks is for whoever sent it to judge; a half that has ended leaves the other open.
+            if stream.read_to_end(&mut text).is_ok() {
+                stream.write_all(&text).ok();
+            }
         }
     });
     (serving, at)
 }
 
-fn exchange(mut stream: TcpStream, text: &[u8]) -> Vec<u8> {
-    stream.write_all(text).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut back = Vec::new();
-    stream.read_to_end(&mut back).unwrap();
-    back
+pub(crate) fn exchange(stream: TcpStream, text: &[u8]) -> Vec<u8> {
+    try_exchange(stream, text).expect("the connection holds")
 }
 
-fn connect(port: u16) -> TcpStream {
+/// Sends a text, and gives what came back; `None` where the connection broke.
+pub(crate) fn try_exchange(mut stream: TcpStream, text: &[u8]) -> Option<Vec<u8>> {
+    stream.write_all(text).ok()?;
+    stream.shutdown(Shutdown::Write).ok()?;
+    let mut back = Vec::new();
+    stream.read_to_end(&mut back).ok()?;
+    Some(back)
+}
+
+pub(crate) fn connect(port: u16) -> TcpStream {
     eventually("the forwarded port listens", || TcpStream::connect(("127.0.0.1", port)).ok())
 }
 
@@ -176,4 +185,72 @@ fn a_space_is_reached_by_a_jump() {
     assert_eq!((named.status.code(), &*named.stdout), (Some(4), &b"other\n"[..]));
     let nowhere = client.ssh(&["-J", "gate", "nowhere", "true"]).output().unwrap();
     assert_eq!(nowhere.status.code(), Some(255));
+}
+
+/// Stops or continues whatever runs of a space, its agent too.
+fn signal_space(client: &Client, id: &str, signal: Signal) {
+    let folder = client.world.folder.path().to_str().unwrap();
+    let mut found = 0;
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&environment);
+        let mark = text.split('\0').find_map(|pair| pair.strip_prefix("KNOT_RUN="));
+        if mark.is_some_and(|mark| mark.contains(id)) && text.contains(folder) {
+            let pid = process.file_name().to_str().unwrap().parse().unwrap();
+            kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+            found += 1;
+        }
+    }
+    assert!(found > 0, "nothing runs of {id}");
+}
+
+/// The client asks the gateway to listen in a space whose agent does not answer: what goes to another space over the
+/// same connection goes on meanwhile.
+#[test]
+fn a_listener_that_is_slow_to_come_stalls_no_other_channel() {
+    let Some(client) = Client::start() else { return };
+    client.world.json(1, &["space", "create", "other", "--template", "shell", "--start"]);
+    let dev = client.world.json(1, &["space", "show", "dev"])["id"].as_str().unwrap().to_owned();
+    let socket = client.folder.join("master");
+    let own = format!("ControlPath={}", socket.display());
+    let _master =
+        Piped::start(&mut client.ssh(&["-o", &own, "-o", "ControlMaster=yes", "-N", "dev@gate"]));
+    eventually("the connection is shared", || socket.exists().then_some(()));
+    let config = client.folder.join("key.config");
+    let jump = format!("ProxyCommand=ssh -F {} -o {own} -W other:22 dev@gate", config.display());
+    let mut beside = Piped::start(&mut client.ssh(&["-o", &jump, "dev@other", "exec cat"]));
+    let mut exchange_line = |text: &str| {
+        let began = Instant::now();
+        beside.types(&format!("{text}\n"));
+        assert_eq!(beside.line(), text);
+        began.elapsed()
+    };
+    exchange_line("before");
+
+    signal_space(&client, &dev, Signal::STOP);
+    let (_server, at) = echo_server();
+    let listen = |port: u16| {
+        let to = format!("{port}:127.0.0.1:{}", at.port());
+        let mut command = client.ssh(&["-o", &own, "-O", "forward", "-R", &to, "dev@gate"]);
+        Piped::start(&mut command)
+    };
+    let ports: Vec<u16> = (0..4).map(|_| free_port()).collect();
+    let mut asked: Vec<Piped> = ports.iter().map(|port| listen(*port)).collect();
+    let mut chosen = listen(0);
+    let mut longest = Duration::ZERO;
+    let until = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < until {
+        longest = longest.max(exchange_line("beside"));
+    }
+    println!("beside five listeners that do not come, a line took at most {longest:?}");
+    assert!(longest < Duration::from_secs(4), "it waited for another channel: {longest:?}");
+    assert!(!chosen.0.wait().unwrap().success(), "no port was chosen");
+
+    // Those that name their port come when the space goes on.
+    signal_space(&client, &dev, Signal::CONT);
+    for (port, asked) in ports.iter().zip(&mut asked) {
+        assert!(asked.0.wait().unwrap().success());
+        assert_eq!(exchange(connect(*port), b"late"), b"late");
+    }
+    exchange_line("after");
 }

@@ -90,9 +90,12 @@ fn a_certificate_of_ones_authority_signs_in() {
     for (name, arguments) in [
         ("other", &["-n", "somebody", "-V", "+1h"][..]),
         ("over", &["-n", "admin", "-V", "20200101:20200102"]),
+        ("early", &["-n", "admin", "-V", "+1d:+2d"]),
         ("nobody", &["-V", "+1h"]),
         ("forced", &["-n", "admin", "-V", "+1h", "-O", "force-command=id"]),
         ("elsewhere", &["-n", "admin", "-V", "+1h", "-O", "source-address=192.0.2.0/24"]),
+        ("verified", &["-n", "admin", "-V", "+1h", "-O", "verify-required"]),
+        ("unknown", &["-n", "admin", "-V", "+1h", "-O", "critical:new@example.org=x"]),
         ("host", &["-h", "-n", "admin", "-V", "+1h"]),
     ] {
         let refused = sign(name, arguments);
@@ -102,6 +105,16 @@ fn a_certificate_of_ones_authority_signs_in() {
     client.configure("authority");
     let own = client.program("ssh", "authority", &["dev@gate", "true"]).output().unwrap();
     assert_eq!(own.status.code(), Some(255));
+
+    // A certificate is as good as its authority: taken away, it ends what it opened, and signs in nobody else.
+    let mut held =
+        Piped::start(&mut client.program("ssh", "good", &["dev@gate", "echo up; exec cat"]));
+    assert_eq!(held.line(), "up");
+    client.world.knot(1, &["key", "remove", "team"]);
+    let _input = held.0.stdin.take();
+    assert_eq!(held.0.wait().unwrap().code(), Some(255));
+    let again = client.program("ssh", "good", &["dev@gate", "true"]).output().unwrap();
+    assert_eq!(again.status.code(), Some(255), "an authority that was removed still counts");
 }
 
 #[test]
@@ -146,7 +159,7 @@ fn a_space_answers_to_its_other_names_and_its_id() {
 #[test]
 fn strangers_are_few_and_do_not_stay() {
     let Some(client) = Client::start() else { return };
-    let (host, port) = client.address();
+    let (host, port) = client.address(1);
     let knock = || {
         let mut stream = TcpStream::connect(format!("{host}:{port}")).unwrap();
         stream.set_read_timeout(Some(BOUND)).unwrap();

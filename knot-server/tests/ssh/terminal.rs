@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{Read as _, Write as _},
     os::fd::OwnedFd,
-    process::Child,
+    process::{Child, Command},
 };
 
 use rustix::{
@@ -17,14 +17,19 @@ use rustix::{
 use crate::client::Client;
 
 /// A person at a terminal, with `ssh` on it.
-struct Person {
+pub(crate) struct Person {
     screen: File,
     line: OwnedFd,
-    child: Child,
+    pub(crate) child: Child,
 }
 
 impl Person {
-    fn sit_down(client: &Client, arguments: &[&str]) -> Self {
+    pub(crate) fn sit_down(client: &Client, arguments: &[&str]) -> Self {
+        Self::at(&mut client.ssh(arguments))
+    }
+
+    /// A person with some other program on the terminal.
+    pub(crate) fn at(command: &mut Command) -> Self {
         let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&screen).unwrap();
         unlockpt(&screen).unwrap();
@@ -34,7 +39,6 @@ impl Person {
         let mut modes = tcgetattr(&line).unwrap();
         modes.special_codes[SpecialCodeIndex::VERASE] = 8;
         tcsetattr(&line, OptionalActions::Now, &modes).unwrap();
-        let mut command = client.ssh(arguments);
         command
             .env("TERM", "xterm-256color")
             .stdin(line.try_clone().unwrap())
@@ -43,12 +47,12 @@ impl Person {
         Self { screen: File::from(screen), line, child: command.spawn().unwrap() }
     }
 
-    fn types(&mut self, keys: &str) {
+    pub(crate) fn types(&mut self, keys: &str) {
         self.screen.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Reads the screen until it shows the words.
-    fn sees(&mut self, words: &str) -> String {
+    pub(crate) fn sees(&mut self, words: &str) -> String {
         let (mut seen, mut piece) = (String::new(), [0; 1024]);
         while !seen.contains(words) {
             let count = self.screen.read(&mut piece).unwrap();

@@ -64,7 +64,6 @@ enum End {
 }
 
 const OVER: &str = "your session is over, or the space is shared with you no more";
-const DRAINING: &str = "this server is stopping: connect again, through another server";
 const LOST: &str = "the connection to the space's agent was lost";
 
 /// What a stream carries.
@@ -118,7 +117,7 @@ impl Bridge {
         };
         let end = tokio::select! {
             end = carried => end,
-            () = self.app.drain.cancelled() => End::Told(DRAINING),
+            why = self.app.leaves() => End::Told(why.words()),
             () = self.caller.sees_no_more(&self.app, self.space) => End::Told(OVER),
         };
         let (code, reason) = match end {

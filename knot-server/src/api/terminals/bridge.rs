@@ -30,7 +30,8 @@ use crate::{
     api::{
         app::{AgentReader, AgentWriter, App, ReachError},
         caller::Caller,
-        exec::{CLOSING, DRAINING, FRAMES, Heard, OPENING, OVER, PING, ended, read_frames, silent},
+        exec::{CLOSING, FRAMES, Heard, OPENING, OVER, PING, ended, read_frames, silent},
+        leaving::Leaving,
         types::terminals::{
             Attached, ClientMessage, Over, Reason, ServerMessage, Snapshot, TerminalSize, View,
             WINDOW,
@@ -89,6 +90,16 @@ fn told(reason: Reason, detail: impl Into<String>) -> End {
     End::Told(Over { reason, detail: detail.into(), exit: None })
 }
 
+/// Who comes again at once finds another server in place of one that stops; in place of one that was removed,
+/// people have to name another.
+fn going(why: Leaving) -> End {
+    let reason = match why {
+        Leaving::Stopping => Reason::ServerGoing,
+        Leaving::Removed => Reason::Refused,
+    };
+    told(reason, why.words())
+}
+
 impl Bridge {
     pub(super) fn new(app: App, caller: Caller, space: Doc<model::Space>, terminal: Uuid) -> Self {
         Self { app, caller, space, terminal }
@@ -97,7 +108,10 @@ impl Bridge {
     /// Carries what is typed and shown until the terminal or the client ends.
     pub(super) async fn run(self, mut socket: WebSocket) {
         let begun = match access::allows(&self.app.replica, &self.space, Feature::Terminal).await {
-            Ok(()) => first(&mut socket, self.terminal).await,
+            Ok(()) => match self.app.leaving() {
+                Some(why) => Err(going(why)),
+                None => first(&mut socket, self.terminal).await,
+            },
             Err(off) => Err(told(Reason::TurnedOff, off.to_string())),
         };
         let (mut sink, mut stream) = socket.split();
@@ -114,7 +128,7 @@ impl Bridge {
                 tokio::select! {
                     end = self.carry(place, &mut sink, &client) => end,
                     end = client.hear(&mut stream) => end,
-                    () = self.app.drain.cancelled() => told(Reason::ServerGoing, DRAINING),
+                    why = self.app.leaves() => going(why),
                     () = self.caller.sees_no_more(&self.app, self.space.id()) =>
                         told(Reason::AccessLost, OVER),
                     () = silent(&client.heard) => End::Client,
