@@ -38,6 +38,8 @@ mod socket;
 mod swim;
 #[cfg(feature = "net")]
 pub mod tls;
+#[cfg(feature = "net")]
+mod udp;
 #[cfg(all(feature = "net", feature = "replica"))]
 mod upkeep;
 
@@ -53,6 +55,8 @@ pub use questions::{AskError, Asked};
 #[cfg(all(feature = "net", feature = "replica"))]
 pub use service::{Error, Net, Service, Standing, bind, server_addresses};
 #[cfg(all(feature = "net", feature = "replica"))]
-pub use socket::{Socket, udp};
+pub use socket::Socket;
+#[cfg(feature = "net")]
+pub use udp::udp;
 #[cfg(all(feature = "net", feature = "replica"))]
 pub use upkeep::RenewalError;

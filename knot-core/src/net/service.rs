@@ -34,9 +34,10 @@ use super::{
     peer::{self, CLOSE_REFUSED, CLOSE_STOPPING},
     probe,
     questions::{self, AskError, Asked, Questions},
-    socket::{Socket, udp},
+    socket::Socket,
     swim::{self, Swim},
     tls::{self, Judge},
+    udp::udp,
     upkeep::{self, RenewalError},
 };
 use crate::{
