@@ -148,6 +148,10 @@ const DATAGRAMS: usize = 64 << 10;
 /// path takes is found out ([RFC 8899](https://www.rfc-editor.org/rfc/rfc8899)); most of what a byte costs goes with packets.
 const MAX_PACKET: u16 = 8_952;
 
+/// How many bytes may be on their way before the first of them is acknowledged: some of the longest packets. quinn sends no
+/// close while as much as that is on its way, and the packets that try how long one may be are as long as several.
+const WINDOW: u64 = 64 << 10;
+
 /// What an endpoint of a server, or of an agent, is set to.
 pub fn endpoint() -> quinn::EndpointConfig {
     let mut endpoint = quinn::EndpointConfig::default();
@@ -163,7 +167,10 @@ fn transport() -> quinn::TransportConfig {
     let mut transport = quinn::TransportConfig::default();
     let mut lengths = quinn::MtuDiscoveryConfig::default();
     lengths.upper_bound(MAX_PACKET);
+    let mut congestion = quinn::congestion::CubicConfig::default();
+    congestion.initial_window(WINDOW);
     transport
+        .congestion_controller_factory(Arc::new(congestion))
         .mtu_discovery_config(Some(lengths))
         .max_idle_timeout(Some(IDLE_MILLIS.into()))
         .keep_alive_interval(Some(KEEP_ALIVE))
