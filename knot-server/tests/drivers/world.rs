@@ -205,13 +205,18 @@ impl World {
         found
     }
 
+    /// The agent's process: an engine may say that a run runs before it has become what it is to be.
+    async fn agent(&self, instance: &Instance) -> i32 {
+        crate::until(async || self.processes(instance).await.first().copied()).await
+    }
+
     /// The agent dies without being told to.
     pub(crate) async fn kill_agent(&self, instance: &Instance) {
         if let Some(engine) = &self.engine {
             let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
             engine.kill_container(&instance.id.0, Some(options)).await.unwrap();
         } else {
-            let agent = self.processes(instance).await[0];
+            let agent = self.agent(instance).await;
             kill_process(Pid::from_raw(agent).unwrap(), Signal::KILL).unwrap();
         }
     }
@@ -263,9 +268,7 @@ impl World {
             let found = engine.inspect_container(&instance.id.0, None).await.unwrap();
             found.config.unwrap().env.unwrap()
         } else {
-            // An engine may say that it runs before it has become what it is to be.
-            let agent = crate::until(async || self.processes(instance).await.first().copied());
-            let agent = agent.await;
+            let agent = self.agent(instance).await;
             let all = fs::read_to_string(format!("/proc/{agent}/environ")).unwrap();
             all.split('\0').map(str::to_owned).collect()
         };
