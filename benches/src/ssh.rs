@@ -250,7 +250,7 @@ impl Sshd {
             if began.elapsed() > BOUND {
                 return Err("sshd does not listen".into());
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::park_timeout(Duration::from_millis(20));
         }
         Ok(Some(Self { folder, address, process }))
     }
