@@ -42,7 +42,15 @@ fn said(mut client: Command, space: &str) -> Option<String> {
 #[test]
 fn who_has_heard_of_a_recovery_leads_to_the_new_copy_only() {
     let world = World::start();
-    let id = world.running("dev", 0);
+    // Else its agent may be linked to the two others alone, and nobody comes to it at its home.
+    world.apply(0, "name: linked\nplatform: local\nlinks: 3\n");
+    let wanted = json!({"name": "dev", "template": "linked", "start": true, "server": "alpha"});
+    let id = world.post(0, "/spaces", wanted).ok()["id"].as_str().unwrap().to_owned();
+    for n in 0..3 {
+        eventually("the agent is linked to it", || {
+            (world.shown(n, &id)["reached"]["directly"] == true).then_some(())
+        });
+    }
     let mark = |n: usize, text: &str| {
         let home = world.servers[n].data.join(format!("spaces/{id}/home"));
         std::fs::write(home.join("mark"), text).unwrap();
