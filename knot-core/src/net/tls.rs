@@ -26,10 +26,10 @@ use sha2::{Digest, Sha256};
 
 use super::keys::{KeyPair, PublicKey};
 
-/// A link is given up when nothing has been heard over it for so long: 1.5 s. QUIC counts from the first packet that is
+/// A link is given up when nothing has been heard over it for so long, in milliseconds: 1.5 s. QUIC counts from the first packet that is
 /// sent after the last that was heard, which is a keep-alive later at most: within 2 s of a server's death all
 /// that goes over it has found another way.
-pub const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
+const IDLE_TIMEOUT: quinn::VarInt = quinn::VarInt::from_u32(1_500);
 /// How often an idle link is kept alive: often enough that two lost packets do not end it.
 const KEEP_ALIVE: Duration = Duration::from_millis(400);
 /// A moment within the dates of every certificate that knot makes (2033-05-18).
@@ -161,9 +161,6 @@ pub fn endpoint() -> quinn::EndpointConfig {
     endpoint
 }
 
-/// [`IDLE_TIMEOUT`], as QUIC has it.
-const IDLE_MILLIS: quinn::VarInt = quinn::VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32);
-
 fn transport() -> quinn::TransportConfig {
     let mut transport = quinn::TransportConfig::default();
     let mut lengths = quinn::MtuDiscoveryConfig::default();
@@ -173,7 +170,7 @@ fn transport() -> quinn::TransportConfig {
     transport
         .congestion_controller_factory(Arc::new(congestion))
         .mtu_discovery_config(Some(lengths))
-        .max_idle_timeout(Some(IDLE_MILLIS.into()))
+        .max_idle_timeout(Some(IDLE_TIMEOUT.into()))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .datagram_receive_buffer_size(Some(DATAGRAMS))
         .datagram_send_buffer_size(DATAGRAMS)

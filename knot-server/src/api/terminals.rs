@@ -119,6 +119,7 @@ pub(super) async fn view(
     upgrade: Upgrade,
 ) -> Result<Response, Problem> {
     let space = World::new(&app).find(&caller, &key, For::Using)?;
+    // Of a server that was removed the page is to hear over the connection: it cannot read why one is refused.
     if app.drain.is_cancelled() {
         app.stays()?;
     }
