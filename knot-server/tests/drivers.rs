@@ -125,9 +125,9 @@ async fn a_space_is_started_listed_and_stopped(world: &World) {
 
 async fn starting_twice_is_starting_once(world: &World) {
     let first = world.start(&world.run(1)).await.unwrap();
-    let before = world.processes(&first).await;
+    let before = world.running(&first).await;
     let second = world.start(&world.run(1)).await.unwrap();
-    assert_eq!((&second, world.processes(&second).await), (&first, before));
+    assert_eq!((&second, world.running(&second).await), (&first, before));
     assert_eq!(world.list().await, [first]);
 }
 
@@ -172,12 +172,12 @@ async fn a_generation_that_ended_is_not_run_again(world: &World) {
 
 async fn other_generations_are_left_alone(world: &World) {
     let started = world.start(&world.run(5)).await.unwrap();
-    let before = world.processes(&started).await;
+    let before = world.running(&started).await;
     let later = world.start(&world.run(6)).await.unwrap_err();
     assert!(matches!(&later, StartError::Older(found) if **found == started), "{later}");
     let earlier = world.start(&world.run(4)).await.unwrap_err();
     assert!(matches!(&earlier, StartError::Newer(found) if **found == started), "{earlier}");
-    assert_eq!(world.processes(&started).await, before);
+    assert_eq!(world.running(&started).await, before);
 }
 
 async fn another_revision_of_a_running_generation_is_refused(world: &World) {
@@ -202,7 +202,7 @@ async fn a_server_killed_at_any_step_is_resumed(world: &World) {
             "killed at {killed_at:?}"
         );
         if world.platform != Platform::Manual {
-            assert_eq!(world.processes(&found).await.len(), 1, "killed at {killed_at:?}");
+            assert_eq!(world.running(&found).await.len(), 1, "killed at {killed_at:?}");
         }
         driver.stop(&found, Duration::ZERO).await.unwrap();
         if killed_at.is_none() {
@@ -273,9 +273,9 @@ async fn a_space_outlives_its_server(world: &World) {
     let found = world.list().await;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].state, State::Running);
-    let before = world.processes(&found[0]).await;
+    let before = world.running(&found[0]).await;
     assert_eq!(world.start(&world.run(1)).await.unwrap(), found[0]);
-    assert_eq!(world.processes(&found[0]).await, before);
+    assert_eq!(world.running(&found[0]).await, before);
     world.kill_agent(&found[0]).await;
     until_ended(world).await;
     assert!(matches!(stop(world, &found[0]).await, Stopped::Ended(_)));

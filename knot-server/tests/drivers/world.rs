@@ -205,9 +205,17 @@ impl World {
         found
     }
 
-    /// The agent's process: an engine may say that a run runs before it has become what it is to be.
-    async fn agent(&self, instance: &Instance) -> i32 {
-        crate::until(async || self.processes(instance).await.first().copied()).await
+    /// The processes of an instance that runs: an engine may say so before they have become what they
+    /// are to be. None where a person starts them.
+    pub(crate) async fn running(&self, instance: &Instance) -> Vec<i32> {
+        if self.platform == Platform::Manual {
+            return Vec::new();
+        }
+        crate::until(async || {
+            let found = self.processes(instance).await;
+            (!found.is_empty()).then_some(found)
+        })
+        .await
     }
 
     /// The agent dies without being told to.
@@ -216,7 +224,7 @@ impl World {
             let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
             engine.kill_container(&instance.id.0, Some(options)).await.unwrap();
         } else {
-            let agent = self.agent(instance).await;
+            let agent = self.running(instance).await[0];
             kill_process(Pid::from_raw(agent).unwrap(), Signal::KILL).unwrap();
         }
     }
@@ -268,7 +276,7 @@ impl World {
             let found = engine.inspect_container(&instance.id.0, None).await.unwrap();
             found.config.unwrap().env.unwrap()
         } else {
-            let agent = self.agent(instance).await;
+            let agent = self.running(instance).await[0];
             let all = fs::read_to_string(format!("/proc/{agent}/environ")).unwrap();
             all.split('\0').map(str::to_owned).collect()
         };
