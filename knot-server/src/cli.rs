@@ -36,6 +36,7 @@ mod seen;
 mod socket;
 mod spaces;
 mod ssh_config;
+mod ssh_dial;
 mod templates;
 mod terminal;
 mod time;
@@ -84,6 +85,7 @@ async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Group(command) => groups::run(&context, command).await,
         Command::Key(command) => keys::run(&context, command).await,
         Command::SshConfig(wanted) => ssh_config::run(&context, wanted).await,
+        Command::SshDial(wanted) => ssh_dial::run(wanted).await,
         Command::Volume(command) => volumes::run(&context, command).await,
         Command::Cp(wanted) => cp::run(&context, wanted).await,
         Command::Port(command) => ports::run(&context, command).await,

@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::failure::Failure;
 use super::{
-    cp, groups, keys, port_forward, ports, spaces, ssh_config, templates, variables, volumes,
+    cp, groups, keys, port_forward, ports, spaces, ssh_config, ssh_dial, templates, variables,
+    volumes,
 };
 
 /// The heading of the options that all commands have.
@@ -94,6 +95,8 @@ pub(crate) enum Command {
     Key(keys::Command),
     /// Print what ~/.ssh/config needs for `ssh SPACE.knot`, or write it
     SshConfig(ssh_config::Wanted),
+    /// Connect OpenSSH's client to the first gateway that answers, for its ProxyCommand
+    SshDial(ssh_dial::Dial),
     /// Work with servers
     #[command(subcommand, visible_alias = "servers")]
     Server(List),

@@ -17,6 +17,8 @@ use crate::api::types::{Gateway, Gateways};
 
 /// By which the host key of every server is known: they share it.
 const ALIAS: &str = "knot-cluster";
+/// The name of whichever server answers.
+const ANY: &str = "knot-servers";
 const BEGIN: &str = "# knot: begin (written by `knot ssh-config --write`)";
 const END: &str = "# knot: end";
 
@@ -35,7 +37,8 @@ pub(crate) async fn run(context: &Context, wanted: Wanted) -> Result<(), Failure
         return Err(Failure::local("no server of this cluster has an SSH gateway".to_owned()));
     }
     let folder = folder()?;
-    let config = config(&folder, gateways);
+    let knot = std::env::current_exe().unwrap_or_else(|_| "knot".into());
+    let config = config(&folder, &knot, gateways);
     let known = format!("{ALIAS} {}\n", clean(host_key));
     if !wanted.write {
         let result = json!({ "config": config, "known_hosts": known });
@@ -71,31 +74,52 @@ fn split(address: &str) -> (String, String) {
     (host.trim_matches(['[', ']']).to_owned(), port.to_owned())
 }
 
-/// A block for each server, which is a jump to all spaces, and one for the names of spaces.
-fn config(folder: &Path, gateways: &[Gateway]) -> String {
+/// A block for each server, one for whichever answers where there are several, and one for the names
+/// of spaces. `knot` is this program.
+fn config(folder: &Path, knot: &Path, gateways: &[Gateway]) -> String {
     let known = folder.join("knot_known_hosts").display().to_string();
     let pinned = format!(
         "    HostKeyAlias {ALIAS}\n    UserKnownHostsFile \"{}\"\n    HostKeyAlgorithms ssh-ed25519\n    \
-         StrictHostKeyChecking yes\n    ServerAliveInterval 30\n",
+         StrictHostKeyChecking yes\n    ServerAliveInterval 10\n",
         clean(&known)
     );
     let mut text = String::new();
+    let mut jump = None;
     for gateway in gateways {
         let (host, port) = split(&gateway.address);
         let name = clean(&gateway.server).replace(' ', "-");
         text.push_str(&format!(
             "# `ssh SPACE@{name}.knot-server`\nHost {name}.knot-server\n    HostName {host}\n    Port {port}\n{pinned}\n"
         ));
+        jump.get_or_insert(format!("{name}.knot-server"));
     }
-    if let Some(first) = gateways.first() {
-        let name = clean(&first.server).replace(' ', "-");
+    if gateways.len() > 1 {
+        text.push_str(&format!(
+            "# `ssh SPACE@{ANY}`, by the first server that answers\n\
+             Host {ANY}\n    ProxyCommand {}\n    ProxyUseFdpass yes\n{pinned}\n",
+            dial(knot, gateways)
+        ));
+        jump = Some(ANY.to_owned());
+    }
+    if let Some(jump) = jump {
         // The names are no hosts: the gateway knows them.
         text.push_str(&format!(
             "# `ssh SPACE.knot`, and `ssh USER+SPACE.knot` for what is shared with you\n\
-             Host *.knot\n    ProxyJump {name}.knot-server\n{pinned}"
+             Host *.knot\n    ProxyJump {jump}\n{pinned}"
         ));
     }
     text
+}
+
+/// What a shell runs, which ssh looks through for its percent signs first.
+fn dial(knot: &Path, gateways: &[Gateway]) -> String {
+    let quoted = |word: &str| format!("'{}'", word.replace('\'', r"'\''").replace('%', "%%"));
+    let mut command = format!("{} ssh-dial", quoted(&clean(&knot.display().to_string())));
+    for gateway in gateways {
+        command.push(' ');
+        command.push_str(&quoted(&clean(&gateway.address)));
+    }
+    command
 }
 
 fn write(folder: &Path, config: &str, known: &str) -> io::Result<()> {
@@ -162,7 +186,7 @@ mod tests {
         fs::write(folder.join("config"), "Host other\n    Port 2\n").unwrap();
         fs::write(folder.join("knot_config"), "# mine\n").unwrap();
         let gateways = [Gateway { server: "a".to_owned(), address: "host:2222".to_owned() }];
-        let config = config(&folder, &gateways);
+        let config = config(&folder, Path::new("/bin/knot"), &gateways);
         write(&folder, &config, "k\n").unwrap();
         let all = || {
             ["config", "knot_config", "knot_known_hosts"]
@@ -179,10 +203,33 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_answers_ends_no_line() {
-        let server = "x\nProxyCommand touch".to_owned();
-        let gateways = [Gateway { server, address: "h\n:1".to_owned() }];
-        let text = config(Path::new("/f"), &gateways);
-        assert!(!text.lines().any(|line| line.trim().starts_with("ProxyCommand")), "{text}");
+    fn one_server_needs_no_program_between_and_several_are_tried_in_turn() {
+        let gateway = |name: &str| Gateway {
+            server: name.to_owned(),
+            address: format!("{name}.example:2222"),
+        };
+        let knot = Path::new("/opt/100% knot's/knot");
+        let one = config(Path::new("/f"), knot, &[gateway("a")]);
+        assert!(one.contains("ProxyJump a.knot-server") && !one.contains("ProxyCommand"), "{one}");
+        let two = config(Path::new("/f"), knot, &[gateway("a"), gateway("b")]);
+        let command = r"    ProxyCommand '/opt/100%% knot'\''s/knot' ssh-dial 'a.example:2222' 'b.example:2222'";
+        assert!(two.lines().any(|line| line == command), "{two}");
+        assert!(two.contains("Host *.knot\n    ProxyJump knot-servers\n"), "{two}");
+    }
+
+    #[test]
+    fn what_a_server_answers_is_no_command_and_ends_no_line() {
+        let gateways = ["x\nProxyCommand touch", "y"].map(|server| Gateway {
+            server: server.to_owned(),
+            address: "h'; touch '\n%h:1".to_owned(),
+        });
+        let text = config(Path::new("/f"), Path::new("/bin/knot"), &gateways);
+        let commands: Vec<&str> =
+            text.lines().filter(|line| line.trim().starts_with("ProxyCommand")).collect();
+        let address = r"'h'\''; touch '\''%%h:1'";
+        assert_eq!(
+            commands,
+            [format!("    ProxyCommand '/bin/knot' ssh-dial {address} {address}")]
+        );
     }
 }

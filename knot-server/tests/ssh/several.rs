@@ -122,6 +122,7 @@ fn the_configuration_that_is_written_works_at_each_server() {
     said(&wrote.unwrap(), "ssh-config");
     let written = std::fs::read_to_string(home.join(".ssh/knot_config")).unwrap();
     let hosts = written.lines().filter(|line| line.starts_with("Host ")).count();
+    assert_eq!(hosts, 5, "three servers, whichever answers, and the spaces: {written}");
     assert_eq!(written.matches("StrictHostKeyChecking yes").count(), hosts, "{written}");
     assert_eq!(
         std::fs::read_to_string(home.join(".ssh/knot_known_hosts")).unwrap().lines().count(),
@@ -147,12 +148,24 @@ fn the_configuration_that_is_written_works_at_each_server() {
     let alias = pinned.split(' ').next().unwrap();
     let key: Vec<&str> = other.split(' ').take(2).collect();
     std::fs::write(&known, format!("{alias} {}\n", key.join(" "))).unwrap();
-    for n in 1..=3 {
-        let host = format!("dev@{}.knot-server", client.world.name(n));
+    let named = |n| format!("dev@{}.knot-server", client.world.name(n));
+    for host in [named(1), named(2), named(3), "dev@knot-servers".to_owned()] {
         let ran = client.program("ssh", "written", &[&host, "true"]).output().unwrap();
         assert_eq!(ran.status.code(), Some(255));
         let told = String::from_utf8_lossy(&ran.stderr);
         assert!(told.contains("Host key verification failed"), "{told}");
+    }
+    std::fs::write(&known, pinned).unwrap();
+    // The first that it names is away: the next one answers.
+    Ways::of(&client);
+    let command = written.lines().find(|line| line.contains("ProxyCommand")).unwrap();
+    let place = |n: &usize| command.find(&client.address(*n).1).unwrap();
+    client.world.kill((1..=3).min_by_key(place).unwrap());
+    for host in ["dev.knot", "dev@knot-servers"] {
+        let began = Instant::now();
+        let ran = client.program("ssh", "written", &[host, "echo $KNOT_SPACE"]).output().unwrap();
+        assert_eq!(said(&ran, host), "dev\n");
+        println!("{host} without the first server: {:?}", began.elapsed());
     }
 }
 

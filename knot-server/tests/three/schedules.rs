@@ -89,6 +89,7 @@ fn recover_behind_cut() {
     let aside = world.servers[0].data.join(format!("aside/{id}-1/precious"));
     eventually("it is set aside", || aside.exists().then_some(()));
     assert_eq!(fs::read_to_string(&aside).unwrap(), "work");
+    world.until_healed();
     let moved = json!({"server": "alpha", "volumes": EMPTY});
     world.post(1, &format!("/spaces/{id}/move"), moved).ok();
     world.until(1, &id, "home", "alpha");
