@@ -15,7 +15,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tokio::net::TcpStream;
 
-use super::failure::Failure;
+use super::{client::cause, failure::Failure};
 
 /// How long one gateway is waited for before the next is tried beside it: the Connection Attempt
 /// Delay of RFC 8305.
@@ -41,8 +41,9 @@ pub(crate) async fn run(wanted: Dial) -> Result<(), Failure> {
     })?;
     hand_over(stream).map_err(|error| {
         Failure::local(format!(
-            "the connection cannot be handed over: {error}; this command is for `ProxyCommand` in \
-             ssh's configuration, with `ProxyUseFdpass yes`"
+            "the connection cannot be handed over: {}; this command is for `ProxyCommand` in ssh's \
+             configuration, with `ProxyUseFdpass yes`",
+            cause(&error)
         ))
     })
 }
@@ -82,7 +83,7 @@ async fn greeted(gateway: &str) -> Result<TcpStream, String> {
     };
     match tokio::time::timeout(PATIENCE, attempt).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(format!("{gateway}: {error}")),
+        Ok(Err(error)) => Err(format!("{gateway}: {}", cause(&error))),
         Err(_) => Err(format!("{gateway}: no word within {} s", PATIENCE.as_secs())),
     }
 }
