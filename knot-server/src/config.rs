@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use crate::spaces;
 
-use crate::{ports, spaces};
-
+mod check;
+mod file;
 pub mod https;
 pub mod nomad;
 
@@ -114,79 +114,6 @@ pub struct Flags {
     pub nomad_token: Option<String>,
 }
 
-/// The file's content; every key may be left out.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct File {
-    name: Option<String>,
-    zone: Option<String>,
-    http: FileHttp,
-    quic: FileQuic,
-    ssh: FileSsh,
-    ports: FilePorts,
-    local: FileLocal,
-    manual: FileLocal,
-    docker: FileDocker,
-    podman: FileDocker,
-    nomad: nomad::File,
-    spaces: FileSpaces,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct FileHttp {
-    listen: Option<SocketAddr>,
-    url: Option<String>,
-    plain: Option<bool>,
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct FileQuic {
-    listen: Option<SocketAddr>,
-    advertise: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct FileSsh {
-    enabled: Option<bool>,
-    listen: Option<SocketAddr>,
-    advertise: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct FilePorts {
-    domain: Option<String>,
-    listen: Option<SocketAddr>,
-    url: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct FileLocal {
-    enabled: Option<bool>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct FileDocker {
-    enabled: Option<bool>,
-    host: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct FileSpaces {
-    start_deadline_seconds: Option<u64>,
-    stop_grace_seconds: Option<u64>,
-    volume_grace_hours: Option<u64>,
-    stop_on_exit: Option<bool>,
-}
-
 /// What a server runs with: every value is there.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -243,7 +170,7 @@ impl Config {
     /// The file cannot be read, or a value is wrong.
     pub fn load(flags: &Flags) -> Result<Self, Error> {
         let data = absolute(flags.data.as_deref().unwrap_or(Path::new(DATA)));
-        let file = read(flags.config.as_deref(), &data)?;
+        let file = file::read(flags.config.as_deref(), &data)?;
         let name = flags.name.clone().or(file.name).unwrap_or_else(host_name);
         let http_listen =
             flags.http.or(file.http.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 3000)));
@@ -316,166 +243,6 @@ impl Config {
         config.check(plain || config.https.is_some())?;
         Ok(config)
     }
-
-    fn check(&self, plain: bool) -> Result<(), Error> {
-        check_name("name", &self.name)?;
-        check_name("zone", &self.zone)?;
-        if !plain && !self.http_listen.ip().is_loopback() {
-            return value(
-                "http.listen",
-                format!(
-                    "{} is not loopback, and HTTP would be plain: give it a certificate with \
-                     http.certificate and http.key, or put a balancer that ends TLS in front and set \
-                     http.plain = true, or listen on loopback",
-                    self.http_listen
-                ),
-            );
-        }
-        if !self.http_url.starts_with("http://") && !self.http_url.starts_with("https://") {
-            return value("http.url", format!("{} does not begin with http(s)://", self.http_url));
-        }
-        if self.https.is_some() && !self.http_url.starts_with("https://") {
-            return value(
-                "http.url",
-                format!("{} is not https://, and there is an http.certificate", self.http_url),
-            );
-        }
-        self.check_ports(plain)?;
-        for (key, address) in
-            [("quic.advertise", &self.quic_advertise), ("ssh.advertise", &self.ssh_advertise)]
-        {
-            let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-            if port.is_none() {
-                return value(key, format!("{address} is not HOST:PORT"));
-            }
-        }
-        Ok(())
-    }
-
-    /// A space's pages must never be of one origin with knot's own.
-    fn check_ports(&self, plain: bool) -> Result<(), Error> {
-        let host = |url: &str| {
-            let (_, rest) = url.split_once("://")?;
-            Some(rest.split('/').next()?.to_ascii_lowercase())
-        };
-        if let Some(domain) = &self.ports_domain {
-            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-            if domain.is_empty() || domain.contains("..") || !domain.chars().all(allowed) {
-                return value(
-                    "ports.domain",
-                    format!("`{domain}` is no domain, such as spaces.example.org"),
-                );
-            }
-            if host(&self.http_url).is_some_and(|host| ports::is_below(&host, domain)) {
-                return value(
-                    "ports.domain",
-                    format!(
-                        "{} is below {domain}: knot's own pages need another name",
-                        self.http_url
-                    ),
-                );
-            }
-        }
-        let (Some(listen), Some(url)) = (self.ports_listen, &self.ports_url) else { return Ok(()) };
-        if !plain && !listen.ip().is_loopback() {
-            return value(
-                "ports.listen",
-                format!("{listen} is not loopback, and HTTP would be plain: see http.plain"),
-            );
-        }
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            return value("ports.url", format!("{url} does not begin with http(s)://"));
-        }
-        if host(url) == host(&self.http_url) {
-            return value(
-                "ports.url",
-                format!("{url} is where knot's own pages are: ports need another address"),
-            );
-        }
-        Ok(())
-    }
-
-    /// Writes the configuration into its data folder, if the folder has none: so that a server runs
-    /// with what it was made with. Whether it did.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn keep(&self) -> io::Result<bool> {
-        let path = self.data.join(FILE);
-        if path.exists() {
-            return Ok(false);
-        }
-        std::fs::write(path, self.to_toml()).map(|()| true)
-    }
-
-    /// The configuration as the file would have it, every key with its value.
-    pub fn to_toml(&self) -> String {
-        let file = File {
-            name: Some(self.name.clone()),
-            zone: Some(self.zone.clone()),
-            http: FileHttp {
-                listen: Some(self.http_listen),
-                url: Some(self.http_url.clone()),
-                plain: Some(self.https.is_none() && !self.http_listen.ip().is_loopback()),
-                certificate: self.https.as_ref().map(|files| files.certificate.clone()),
-                key: self.https.as_ref().map(|files| files.key.clone()),
-            },
-            quic: FileQuic {
-                listen: Some(self.quic_listen),
-                advertise: Some(self.quic_advertise.clone()),
-            },
-            ssh: FileSsh {
-                enabled: Some(self.ssh),
-                listen: Some(self.ssh_listen),
-                advertise: Some(self.ssh_advertise.clone()),
-            },
-            ports: FilePorts {
-                domain: self.ports_domain.clone(),
-                listen: self.ports_listen,
-                url: self.ports_url.clone(),
-            },
-            local: FileLocal { enabled: Some(self.local) },
-            docker: FileDocker { enabled: Some(self.docker), host: self.docker_host.clone() },
-            podman: FileDocker { enabled: Some(self.podman), host: self.podman_host.clone() },
-            nomad: self.nomad.as_ref().map(nomad::Nomad::to_file).unwrap_or_default(),
-            manual: FileLocal { enabled: Some(self.manual) },
-            spaces: FileSpaces {
-                start_deadline_seconds: Some(self.spaces.start_deadline.as_secs()),
-                stop_grace_seconds: Some(self.spaces.stop_grace.as_secs()),
-                volume_grace_hours: Some(self.spaces.volume_grace.as_secs() / 3_600),
-                stop_on_exit: Some(self.spaces.stop_on_exit),
-            },
-        };
-        toml::to_string(&file).unwrap_or_default()
-    }
-}
-
-fn read(named: Option<&Path>, data: &Path) -> Result<File, Error> {
-    let path = named.map_or_else(|| data.join(FILE), Path::to_owned);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
-            return Ok(File::default());
-        }
-        Err(source) => return Err(Error::Unreadable { path, source }),
-    };
-    toml::from_str(&text).map_err(|error| Error::Wrong { path, why: error.to_string() })
-}
-
-fn value(key: &'static str, why: String) -> Result<(), Error> {
-    Err(Error::Value { key, why })
-}
-
-/// Names appear in URLs, prompts and file names.
-fn check_name(key: &'static str, name: &str) -> Result<(), Error> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if name.is_empty() || name.len() > 63 || !name.chars().all(allowed) {
-        return value(
-            key,
-            format!("`{name}` is not 1 to 63 letters, digits, dots, dashes or underscores"),
-        );
-    }
-    Ok(())
 }
 
 fn host_name() -> String {

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Flags, value};
+use super::{Error, Flags, check::value};
 use crate::spaces::drivers::NomadSettings;
 
 /// How long a volume's claim may take to be let go of.
