@@ -242,7 +242,7 @@ fn a_template_file_is_applied_and_given_back() {
 fn the_newest_causality_token_is_sent_with_the_next_command() {
     let world = World::start(Script::default());
     for _ in 0..2 {
-        assert_eq!(run(knot(&world, &["whoami"])).0, 0);
+        assert_eq!(run(knot(&world, &["whoami", "--one-server"])).0, 0);
     }
     let tokens = world.causality_tokens();
     assert_eq!(tokens, [None, Some("seen-1".to_owned())]);
@@ -387,7 +387,8 @@ fn a_wait_that_is_too_long_ends_with_7() {
 #[test]
 fn without_waiting_one_request_is_enough() {
     let world = World::start(Script::states(&[space("running", "stopped", "1.2")]));
-    let (status, output, errors) = run(knot(&world, &["space", "start", "dev", "--wait=false"]));
+    let started = knot(&world, &["space", "start", "dev", "--wait=false", "--one-server"]);
+    let (status, output, errors) = run(started);
     assert_eq!((status, errors.as_str()), (0, ""));
     assert_eq!(output, "dev is to be running; it is stopped on alpha\n");
     assert_eq!(world.requests(), ["POST /spaces/dev/start"]);

@@ -21,7 +21,10 @@ const CLUSTERS: usize = 16;
 const SERVERS: usize = 32;
 
 /// For how long addresses are used without being told anew, in milliseconds: a server may leave its cluster.
-const AGE: i64 = 30 * 24 * 60 * 60 * 1_000;
+const AGE: i64 = 30 * DAY;
+
+/// After how long they are asked for anew, in milliseconds.
+const DAY: i64 = 24 * 60 * 60 * 1_000;
 
 /// The servers, and which of them answers.
 pub(crate) struct Ring {
@@ -34,6 +37,8 @@ pub(crate) struct Ring {
     current: usize,
     /// Whether only those that were given are asked.
     alone: bool,
+    /// Whether it is time to ask for the others.
+    due: bool,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -58,11 +63,13 @@ impl Ring {
         alone: bool,
     ) -> Self {
         let key = seen::key(token.unwrap_or_default());
-        let mut ring = Self { folder, key, given, told: Vec::new(), current: 0, alone };
+        let mut ring = Self { folder, key, given, told: Vec::new(), current: 0, alone, due: false };
         if token.is_some() && !alone {
             let known = read(ring.folder.as_ref()).clusters;
             let known = known.into_iter().find(|cluster| cluster.key == ring.key);
-            let fresh = known.filter(|cluster| Millis::now().0.saturating_sub(cluster.at) < AGE);
+            let age = |cluster: &Cluster| Millis::now().0.saturating_sub(cluster.at);
+            ring.due = known.as_ref().is_none_or(|cluster| age(cluster) > DAY);
+            let fresh = known.filter(|cluster| age(cluster) < AGE);
             ring.told = ring.taken(fresh.iter().flat_map(|cluster| &cluster.servers));
         }
         ring
@@ -92,6 +99,12 @@ impl Ring {
         self.all().count() > 1
     }
 
+    /// Whether the server that answers is to be asked for the others: true once a day.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let safe = self.current().is_some_and(|server| !server.is_exposed());
+        std::mem::take(&mut self.due) && safe
+    }
+
     /// Takes what `from` has said of the cluster's servers, in the place of what was known of them.
     pub(crate) fn learn<'a>(&mut self, from: &Address, urls: impl Iterator<Item = &'a String>) {
         if self.alone || from.is_exposed() {
@@ -101,14 +114,15 @@ impl Ring {
         self.told = self.taken(urls);
         self.current =
             current.and_then(|one| self.all().position(|other| *other == one)).unwrap_or(0);
-        self.save();
+        self.due = false;
+        self.save(true);
     }
 
     /// Forgets what was known of the cluster's servers.
     pub(crate) fn forget(&mut self) {
         self.told.clear();
         self.current = 0;
-        self.save();
+        self.save(false);
     }
 
     fn all(&self) -> impl Iterator<Item = &Address> {
@@ -132,12 +146,12 @@ impl Ring {
         taken
     }
 
-    /// Best effort: without it a command has one server only.
-    fn save(&self) {
+    /// Remembers the servers, or forgets them. Best effort: without it a command has one server only.
+    fn save(&self, keep: bool) {
         let Some(folder) = &self.folder else { return };
         let mut clusters = read(Some(folder)).clusters;
         clusters.retain(|cluster| cluster.key != self.key);
-        if !self.told.is_empty() {
+        if keep {
             // Those that were given now need not be the next time.
             let servers =
                 self.all().filter(|one| !one.is_exposed()).map(Address::to_string).collect();
@@ -220,10 +234,18 @@ mod tests {
         told(&mut open("two", true), "https://a", &["https://b"]);
         let known = |token, alone| open(token, alone).order().len();
         assert_eq!((known("one", false), known("two", false), known("one", true)), (2, 1, 1));
+        let due = |token, alone| open(token, alone).is_due();
+        assert_eq!((due("one", false), due("two", false), due("two", true)), (false, true, false));
         let old = folder.read(FILE).unwrap().unwrap();
         let mut clusters: Clusters = serde_json::from_str(&old).unwrap();
-        clusters.clusters[0].at -= AGE;
-        folder.write(FILE, &serde_json::to_string(&clusters).unwrap()).unwrap();
+        let mut grow = |older| {
+            clusters.clusters[0].at -= older;
+            folder.write(FILE, &serde_json::to_string(&clusters).unwrap()).unwrap();
+        };
+        grow(DAY + 1);
+        let mut ring = open("one", false);
+        assert_eq!((ring.order().len(), ring.is_due(), ring.is_due()), (2, true, false));
+        grow(AGE);
         assert_eq!(known("one", false), 1);
     }
 }
