@@ -1,6 +1,7 @@
 //! A server: its database, its network, its spaces and its HTTP API, put together and taken apart.
 
 mod bridge;
+mod operator;
 mod recover;
 mod setup;
 pub(crate) mod standing;
@@ -15,31 +16,27 @@ use std::{
 };
 
 use knot_core::{
-    clock::Millis,
-    id::{Author, DocId, Id, ServerId},
-    model::{self, DataKey, Server, Token},
+    id::{Author, Id},
+    model::{self, Server},
     net::{
         self, Net,
         identity::{self, Identity},
-        join,
     },
-    replica::{self, Doc, EditError, Replica},
-    secrets::{Removal, SessionKeys, remove_server},
+    replica::{self, EditError, Replica},
+    secrets::SessionKeys,
     store::{self, sqlite::SqliteStore},
 };
-use rand::distr::{Alphanumeric, SampleString as _};
+pub use operator::{renew_key, reset_admin};
 pub use recover::{RecoverError, Recovered, recover_alone};
 pub use setup::{Founded, InitError, JoinError, init, join_cluster};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::{
     agent_binary,
     api::{self, App, auth},
     config::{self, Config},
-    control::{self, Reply, Request, Status},
-    data,
+    control,
     https::{self, Certificate},
     ports,
     spaces::{
@@ -47,7 +44,7 @@ use crate::{
         drivers::{self, Archive, Docker, Driver, Local, Manual, Nomad, Owner},
         wishes::HeldWishes,
     },
-    ssh, users,
+    ssh,
 };
 
 /// The database's name in the data folder.
@@ -56,8 +53,6 @@ pub(crate) const DATABASE: &str = "knot.db";
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long agents may take to link to another server when this one stops.
 const HAND_OVER: Duration = Duration::from_secs(2);
-/// How long a sign-in link that an operator asked for is good.
-const LINK: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// A server could not be started, or stopped by failing.
 #[derive(Debug, thiserror::Error)]
@@ -297,172 +292,4 @@ async fn introduce_itself(
         Ok(())
     });
     edit.await.map(drop)
-}
-
-impl Node {
-    /// Answers a request from this machine; the error is for people.
-    pub(crate) async fn control(&self, request: Request) -> Result<Reply, String> {
-        match request {
-            Request::Status => Ok(Reply::Status(self.status())),
-            Request::JoinToken => self.join_token("", self.author()).await.map(Reply::JoinToken),
-            Request::Remove { server, stolen } => self.remove(&server, stolen).await,
-            Request::RenewKey => self.renew_key().await.map(Reply::KeyRenewed),
-            Request::DropOldKey { whoever_knows } => {
-                let finished = self.net.finish_renewal(&self.data, whoever_knows).await;
-                finished
-                    .map(|key| Reply::KeyRenewed(key.to_string()))
-                    .map_err(|error| error.to_string())
-            }
-            Request::Rekey => self.rekey().await,
-            Request::Alone => {
-                let confirmed = self.trusted.confirm();
-                confirmed.map(|()| Reply::Alone).map_err(|error| error.to_string())
-            }
-            Request::Admin(name) => admin(&self.replica, &name).await.map(Reply::Admin),
-            Request::SignIn(name) => self.sign_in(&name).await,
-            Request::Data(request) => {
-                let done = data::answer(request, &self.identity, &self.replica, &self.data).await;
-                done.map(Reply::Data)
-            }
-        }
-    }
-
-    fn author(&self) -> Author {
-        Author::Server(self.identity.server)
-    }
-
-    fn status(&self) -> Status {
-        let reach = self.net.reach().watch();
-        let linked =
-            reach.borrow().iter().filter(|(_, reach)| reach.linked).map(|(id, _)| *id).collect();
-        let own = Id::<Server>::from_uuid(self.identity.server.0);
-        let record = self.replica.observed::<model::ServerStatus>(own, self.identity.server);
-        Status {
-            pid: std::process::id(),
-            linked,
-            server: self.identity.server,
-            platforms: record.map(|record| record.platforms).unwrap_or_default(),
-        }
-    }
-
-    async fn join_token(&self, name: &str, by: Author) -> Result<String, String> {
-        let token = join::invite(&self.replica, &self.identity, name.to_owned(), by).await;
-        token.map(|token| token.to_string()).map_err(|error| error.to_string())
-    }
-
-    async fn remove(&self, name: &str, stolen: bool) -> Result<Reply, String> {
-        let servers = self.replica.list::<Server>();
-        let mut named =
-            servers.iter().filter(|server| server.name == name || server.id().to_string() == name);
-        let (Some(server), None) = (named.next(), named.next()) else {
-            let known: Vec<_> = servers.iter().map(|server| server.name.as_str()).collect();
-            return Err(format!(
-                "no one server is called `{name}`: the cluster has {}; where two share a name, give the id",
-                known.join(", ")
-            ));
-        };
-        if server.id().uuid() == self.identity.server.0 {
-            return Err(format!(
-                "`{name}` is this server: remove it through another server of the cluster"
-            ));
-        }
-        let id = ServerId(server.id().uuid());
-        let removed = remove_server(self.keys.sessions(), server.id(), stolen, self.author()).await;
-        let Removal { exposed, sessions_retired } = removed.map_err(|error| error.to_string())?;
-        tracing::warn!(server = %id, name, stolen, "server removed");
-        Ok(Reply::Removed { server: id, exposed: values(&exposed), sessions_retired })
-    }
-
-    /// Writes a new key into the data folder, and takes it up.
-    async fn renew_key(&self) -> Result<String, String> {
-        let key = Identity::renew(&self.data).map_err(|error| error.to_string())?;
-        self.net.renew(&self.data).await.map_err(|error| error.to_string())?;
-        tracing::info!(%key, "this server has a new key");
-        Ok(key.to_string())
-    }
-
-    /// Makes a new data key; what the others opened is left as it is, and listed.
-    async fn rekey(&self) -> Result<Reply, String> {
-        let keyring = self.keys.keyring();
-        let before = self.replica.list::<DataKey>().iter().map(Doc::id).collect();
-        let sealed = keyring.sealed_with(&before);
-        let key = keyring.add_key(self.author()).await.map_err(|error| error.to_string())?.id;
-        tracing::info!(%key, "there is a new data key");
-        Ok(Reply::Rekeyed { key: key.to_string(), sealed: values(&sealed) })
-    }
-
-    async fn sign_in(&self, name: &str) -> Result<Reply, String> {
-        let user = users::find(&self.replica, name)
-            .ok_or_else(|| format!("no user is called `{name}`"))?;
-        let no_key = |error: auth::NoKey| error.to_string();
-        let path = auth::sign_in_link(&self.keys, user.id(), user.epoch, LINK).map_err(no_key)?;
-        let (of, now, id) = (user.id(), Millis::now(), Id::from_uuid(Uuid::now_v7()));
-        let (text, hash) = auth::api_token(&self.keys, id, of).map_err(no_key)?;
-        let created = self.replica.put::<Token, _>(id, self.author(), move |token| {
-            token.set(Token::name, "knot-server dev".to_owned());
-            token.set(Token::user, of);
-            token.set(Token::hash, hash);
-            token.set(Token::created, now);
-            Ok(())
-        });
-        created.await.map_err(|error| error.to_string())?;
-        Ok(Reply::SignIn { path, token: text })
-    }
-}
-
-/// Makes sure that an admin of this name exists, and gives it a new password, which is returned.
-async fn admin(replica: &Replica, name: &str) -> Result<String, String> {
-    let password = new_password();
-    let user =
-        users::ensure_admin(replica, name, &password).await.map_err(|error| error.to_string())?;
-    let author = Author::Server(replica.me());
-    users::set_password(replica, user, &password, author)
-        .await
-        .map_err(|error| error.to_string())?;
-    Ok(password)
-}
-
-/// Gives the server of a data folder a new key: through the server that runs on it or, where none
-/// runs, in the folder, for when it starts. Returns the key.
-///
-/// # Errors
-/// An earlier renewal is not over, or the folder cannot be written.
-pub async fn renew_key(config: &Config) -> Result<String, String> {
-    match control::ask(&config.data, &Request::RenewKey).await {
-        Ok(Reply::KeyRenewed(key)) => Ok(key),
-        Ok(_) => Err("the server gave another answer: is it of another version?".to_owned()),
-        Err(control::Error::NotRunning(_)) => Identity::renew(&config.data)
-            .map(|key| key.to_string())
-            .map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Values of documents, for people: `kind/id field`.
-fn values(found: &[(DocId, String)]) -> Vec<String> {
-    found.iter().map(|(doc, field)| format!("{doc} {field}")).collect()
-}
-
-/// Makes sure that an admin exists on a data folder, through the server that runs on it or, where
-/// none runs, in its database; returns the new password.
-///
-/// # Errors
-/// The database cannot be opened, or the admin cannot be written.
-pub async fn reset_admin(config: &Config, name: &str) -> Result<String, String> {
-    match control::ask(&config.data, &Request::Admin(name.to_owned())).await {
-        Ok(Reply::Admin(password)) => return Ok(password),
-        Ok(_) => return Err("the server gave another answer: is it of another version?".to_owned()),
-        Err(control::Error::NotRunning(_)) => {}
-        Err(error) => return Err(error.to_string()),
-    }
-    let identity = Identity::load(&config.data).map_err(|error| error.to_string())?;
-    let (service, replica) = open(config, &identity).map_err(|error| error.to_string())?;
-    let password = admin(&replica, name).await;
-    service.stop().await;
-    password
-}
-
-/// 24 letters and digits: 142 bits.
-fn new_password() -> String {
-    Alphanumeric.sample_string(&mut rand::rng(), 24)
 }

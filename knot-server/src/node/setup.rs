@@ -17,7 +17,7 @@ use knot_core::{
 
 use tokio::time::timeout;
 
-use super::{DATABASE, make_private, new_password, open};
+use super::{DATABASE, make_private, open, operator::new_password};
 use crate::{
     agent_binary,
     config::{self, Config},

@@ -21,7 +21,10 @@ use crate::{
         causality::recent,
         permit::{self, Use},
         types,
-        volumes::{all, is_declared, may_change, orphans},
+        volumes::{
+            is_declared, may_change,
+            show::{all, orphans},
+        },
         world::{World, server_names},
     },
     pages::{MayDo, VolumePlace, VolumeRow, VolumesPage, html},

@@ -20,7 +20,8 @@ use super::{
         types::{AdoptVolume, Volume},
         world::server_name,
     },
-    change, find, in_use, is_declared, records,
+    change, find, in_use, is_declared,
+    show::records,
 };
 
 /// Gives a space what was set aside for a volume of it back, from its next start on. What it has now is
