@@ -54,6 +54,12 @@ struct Cluster {
     servers: Vec<String>,
 }
 
+impl Cluster {
+    fn has_any(&self, addresses: &[Address]) -> bool {
+        addresses.iter().any(|one| self.servers.contains(&one.to_string()))
+    }
+}
+
 impl Ring {
     /// The servers that were given, and those known of the cluster of this token.
     pub(crate) fn new(
@@ -67,6 +73,8 @@ impl Ring {
         if token.is_some() && !alone {
             let known = read(ring.folder.as_ref()).clusters;
             let known = known.into_iter().find(|cluster| cluster.key == ring.key);
+            // An address that never answered is a mistake, not a server that is away.
+            let known = known.filter(|cluster| cluster.has_any(&ring.given));
             let age = |cluster: &Cluster| Millis::now().0.saturating_sub(cluster.at);
             ring.due = known.as_ref().is_none_or(|cluster| age(cluster) > DAY);
             let fresh = known.filter(|cluster| age(cluster) < AGE);
@@ -232,6 +240,9 @@ mod tests {
         };
         told(&mut open("one", false), "https://a", &["https://b"]);
         told(&mut open("two", true), "https://a", &["https://b"]);
+        let mistaken = vec![Address::parse("https://aa").unwrap()];
+        let mut mistaken = Ring::new(mistaken, Some("one"), Some(folder.clone()), false);
+        assert_eq!((mistaken.order().len(), mistaken.is_due()), (1, true));
         let known = |token, alone| open(token, alone).order().len();
         assert_eq!((known("one", false), known("two", false), known("one", true)), (2, 1, 1));
         let due = |token, alone| open(token, alone).is_due();
