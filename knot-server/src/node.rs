@@ -1,6 +1,7 @@
 //! A server: its database, its network, its spaces and its HTTP API, put together and taken apart.
 
 mod bridge;
+mod left;
 mod recover;
 mod setup;
 pub(crate) mod standing;
@@ -27,6 +28,7 @@ use knot_core::{
     secrets::{Removal, SessionKeys, remove_server},
     store::{self, sqlite::SqliteStore},
 };
+pub(crate) use left::end_what_is_left;
 use rand::distr::{Alphanumeric, SampleString as _};
 pub use recover::{RecoverError, Recovered, recover_alone};
 pub use setup::{Founded, InitError, JoinError, init, join_cluster};

@@ -17,6 +17,9 @@
 mod engine;
 #[path = "three/forward.rs"]
 mod forward;
+#[path = "support/left.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod left;
 #[path = "terminals/stuck.rs"]
 mod stuck;
 #[path = "terminals/viewer.rs"]
