@@ -95,6 +95,11 @@ pub(crate) async fn template(replica: &Replica, space: &Space) -> Option<Templat
     }
 }
 
+/// Whether the space's template has it started by those of its users who connect to it.
+pub(crate) async fn starts_on_connect(replica: &Replica, space: &Space) -> bool {
+    template(replica, space).await.is_some_and(|template| template.start_on_connect)
+}
+
 /// A stream to the agent, with its first frame sent.
 pub(crate) async fn stream(
     reach: &dyn Reach,

@@ -1,6 +1,7 @@
 //! A server: its database, its network, its spaces and its HTTP API, put together and taken apart.
 
 mod bridge;
+mod left;
 mod operator;
 mod recover;
 mod setup;
@@ -26,6 +27,7 @@ use knot_core::{
     secrets::SessionKeys,
     store::{self, sqlite::SqliteStore},
 };
+pub(crate) use left::end_what_is_left;
 pub use operator::{renew_key, reset_admin};
 pub use recover::{RecoverError, Recovered, recover_alone};
 pub use setup::{Founded, InitError, JoinError, init, join_cluster};

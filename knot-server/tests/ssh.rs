@@ -13,10 +13,15 @@ mod engine;
 mod files;
 #[path = "ssh/forwards.rs"]
 mod forwards;
+#[path = "support/left.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod left;
 #[path = "ssh/over.rs"]
 mod over;
 #[path = "ssh/people.rs"]
 mod people;
+#[path = "support/person.rs"]
+mod person;
 #[path = "ssh/security_keys.rs"]
 mod security_keys;
 #[path = "ssh/several.rs"]

@@ -12,11 +12,18 @@
 )]
 #![allow(dead_code, reason = "the world has more than this test needs")]
 
+#[path = "terminals/command.rs"]
+mod command;
 #[path = "support/engine.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod engine;
 #[path = "three/forward.rs"]
 mod forward;
+#[path = "support/left.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod left;
+#[path = "support/person.rs"]
+mod person;
 #[path = "terminals/stuck.rs"]
 mod stuck;
 #[path = "terminals/viewer.rs"]

@@ -22,6 +22,9 @@ mod engine;
 mod fake_nomad;
 #[path = "three/forward.rs"]
 mod forward;
+#[path = "support/left.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod left;
 #[path = "three/nomad.rs"]
 mod nomad;
 #[path = "drivers/podman.rs"]

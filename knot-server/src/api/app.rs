@@ -136,17 +136,10 @@ pub struct Parts {
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
 
-/// See [`Parts`] for the public fields.
-#[expect(missing_docs, reason = "those of Parts")]
+/// What it was made from, and what it keeps beside.
+#[expect(missing_docs, reason = "its one public field says it all")]
 pub struct Inner {
-    pub replica: Replica,
-    pub keys: Keys,
-    pub name: String,
-    pub https: bool,
-    pub reach: Arc<dyn Reach>,
-    pub cluster: Arc<dyn ClusterControl>,
-    pub drain: CancellationToken,
-    pub removed: watch::Receiver<bool>,
+    parts: Parts,
     pub passwords: Passwords,
     pub(super) limiter: Limiter,
     /// Which revision of each template is the current one.
@@ -169,6 +162,14 @@ impl Deref for App {
     }
 }
 
+impl Deref for Inner {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("App").field("name", &self.name).finish_non_exhaustive()
@@ -179,20 +180,10 @@ impl App {
     /// The state for one server. Must be called within a tokio runtime: it follows what changes for
     /// as long as a clone lives.
     pub fn new(parts: Parts) -> Self {
-        let Parts { replica, keys, name, https, reach, cluster, drain, removed } = parts;
-        let index = Index::new(&replica).into();
-        let judged = Judged::start(replica.clone());
         Self(Arc::new(Inner {
-            index,
-            judged,
-            replica,
-            keys,
-            name,
-            https,
-            reach,
-            cluster,
-            drain,
-            removed,
+            index: Index::new(&parts.replica).into(),
+            judged: Judged::start(parts.replica.clone()),
+            parts,
             passwords: Passwords::default(),
             limiter: Limiter::default(),
             names: Mutex::new(()),

@@ -1,6 +1,8 @@
 //! Spaces: making them, and saying what is wanted of them. What is wanted is written here, and done
 //! by the space's home.
 
+#![allow(unused_qualifications, reason = "of what utoipa makes of a handler with a query")]
+
 pub(super) mod edit;
 pub(super) mod index;
 pub(crate) mod insight;
@@ -26,7 +28,7 @@ use knot_core::{
 use super::{
     app::App,
     body::Body,
-    caller::{Caller, Key},
+    caller::{Asked, Caller, Key},
     causality::{Answer, of_dead, of_read, recent},
     names,
     permit::{self, Use},
@@ -34,7 +36,9 @@ use super::{
     types::{CreateSpace, IDEMPOTENCY_KEY, Space, Spaces},
     world::{World, find_template_of, template_deleted},
 };
-use crate::spaces::fill;
+use crate::{access, spaces::fill};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 type One = Answer<(StatusCode, Json<Space>)>;
@@ -169,13 +173,36 @@ pub(super) async fn get(State(app): State<App>, caller: Caller, Key(key): Key) -
     Ok(caller.answer((StatusCode::OK, Json(world.show(&space))), &of_read(&space)))
 }
 
+/// What for.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct Why {
+    /// Somebody connects to it: it is started only where its template has `start_on_connect`.
+    #[serde(default)]
+    connecting: bool,
+}
+
 /// Wants a space to run. A space that failed is started anew.
 #[utoipa::path(
     post, path = "/spaces/{space}/start", tag = "spaces", responses((status = 200, body = Space)),
-    params(("space" = String, Path, description = "Its name or id."))
+    params(Why, ("space" = String, Path, description = "Its name or id."))
 )]
-pub(super) async fn start(State(app): State<App>, caller: Caller, Key(key): Key) -> Shown {
+pub(super) async fn start(
+    State(app): State<App>,
+    caller: Caller,
+    Key(key): Key,
+    Asked(Why { connecting }): Asked<Why>,
+) -> Shown {
     let space = to_change(&app, &caller, &key, Use::Run)?;
+    if connecting && !access::starts_on_connect(&app.replica, &space).await {
+        let name = World::new(&app).space_name(&space);
+        return Err(Problem::new(
+            Code::NotRunning,
+            format!(
+                "{name} does not run, and its template does not have it started by a connection: \
+                 start it with `knot space start {name}`, or on its page"
+            ),
+        ));
+    }
     let status = status(&app, &space);
     // Its home does nothing more about a generation that failed, until told to end it.
     let failed = status.as_ref().is_some_and(|status| status.state == Observed::Failed);

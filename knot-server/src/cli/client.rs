@@ -142,13 +142,14 @@ impl Client {
         self.send(Method::GET, path, EMPTY).await
     }
 
-    /// Reads a resource that a query says more about.
+    /// Sends a request that a query says more about, and no body.
     pub(crate) async fn query<T: DeserializeOwned>(
         &self,
+        method: Method,
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<Answer<T>, Failure> {
-        let request = self.request(Method::GET, path)?.query(query).timeout(ANSWER_LIMIT);
+        let request = self.request(method, path)?.query(query);
         self.read(request).await
     }
 

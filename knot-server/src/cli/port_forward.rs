@@ -4,7 +4,9 @@
 //! server that goes away ends the connections it carries, and the next ones go on through another.
 
 mod datagrams;
+mod up;
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -80,44 +82,65 @@ struct Way {
     space: String,
 }
 
+/// What is listened at.
+enum Listener {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
 /// Forwards until this program is ended.
 pub(crate) async fn run(context: &Context, wanted: PortForward) -> Result<(), Failure> {
     let client = context.client()?;
     // Whether there is such a space is known at once, and from then on it is named by its id.
     let space: Answer<Space> = client.get(&["spaces", &wanted.space]).await?;
     client.learn().await;
-    let name = space.value.name;
-    let way = Rc::new(Way { client, space: space.value.id });
-    let local = LocalSet::new();
+    let mut bound = Vec::new();
     for pair in wanted.ports {
         let at = SocketAddr::new(wanted.bind, pair.local);
-        let taken = |error: std::io::Error| {
-            let why = cause(&error);
-            Failure::local(format!(
-                "{at} cannot be listened at: {why}; name another port before the colon"
-            ))
-        };
-        let way = Rc::clone(&way);
-        let bound = if wanted.udp {
-            let socket = UdpSocket::bind(at).await.map_err(taken)?;
-            let bound = socket.local_addr().map_err(taken)?;
-            local.spawn_local(datagrams::serve(way, socket, pair.remote));
-            bound
-        } else {
-            let listener = TcpListener::bind(at).await.map_err(taken)?;
-            let bound = listener.local_addr().map_err(taken)?;
-            local.spawn_local(serve(way, listener, pair.remote));
-            bound
-        };
+        bound.push((bind(at, wanted.udp).await?, pair.remote));
+    }
+    let (id, name) = (space.value.id.clone(), space.value.name.clone());
+    up::up(context, &client, space.value).await?;
+    let way = Rc::new(Way { client, space: id });
+    let local = LocalSet::new();
+    for ((listener, at), port) in bound {
         let protocol = if wanted.udp { "udp" } else { "tcp" };
-        let result = json!({ "local": bound.to_string(), "space": name, "port": pair.remote, "protocol": protocol });
+        let result =
+            json!({ "local": at.to_string(), "space": name, "port": port, "protocol": protocol });
         context.reader.show(&result, |_| {
             let words = if wanted.udp { "Datagrams to" } else { "Connections to" };
-            format!("{words} {bound} go to port {} of {name}\n", pair.remote)
+            format!("{words} {at} go to port {port} of {name}\n")
         })?;
+        match listener {
+            Listener::Tcp(listener) => local.spawn_local(serve(Rc::clone(&way), listener, port)),
+            Listener::Udp(socket) => {
+                local.spawn_local(datagrams::serve(Rc::clone(&way), socket, port))
+            }
+        };
     }
     local.await;
     Ok(())
+}
+
+async fn bind(at: SocketAddr, udp: bool) -> Result<(Listener, SocketAddr), Failure> {
+    listen(at, udp).await.map_err(|error| {
+        let why = cause(&error);
+        Failure::local(format!(
+            "{at} cannot be listened at: {why}; name another port before the colon"
+        ))
+    })
+}
+
+/// Listens at an address, and says which it is: any free port may be asked for.
+async fn listen(at: SocketAddr, udp: bool) -> io::Result<(Listener, SocketAddr)> {
+    if udp {
+        let socket = UdpSocket::bind(at).await?;
+        let at = socket.local_addr()?;
+        return Ok((Listener::Udp(socket), at));
+    }
+    let listener = TcpListener::bind(at).await?;
+    let at = listener.local_addr()?;
+    Ok((Listener::Tcp(listener), at))
 }
 
 impl Way {

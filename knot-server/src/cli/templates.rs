@@ -123,7 +123,7 @@ async fn history(context: &Context, name: &str, limit: usize) -> Result<(), Fail
     let limit = limit.to_string();
     let query = [("limit", limit.as_str())];
     let answer: Answer<TemplateRevisions> =
-        context.client()?.query(&["templates", name, "revisions"], &query).await?;
+        context.client()?.query(Method::GET, &["templates", name, "revisions"], &query).await?;
     context.reader.show(&answer.raw, |colour| {
         let rows = answer.value.revisions.into_iter().map(|revision| {
             let used = revision.used_for_invalid.then_some("used until the merge is settled");
@@ -148,7 +148,7 @@ async fn diff(
     let query: Vec<(&str, &str)> =
         query.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
     let answer: Answer<TemplateDifference> =
-        context.client()?.query(&["templates", name, "difference"], &query).await?;
+        context.client()?.query(Method::GET, &["templates", name, "difference"], &query).await?;
     context.reader.show(&answer.raw, |_| {
         if answer.value.fields.is_empty() {
             return "Nothing differs\n".to_owned();

@@ -3,6 +3,7 @@
 //! A connection that is lost is opened again, through whatever server answers, and the screen goes on as if nothing
 //! had been.
 
+mod elsewhere;
 mod kept;
 mod view;
 
@@ -21,6 +22,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+use self::elsewhere::Elsewhere;
 pub(crate) use self::kept::list;
 use self::view::View;
 use super::client::Client;
@@ -116,23 +118,27 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> Result<u8, F
     // What is wrong from the beginning is said at once.
     let socket = websocket::open(&client, &path, &[]).await.map_err(Failure::into_could_not_run)?;
     client.learn().await;
+    // Where it begins is not elsewhere.
+    client.has_moved();
     let failed =
         |error: io::Error| Failure::could_not_run(format!("this terminal cannot be used: {error}"));
     let signals = Signals::of_terminal().map_err(failed)?;
     let raw = RawMode::enter().map_err(failed)?;
     let (typed, input) = mpsc::channel(INPUT_CHUNKS);
     let _reader = AbortOnDropHandle::new(tokio::spawn(read_input(typed)));
-    let mut looking = Looking { view: View::new(make, size()), input, signals };
+    let elsewhere = Elsewhere::new(&space);
+    let mut looking = Looking { view: View::new(make, size()), input, signals, elsewhere };
     let end = looking.look(socket, &client, &path).await;
     if !matches!(&end, Ok(End::Over(Over { reason: Reason::Ended, .. }))) {
         looking.view.leave();
     }
+    let went = looking.elsewhere.end();
     drop(raw);
-    tell(end?, &space, &id_text)
+    tell(end?, &space, &id_text, &went)
 }
 
-/// Says how it ended; gives the status of this program.
-fn tell(end: End, space: &str, id: &str) -> Result<u8, Failure> {
+/// Says how it ended, and where it `went`; gives the status of this program.
+fn tell(end: End, space: &str, id: &str, went: &str) -> Result<u8, Failure> {
     let shown = clean(space);
     let again = format!("look at it again with `knot space terminal {shown} --join {id}`");
     let (status, why) = match end {
@@ -162,7 +168,7 @@ fn tell(end: End, space: &str, id: &str) -> Result<u8, Failure> {
         }
     };
     // It may be the terminal that went away.
-    let _ = writeln!(io::stderr(), "knot: the terminal of {shown} {why}");
+    let _ = writeln!(io::stderr(), "knot: the terminal of {shown} {why}{went}");
     Ok(status)
 }
 
@@ -171,6 +177,7 @@ struct Looking {
     view: View,
     input: mpsc::Receiver<Bytes>,
     signals: Signals,
+    elsewhere: Elsewhere,
 }
 
 /// What ends one connection.
@@ -206,7 +213,12 @@ impl Looking {
             };
             tokio::select! {
                 opened = attempt => match opened {
-                    Ok(opened) => socket = Some(opened),
+                    Ok(opened) => {
+                        if client.has_moved() {
+                            self.elsewhere.tries(&client.address());
+                        }
+                        socket = Some(opened);
+                    }
                     Err(failure) if !failure.is_passing() || lost.elapsed() > PATIENCE => {
                         return Ok(End::Lost(failure));
                     }
@@ -300,7 +312,12 @@ impl Looking {
                             _ => Parted::End(End::Over(over)),
                         });
                     }
-                    Ok(message) => self.view.hear(message),
+                    Ok(message) => {
+                        if matches!(message, ServerMessage::Attached(_)) {
+                            self.elsewhere.is_shown();
+                        }
+                        self.view.hear(message);
+                    }
                     Err(_) => {
                         let detail = "the server sent what this version does not know".to_owned();
                         let over = Over { reason: Reason::Refused, detail, exit: None };

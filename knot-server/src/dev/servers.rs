@@ -154,7 +154,8 @@ impl Running {
         }
     }
 
-    /// Stops every server in order, and kills one that does not stop by itself.
+    /// Stops every server in order, and kills one that does not stop by itself. What one that was killed has left
+    /// running ends too, unless somebody has started it again by hand.
     pub(super) async fn stop(mut self) {
         for server in &self.0 {
             let pid = i32::try_from(server.pid).ok().and_then(Pid::from_raw);
@@ -163,7 +164,8 @@ impl Running {
             }
         }
         for server in &mut self.0 {
-            if timeout(STOP, server.child.wait()).await.is_err() {
+            let ended = timeout(STOP, server.child.wait()).await;
+            if ended.is_err() {
                 eprintln!(
                     "{} did not stop within {} s and is killed",
                     server.config.name,
@@ -171,11 +173,23 @@ impl Running {
                 );
                 server.child.kill().await.ok();
             }
+            if !matches!(ended, Ok(Ok(status)) if status.success()) {
+                server.tidy_up().await;
+            }
         }
     }
 }
 
 impl Server {
+    async fn tidy_up(&self) {
+        if control::ask(&self.config.data, &Request::Status).await.is_ok() {
+            return;
+        }
+        if let Err(why) = node::end_what_is_left(&self.config).await {
+            eprintln!("what runs of {}'s spaces could not be ended: {why}", self.config.name);
+        }
+    }
+
     async fn up(&mut self) -> Result<(), Error> {
         self.until(|_| true).await
     }

@@ -6,12 +6,16 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use knot_core::{
     id::{Id, ServerId},
     model::{Server, ServerStatus},
     replica::Replica,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -21,6 +25,8 @@ use super::drivers::{Driver, Error, Instance, Job, Platform, StartError, Survey}
 const POLL: Duration = Duration::from_secs(2);
 /// How long after a start was given up what it has set going may still appear on the engine.
 const HALF_WAY: Duration = Duration::from_secs(2);
+/// How long an engine may take, when the server stops, to say what is on it.
+const SETTLING: Duration = Duration::from_secs(10);
 /// How many spaces are told of that wait for newer data.
 const OUTDATED: usize = 1_000;
 
@@ -182,7 +188,7 @@ impl Engines {
     pub(super) async fn poll(self, stop: CancellationToken) {
         let polls =
             self.drivers.iter().map(|(platform, driver)| self.ask(*platform, driver, &stop));
-        futures_util::future::join_all(polls).await;
+        join_all(polls).await;
     }
 
     async fn ask(&self, platform: Platform, driver: &Arc<dyn Driver>, stop: &CancellationToken) {
@@ -209,11 +215,32 @@ impl Engines {
     pub(super) async fn look_again(&self, platform: Platform, space: Uuid) {
         let Some(driver) = self.driver(platform) else { return };
         driver.settled(space).await;
+        self.look(platform, &**driver).await;
+    }
+
+    async fn look(&self, platform: Platform, driver: &dyn Driver) {
         let asked = Instant::now();
         match driver.survey().await {
             Ok(survey) => self.saw(platform, asked, survey),
             Err(error) => self.is_silent(platform, &error),
         }
+    }
+
+    /// Sees all that is on the engines when nothing is begun any more; `dropped` are the starts that were under
+    /// way. An engine that does not answer in time stays as it was seen.
+    pub(super) async fn settle(&self, dropped: &[(Platform, Uuid)]) {
+        let looks = self.drivers().map(|(platform, driver)| async move {
+            let own: Vec<_> = dropped.iter().filter(|(on, _)| on == platform).collect();
+            for (_, space) in &own {
+                driver.settled(*space).await;
+            }
+            // What an engine was told over a connection may still come of it.
+            if !own.is_empty() && *platform != Platform::Local {
+                sleep(HALF_WAY).await;
+            }
+            self.look(*platform, &**driver).await;
+        });
+        join_all(looks.map(|look| timeout(SETTLING, look))).await;
     }
 
     /// Asks an engine that did not answer until now who it is.

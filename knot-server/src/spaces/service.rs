@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::{
     Options,
     answers::Answers,
+    drivers::Platform,
     engines::{Engines, Sight},
     logs::Logs,
     trust::{Trust, Trusted},
@@ -237,11 +238,23 @@ async fn publish_platforms(home: Arc<Home>) {
     }
 }
 
+/// Spaces whose start had been begun and not ended when their workers were.
+fn under_way(home: &Home) -> Vec<(Platform, Uuid)> {
+    let begun = home.replica.list::<Space>().into_iter().filter_map(|space| {
+        let status: SpaceStatus = home.replica.observed(space.id(), home.me)?;
+        let provisions = status.state == Observed::Provisioning;
+        Some((status.driver.parse().ok().filter(|_| provisions)?, space.id().uuid()))
+    });
+    begun.collect()
+}
+
 /// Stops everything that carries this server's labels. What is wanted of the spaces stays as it is.
 async fn stop_all(home: &Arc<Home>) {
     if home.trusted.now() == Trust::Restored {
         return;
     }
+    // A start that ended with its worker may have come to something that nobody has seen yet.
+    home.engines.settle(&under_way(home)).await;
     let sight = home.engines.watch().borrow().clone();
     let mut stops = JoinSet::new();
     for (platform, instance) in sight.instances.into_values().flatten() {

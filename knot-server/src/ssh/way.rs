@@ -173,7 +173,7 @@ impl Way {
                 Look::Wait(step) => step,
                 Look::Failed(why) => return Err(format!("{} failed: {why}", self.name)),
                 Look::Stopped => {
-                    if !self.starts(&space).await {
+                    if !access::starts_on_connect(&self.app.replica, &space).await {
                         return Err(format!(
                             "{name} does not run: start it with `knot space start {name}`, or on its page",
                             name = self.name
@@ -196,11 +196,6 @@ impl Way {
             let _ = timeout(LOOK, changes.next()).await;
             while changes.try_next().is_some() {}
         }
-    }
-
-    async fn starts(&self, space: &Space) -> bool {
-        let template = access::template(&self.app.replica, space).await;
-        template.is_some_and(|template| template.start_on_connect)
     }
 }
 

@@ -11,6 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::{
     engine::have,
+    left::Left,
     wait::eventually,
     world::{Running, SERVER, coming_up, describe, knot_server, path},
 };
@@ -57,6 +58,7 @@ fn https_with_a_certificate_that_may_be_renewed() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
+    let _left = Left::below(folder.path());
     let authority = Authority::new(folder.path());
     authority.issue("127.0.0.1");
     let turn = coming_up();

@@ -169,3 +169,24 @@ fn dev_goes_on_with_what_its_folder_holds() {
     assert_eq!(space["id"], before["id"]);
     assert_eq!(world.knot(2, &["space", "exec", "dev", "--", "echo", "again"]), "again\n");
 }
+
+#[test]
+fn what_runs_for_a_killed_server_ends_with_dev_and_runs_again_with_it() {
+    let world = World::start(2);
+    let home = world.name(2).to_owned();
+    for name in ["dev", "other"] {
+        let create = ["space", "create", name, "--template", "shell", "--server", home.as_str()];
+        world.json(2, &create);
+    }
+    world.json(2, &["space", "start", "dev"]);
+    world.kill(2);
+    let folder = world.stop();
+    let world = World::start_in(folder, 2);
+    eventually("the space runs again", || {
+        (shown(&world, 1, "dev", "observed") == "running").then_some(())
+    });
+    assert_eq!(shown(&world, 1, "dev", "generation"), "1.2");
+    // One that has just been told to start.
+    world.json(2, &["space", "start", "other", "--no-wait"]);
+    world.stop();
+}

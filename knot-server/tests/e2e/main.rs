@@ -15,6 +15,8 @@ mod browser;
 mod engine;
 mod files;
 mod https;
+#[path = "../support/left.rs"]
+mod left;
 mod life;
 mod nodes;
 mod ports;

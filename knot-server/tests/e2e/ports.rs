@@ -114,6 +114,44 @@ fn a_port_is_brought_to_this_machine_through_any_server() {
 }
 
 #[test]
+fn a_forward_starts_a_stopped_space_where_its_template_says_so_and_once() {
+    let world = World::start(2);
+    for (name, more) in [("lazy", "start_on_connect: true\n"), ("strict", "")] {
+        world.apply(1, &format!("name: {name}\nplatform: local\nany_port: true\n{more}"));
+        world.json(1, &["space", "create", name, "--template", name]);
+    }
+    let pair = format!("0:{}", program());
+    let refused = world.client(2).args(["port-forward", "strict", &pair]).output().unwrap();
+    let said = describe(&refused);
+    assert_eq!(refused.status.code(), Some(5), "{said}");
+    assert!(said.contains("knot space start strict") && said.contains("its template"), "{said}");
+    assert_eq!(world.json(2, &["space", "show", "strict"])["desired"], "stopped");
+
+    let mut child = world
+        .client(2)
+        .args(["port-forward", "lazy", &pair])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let _forward = Running(child);
+    let listening = lines.next().expect("it ended").unwrap();
+    let at = listening.split(' ').find_map(|word| word.parse().ok()).unwrap();
+    assert_eq!(ask(at, b"hello"), b"HELLO");
+    let progress = errors.next().unwrap().unwrap();
+    assert!(progress.starts_with("lazy: "), "{progress}");
+
+    // What is left open does not bring it back.
+    world.knot(1, &["space", "stop", "lazy"]);
+    assert_eq!(ask(at, b"hello"), b"");
+    let why = errors.map(Result::unwrap).find(|line| !line.starts_with("lazy: ")).unwrap();
+    assert!(why.contains("a connection to port"), "{why}");
+    assert_eq!(world.json(2, &["space", "show", "lazy"])["desired"], "stopped");
+}
+
+#[test]
 fn curl_opens_a_port_through_any_server() {
     let curl = Command::new("curl").arg("--version").output().is_ok();
     if !have("curl", curl) {

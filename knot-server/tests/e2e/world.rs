@@ -11,7 +11,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::wait::eventually;
+use crate::{
+    left::{all_below, end_all_below},
+    wait::eventually,
+};
 
 pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_knot-server");
 const CLIENT: &str = env!("CARGO_BIN_EXE_knot");
@@ -61,6 +64,7 @@ impl World {
     pub(crate) fn stop(mut self) -> TempDir {
         interrupt(&mut self.dev);
         assert!(self.dev.wait().unwrap().success(), "`dev` did not end well");
+        assert_eq!(all_below(self.folder.path()), [], "what `dev` started runs on");
         std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
@@ -118,12 +122,23 @@ impl World {
 
     /// Ends a server as a power cut would.
     pub(crate) fn kill(&self, n: usize) {
-        let pid = i32::try_from(self.server(n)["pid"].as_i64().unwrap()).unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        let pid = self.signal(n, Signal::KILL);
         // A killed server's database is free once the process is gone.
         eventually("the process is gone", || {
-            rustix::process::test_kill_process(Pid::from_raw(pid).unwrap()).is_err().then_some(())
+            rustix::process::test_kill_process(pid).is_err().then_some(())
         });
+    }
+
+    /// Tells a server to stop, as its operator would.
+    pub(crate) fn stop_one(&self, n: usize) {
+        self.signal(n, Signal::TERM);
+    }
+
+    fn signal(&self, n: usize, signal: Signal) -> Pid {
+        let pid = i32::try_from(self.server(n)["pid"].as_i64().unwrap()).unwrap();
+        let pid = Pid::from_raw(pid).unwrap();
+        kill_process(pid, signal).unwrap();
+        pid
     }
 
     /// Starts a killed server again, as its operator would.
@@ -150,6 +165,7 @@ impl Drop for World {
         for child in self.started.iter_mut().chain([&mut self.dev]) {
             child.wait().ok();
         }
+        end_all_below(self.folder.path());
     }
 }
 

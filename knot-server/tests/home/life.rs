@@ -157,3 +157,15 @@ async fn what_is_filled_in_makes_no_other_revision() {
     assert_eq!((status.revision.as_str(), on_engine), (revision.as_str(), vec![&*revision]));
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_under_way_ends_with_its_home() {
+    let world = world(|_| ()).await;
+    let mut spaces = Vec::new();
+    for n in 0..6 {
+        spaces.push(world.space(&format!("web-{n}"), Desired::Running, &[]).await);
+    }
+    let begun = |status: &knot_core::model::SpaceStatus| status.state != Observed::default();
+    world.until(spaces[0], "its start has begun", begun).await;
+    world.stop().await;
+}

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "../support/left.rs"]
+mod left;
 mod life;
 mod old_data;
 mod schedule;

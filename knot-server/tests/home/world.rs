@@ -24,6 +24,8 @@ use knot_server::{
 };
 use tokio::{io::AsyncReadExt as _, time::timeout};
 
+use crate::left::{Left, all_below};
+
 /// No test waits longer than this for anything.
 pub(crate) const BOUND: Duration = Duration::from_secs(90);
 
@@ -38,6 +40,7 @@ pub(crate) struct World {
     spaces: Service,
     _net: net::Service,
     _replica_service: replica::Service,
+    _left: Left,
     _folder: tempfile::TempDir,
 }
 
@@ -88,6 +91,7 @@ pub(crate) async fn world_in(
         spaces,
         _net: net,
         _replica_service: replica_service,
+        _left: Left::below(folder.path()),
         _folder: folder,
     }
 }
@@ -203,5 +207,6 @@ impl World {
     /// Stops the home, and its spaces with it.
     pub(crate) async fn stop(self) {
         self.spaces.stop().await;
+        assert_eq!(all_below(&self.data), [], "what it started runs on");
     }
 }

@@ -5,7 +5,7 @@ use std::{io::Read as _, process::Stdio};
 use crate::{
     client::{Client, Piped, said},
     forwards::{connect, echo_server, free_port},
-    terminal::Person,
+    person::Person,
 };
 
 /// A connection with a port each way and no session.
@@ -33,7 +33,7 @@ fn last_words(mut held: Piped) -> String {
 #[test]
 fn people_are_told_when_their_space_stops() {
     let Some(client) = Client::start() else { return };
-    let mut person = Person::sit_down(&client, &["dev@gate"]);
+    let mut person = Person::at(&mut client.ssh(&["dev@gate"]));
     person.types("echo here-$((1 + 1)); exec sleep 1000\n");
     person.sees("here-2");
     let held = forwarding(&client);

@@ -184,9 +184,8 @@ fn a_server_that_is_removed_lets_go_of_everybody_and_takes_nobody_in() {
     };
     let mut run = Piped::start(&mut exec(removed));
     assert_eq!(run.line(), "up");
-    let mut terminal = crate::terminal::Person::at(
-        client.world.client(removed).args(["space", "terminal", "dev"]),
-    );
+    let mut terminal =
+        crate::person::Person::at(client.world.client(removed).args(["space", "terminal", "dev"]));
     terminal.types("echo here-$((1 + 1))\n");
     terminal.sees("here-2");
 

@@ -11,13 +11,13 @@ use std::{
 };
 
 use reqwest::{Method, StatusCode};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::{
     forward::Forwarder,
+    left::end_all_below,
     wait::{BOUND, eventually},
 };
 
@@ -407,18 +407,7 @@ impl Drop for World {
         for server in &mut self.servers {
             server.kill();
         }
-        // The processes of spaces outlive their servers: end those of this world.
-        for process in fs::read_dir("/proc").unwrap().flatten() {
-            let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            let environment = fs::read(process.path().join("environ")).unwrap_or_default();
-            let text = String::from_utf8_lossy(&environment);
-            let ours = text.contains(path(self.folder.path())) && text.contains("KNOT_RUN=");
-            if let Some(pid) = Pid::from_raw(pid).filter(|_| ours) {
-                kill_process(pid, Signal::KILL).ok();
-            }
-        }
+        end_all_below(self.folder.path());
     }
 }
 
