@@ -1,10 +1,10 @@
 //! A cluster brought up by `knot-server dev`, and the client to use it with.
 
 use std::{
+    fs::File,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,12 +18,14 @@ use crate::{
 
 pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_knot-server");
 const CLIENT: &str = env!("CARGO_BIN_EXE_knot");
-/// Clusters of this process come up one after the other: two that look for free ports at once would
-/// find the same.
-static COMING_UP: Mutex<()> = Mutex::new(());
 
-pub(crate) fn coming_up() -> MutexGuard<'static, ()> {
-    COMING_UP.lock().unwrap_or_else(PoisonError::into_inner)
+/// The tests' clusters come up one after the other, those of another test program too: two that look for
+/// free ports at once would find the same. It lasts until the file is dropped.
+pub(crate) fn coming_up() -> File {
+    let name = format!("knot-tests-{}.lock", rustix::process::getuid().as_raw());
+    let turn = File::create(std::env::temp_dir().join(name)).unwrap();
+    turn.lock().unwrap();
+    turn
 }
 
 /// A running `knot-server dev`.
