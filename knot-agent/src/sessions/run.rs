@@ -5,7 +5,7 @@ use std::{convert::Infallible, future::pending, time::Duration};
 use bytes::{Bytes, BytesMut};
 use knot_core::{
     agent::{Exit, FromAgent, MAX_CHUNK, Run, ToAgent},
-    wire::{MAX_AGENT_FRAME, read_frame, write_frame},
+    wire::{MAX_AGENT_FRAME, read_raw, write_data_frame},
 };
 use quinn::{RecvStream, SendStream};
 use rustix::process::Signal;
@@ -114,9 +114,11 @@ async fn carry_output(
             return Ok(exit);
         }
         let chunk = tokio::select! {
-            chunk = output.next(), if output.is_open() => chunk.map(FromAgent::Output),
-            chunk = error_output.next(), if error_output.is_open() => {
-                chunk.map(FromAgent::ErrorOutput)
+            more = output.next(), if output.is_open() => {
+                more.then_some((FromAgent::Output(Bytes::new()), &output.chunk))
+            }
+            more = error_output.next(), if error_output.is_open() => {
+                more.then_some((FromAgent::ErrorOutput(Bytes::new()), &error_output.chunk))
             }
             exit = child.ended(), if ended.is_none() => {
                 ended = Some(exit);
@@ -127,49 +129,44 @@ async fn carry_output(
                 continue;
             }
         };
-        let Some(chunk) = chunk else { continue };
+        let Some((empty, chunk)) = chunk else { continue };
         activity.touch();
-        if let (FromAgent::Output(bytes) | FromAgent::ErrorOutput(bytes), true) =
-            (&chunk, ended.is_some())
-        {
-            rest = rest.saturating_sub(bytes.len());
+        if ended.is_some() {
+            rest = rest.saturating_sub(chunk.len());
         }
-        write_frame(send, &chunk, MAX_AGENT_FRAME).await?;
+        write_data_frame(send, &empty, chunk, MAX_AGENT_FRAME).await?;
     }
 }
 
 /// An output that is read in chunks until it ends.
 struct Source<R> {
     stream: Option<R>,
-    buffer: BytesMut,
+    /// What was read last.
+    chunk: BytesMut,
 }
 
 impl<R: AsyncRead + Unpin> Source<R> {
     fn new(stream: Option<R>) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, chunk: BytesMut::new() }
     }
 
     fn is_open(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// The next chunk, or `None` when it has ended. May be dropped and called again.
-    async fn next(&mut self) -> Option<Bytes> {
+    /// Reads the next chunk; false when it has ended. May be dropped and called again.
+    async fn next(&mut self) -> bool {
         let Some(stream) = &mut self.stream else { return pending().await };
-        self.buffer.reserve(MAX_CHUNK);
+        self.chunk.clear();
+        self.chunk.reserve(MAX_CHUNK);
         let mut space = (&mut *stream).take(MAX_CHUNK as u64);
-        match space.read_buf(&mut self.buffer).await {
-            Ok(n) if n > 0 => Some(self.buffer.split().freeze()),
-            Ok(_) => {
-                self.stream = None;
-                None
-            }
-            Err(error) => {
-                tracing::debug!(%error, "output not readable any more");
-                self.stream = None;
-                None
-            }
+        match space.read_buf(&mut self.chunk).await {
+            Ok(n) if n > 0 => return true,
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "output not readable any more"),
         }
+        self.stream = None;
+        false
     }
 }
 
@@ -198,9 +195,9 @@ async fn take_frames(
     activity: &Activity,
 ) -> Result<Infallible, Gone> {
     let mut chunks = Some(chunks);
-    while let Some(frame) = read_frame(receive, MAX_AGENT_FRAME).await? {
+    while let Some(frame) = read_raw(receive, MAX_AGENT_FRAME).await? {
         activity.touch();
-        match frame {
+        match ToAgent::in_frame(&frame)? {
             ToAgent::Input(bytes) => {
                 if let Some(chunks) = &chunks {
                     // The writer outlives this loop: it is there to take it.

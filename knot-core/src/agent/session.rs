@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Attach;
+use crate::wire;
 
 /// How many connections to a [`Target`] that is listened at wait to be taken: more are closed.
 pub const WAITING_CONNECTIONS: usize = 64;
@@ -193,6 +194,51 @@ pub enum FromAgent {
     Failed(String),
 }
 
+/// [`ToAgent`] as a frame holds it.
+#[derive(Deserialize)]
+enum ToAgentIn<'a> {
+    #[serde(borrow)]
+    Input(&'a [u8]),
+    EndOfInput,
+    Resize(TerminalSize),
+    Signal(i32),
+}
+
+/// [`FromAgent`] as a frame holds it.
+#[derive(Deserialize)]
+enum FromAgentIn<'a> {
+    #[serde(borrow)]
+    Output(&'a [u8]),
+    #[serde(borrow)]
+    ErrorOutput(&'a [u8]),
+    Exit(Exit),
+    Failed(String),
+}
+
+impl ToAgent {
+    /// Decodes a frame as [`wire::read_raw`] gives it, whose bytes it shares.
+    pub fn in_frame(frame: &Bytes) -> Result<Self, wire::Error> {
+        Ok(match wire::decode(frame)? {
+            ToAgentIn::Input(bytes) => Self::Input(frame.slice_ref(bytes)),
+            ToAgentIn::EndOfInput => Self::EndOfInput,
+            ToAgentIn::Resize(size) => Self::Resize(size),
+            ToAgentIn::Signal(number) => Self::Signal(number),
+        })
+    }
+}
+
+impl FromAgent {
+    /// Decodes a frame as [`wire::read_raw`] gives it, whose bytes it shares.
+    pub fn in_frame(frame: &Bytes) -> Result<Self, wire::Error> {
+        Ok(match wire::decode(frame)? {
+            FromAgentIn::Output(bytes) => Self::Output(frame.slice_ref(bytes)),
+            FromAgentIn::ErrorOutput(bytes) => Self::ErrorOutput(frame.slice_ref(bytes)),
+            FromAgentIn::Exit(exit) => Self::Exit(exit),
+            FromAgentIn::Failed(why) => Self::Failed(why),
+        })
+    }
+}
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
@@ -208,6 +254,35 @@ impl Exit {
         match self {
             Self::Code(code) => code,
             Self::Signal(signal) => 128_i32.saturating_add(signal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_shares_its_frame_is_what_was_sent() {
+        let data = Bytes::from(vec![7; 300]);
+        let size = TerminalSize { columns: 80, rows: 24 };
+        for sent in [
+            ToAgent::Input(data.clone()),
+            ToAgent::EndOfInput,
+            ToAgent::Resize(size),
+            ToAgent::Signal(15),
+        ] {
+            let frame = wire::encode(&sent).unwrap().into();
+            assert_eq!(ToAgent::in_frame(&frame).unwrap(), sent);
+        }
+        for sent in [
+            FromAgent::Output(data.clone()),
+            FromAgent::ErrorOutput(Bytes::new()),
+            FromAgent::Exit(Exit::Signal(9)),
+            FromAgent::Failed("no such program".to_owned()),
+        ] {
+            let frame = wire::encode(&sent).unwrap().into();
+            assert_eq!(FromAgent::in_frame(&frame).unwrap(), sent);
         }
     }
 }

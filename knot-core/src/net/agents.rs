@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
 use serde::{Deserialize, Serialize};
-use tokio::{io::AsyncWriteExt as _, sync::watch, time::timeout};
+use tokio::{sync::watch, time::timeout};
 use uuid::Uuid;
 
 use super::{
@@ -31,6 +32,10 @@ use crate::{
 const OPEN: Duration = Duration::from_secs(5);
 /// How often it is looked whether agents have linked elsewhere.
 const LOOK: Duration = Duration::from_millis(20);
+/// How many pieces of a relayed stream are passed on at a time; each is what one packet brought.
+const PIECES: usize = 32;
+/// Shorter pieces are copied: one that waits keeps all that came with it, which is up to 64 KiB.
+const SMALL: usize = 2 << 10;
 /// The least time between two reports of an agent that are passed on: a faster one waits.
 const REPORT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -255,14 +260,8 @@ impl Agents {
         if wire::write_frame(&mut send, &Relayed::Yes, MAX_STRANGER_FRAME).await.is_err() {
             return;
         }
-        let forth = async {
-            let copied = tokio::io::copy(&mut receive, &mut to_agent).await;
-            copied.and(to_agent.shutdown().await)
-        };
-        let back = async {
-            let copied = tokio::io::copy(&mut from_agent, &mut send).await;
-            copied.and(send.shutdown().await)
-        };
+        let forth = pass_on(&mut receive, &mut to_agent);
+        let back = pass_on(&mut from_agent, &mut send);
         // A half that has ended leaves the other open; what broke ends both.
         tokio::try_join!(forth, back).ok();
     }
@@ -417,6 +416,19 @@ impl Agents {
         }
         was_linked
     }
+}
+
+/// Passes on what comes over one stream as it came, to its end; without a copy, but for small pieces.
+async fn pass_on(from: &mut RecvStream, to: &mut SendStream) -> io::Result<()> {
+    let mut pieces = [const { Bytes::new() }; PIECES];
+    while let Some(count) = from.read_chunks(&mut pieces).await? {
+        let pieces = pieces.get_mut(..count).unwrap_or_default();
+        for piece in pieces.iter_mut().filter(|piece| piece.len() < SMALL) {
+            *piece = Bytes::copy_from_slice(piece);
+        }
+        to.write_all_chunks(pieces).await?;
+    }
+    Ok(to.finish()?)
 }
 
 /// Asks a server that holds the agent for a session; `None` where it does not hold it any more.

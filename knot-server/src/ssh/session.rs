@@ -259,7 +259,9 @@ async fn work(
 async fn attend(lane: &Lane, out: &Out, mut reader: AgentReader, writer: AgentWriter) -> End {
     let outputs = async {
         loop {
-            let sent = match wire::read_frame(&mut reader, MAX_AGENT_FRAME).await {
+            let frame = wire::read_raw(&mut reader, MAX_AGENT_FRAME).await;
+            let heard = frame.and_then(|one| one.as_ref().map(FromAgent::in_frame).transpose());
+            let sent = match heard {
                 Ok(Some(FromAgent::Output(bytes))) => out.output(bytes).await,
                 Ok(Some(FromAgent::ErrorOutput(bytes))) => out.error_output(bytes).await,
                 Ok(Some(FromAgent::Exit(exit))) => return End::Exit(exit),
@@ -291,26 +293,39 @@ async fn inputs<T>(lane: &Lane, mut writer: AgentWriter) -> T {
     let mut signals = lane.signals();
     let mut ended = false;
     loop {
-        let frames = tokio::select! {
+        let sent = tokio::select! {
             data = lane.inbox.next(), if !ended => match data {
-                Some(data) => chunks(data),
+                Some(data) => send_input(&mut writer, &data).await,
                 None => {
                     ended = true;
-                    vec![ToAgent::EndOfInput]
+                    send(&mut writer, &ToAgent::EndOfInput).await
                 }
             },
             Ok(()) = sizes.changed() => {
                 let size = *sizes.borrow_and_update();
-                size.map(ToAgent::Resize).into_iter().collect()
+                match size {
+                    Some(size) => send(&mut writer, &ToAgent::Resize(size)).await,
+                    None => Ok(()),
+                }
             }
-            Some(signal) = next(&mut signals) => vec![ToAgent::Signal(signal)],
+            Some(signal) = next(&mut signals) => send(&mut writer, &ToAgent::Signal(signal)).await,
         };
-        for frame in frames {
-            if wire::write_frame(&mut writer, &frame, MAX_AGENT_FRAME).await.is_err() {
-                return std::future::pending().await;
-            }
+        if sent.is_err() {
+            return std::future::pending().await;
         }
     }
+}
+
+async fn send(writer: &mut AgentWriter, frame: &ToAgent) -> Result<(), wire::Error> {
+    wire::write_frame(writer, frame, MAX_AGENT_FRAME).await
+}
+
+async fn send_input(writer: &mut AgentWriter, data: &[u8]) -> Result<(), wire::Error> {
+    for data in data.chunks(MAX_CHUNK) {
+        let empty = ToAgent::Input(Bytes::new());
+        wire::write_data_frame(writer, &empty, data, MAX_AGENT_FRAME).await?;
+    }
+    Ok(())
 }
 
 async fn next(signals: &mut Option<mpsc::Receiver<i32>>) -> Option<i32> {
@@ -318,14 +333,6 @@ async fn next(signals: &mut Option<mpsc::Receiver<i32>>) -> Option<i32> {
         Some(signals) => signals.recv().await,
         None => std::future::pending().await,
     }
-}
-
-fn chunks(mut data: Bytes) -> Vec<ToAgent> {
-    let mut frames = Vec::new();
-    while !data.is_empty() {
-        frames.push(ToAgent::Input(data.split_to(data.len().min(MAX_CHUNK))));
-    }
-    frames
 }
 
 /// Carries bytes from the agent to the client, to their end.
