@@ -1,0 +1,60 @@
+//! What a person does beside the keyboard: the mouse, the clipboard, other windows.
+
+use serde_json::{Value, json};
+
+use super::Browser;
+use crate::wait::BOUND;
+
+impl Browser {
+    /// Lets the page read and write the clipboard, as a person would who is asked.
+    pub(crate) async fn allow_clipboard(&mut self) {
+        // What grants several at once takes all others away, cookies among them.
+        for name in ["clipboard-read", "clipboard-write"] {
+            let granted = json!({"permission": {"name": name}, "setting": "granted"});
+            self.call_browser("Browser.setPermission", granted).await;
+        }
+        self.call("Emulation.setFocusEmulationEnabled", json!({"enabled": true})).await;
+    }
+
+    /// Moves the mouse to an element, near its left end, and clicks.
+    pub(crate) async fn press_at(&mut self, element: &str) {
+        let place = format!(
+            "(() => {{ const at = ({element}).getBoundingClientRect(); \
+             return [at.left + 20, at.top + at.height / 2]; }})()"
+        );
+        let at = self.value(&place).await;
+        for (kind, buttons) in [("mouseMoved", 0), ("mousePressed", 1), ("mouseReleased", 0)] {
+            let button = if kind == "mouseMoved" { "none" } else { "left" };
+            let event = json!({
+                "type": kind, "x": at[0], "y": at[1], "button": button, "buttons": buttons, "clickCount": 1,
+            });
+            self.call("Input.dispatchMouseEvent", event).await;
+        }
+    }
+
+    /// Waits until a window shows this address, and closes it.
+    pub(crate) async fn until_window(&mut self, url: &str) {
+        let opened = async {
+            loop {
+                let targets = self.call_browser("Target.getTargets", json!({})).await;
+                let mut all = targets["targetInfos"].as_array().unwrap().iter();
+                if let Some(shown) = all.find(|target| target["url"] == url) {
+                    return shown["targetId"].clone();
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let came = tokio::time::timeout(BOUND, opened).await;
+        let shown = came.unwrap_or_else(|_| panic!("no window shows {url}"));
+        self.call_browser("Target.closeTarget", json!({"targetId": shown})).await;
+        self.call("Page.bringToFront", json!({})).await;
+    }
+
+    /// Calls what is the browser's and not the page's.
+    async fn call_browser(&mut self, method: &str, parameters: Value) -> Value {
+        let session = std::mem::take(&mut self.session);
+        let answer = self.call(method, parameters).await;
+        self.session = session;
+        answer
+    }
+}
