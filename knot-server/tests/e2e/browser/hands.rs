@@ -1,9 +1,15 @@
 //! What a person does beside the keyboard: the mouse, the clipboard, other windows.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
 use super::Browser;
 use crate::wait::BOUND;
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl Browser {
     /// Lets the page read and write the clipboard, as a person would who is asked.
@@ -16,20 +22,32 @@ impl Browser {
         self.call("Emulation.setFocusEmulationEnabled", json!({"enabled": true})).await;
     }
 
-    /// Moves the mouse to an element, near its left end, and clicks.
-    pub(crate) async fn press_at(&mut self, element: &str) {
+    /// Moves the mouse over an element, near its left end, until the page is as told, and clicks there.
+    pub(crate) async fn press_at(&mut self, element: &str, told: &str) {
         let place = format!(
             "(() => {{ const at = ({element}).getBoundingClientRect(); \
              return [at.left + 20, at.top + at.height / 2]; }})()"
         );
         let at = self.value(&place).await;
-        for (kind, buttons) in [("mouseMoved", 0), ("mousePressed", 1), ("mouseReleased", 0)] {
-            let button = if kind == "mouseMoved" { "none" } else { "left" };
-            let event = json!({
-                "type": kind, "x": at[0], "y": at[1], "button": button, "buttons": buttons, "clickCount": 1,
-            });
-            self.call("Input.dispatchMouseEvent", event).await;
+        let (x, y) = (at[0].as_f64().unwrap(), at[1].as_f64().unwrap());
+        let began = Instant::now();
+        // What is drawn anew under a mouse is looked at again with its next move.
+        for step in 0.. {
+            self.mouse("mouseMoved", x + f64::from(step % 2), y).await;
+            if self.value(told).await == true {
+                break;
+            }
+            assert!(began.elapsed() < BOUND, "never true with the mouse over it: {told}");
+            sleep(PAUSE).await;
         }
+        self.mouse("mousePressed", x, y).await;
+        self.mouse("mouseReleased", x, y).await;
+    }
+
+    async fn mouse(&mut self, kind: &str, x: f64, y: f64) {
+        let button = if kind == "mouseMoved" { "none" } else { "left" };
+        let event = json!({"type": kind, "x": x, "y": y, "button": button, "clickCount": 1});
+        self.call("Input.dispatchMouseEvent", event).await;
     }
 
     /// Waits until a window shows this address, and closes it.
@@ -41,10 +59,10 @@ impl Browser {
                 if let Some(shown) = all.find(|target| target["url"] == url) {
                     return shown["targetId"].clone();
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                sleep(PAUSE).await;
             }
         };
-        let came = tokio::time::timeout(BOUND, opened).await;
+        let came = timeout(BOUND, opened).await;
         let shown = came.unwrap_or_else(|_| panic!("no window shows {url}"));
         self.call_browser("Target.closeTarget", json!({"targetId": shown})).await;
         self.call("Page.bringToFront", json!({})).await;

@@ -44,7 +44,9 @@ async fn an_address_and_a_link_of_a_program_open_in_a_window_of_their_own() {
         .await;
     let row = "[...document.querySelectorAll('.xterm-rows > div')].findLast((row) => row.innerText.startsWith('http'))";
     browser.until(row).await;
-    browser.press_at(row).await;
+    let told =
+        |address: &str| format!("document.querySelector('#status').textContent === '{address}'");
+    browser.press_at(row, &told(&address)).await;
     browser.until_window(&address).await;
 
     let link = format!("{url}/livez?by=link");
@@ -52,6 +54,6 @@ async fn an_address_and_a_link_of_a_program_open_in_a_window_of_their_own() {
     browser.type_line(&print).await;
     let row = "[...document.querySelectorAll('.xterm-rows > div')].findLast((row) => row.innerText.startsWith('there'))";
     browser.until(row).await;
-    browser.press_at(row).await;
+    browser.press_at(row, &told(&link)).await;
     browser.until_window(&link).await;
 }
