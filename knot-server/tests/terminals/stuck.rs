@@ -73,10 +73,12 @@ async fn read(socket: &mut Socket, until: &str) -> Seen {
 pub(crate) async fn one_stuck(servers: &Servers) {
     let terminal = Uuid::new_v4();
     let script = format!(
-        "stty raw -echo; read go; head -c {WRITTEN} /dev/zero | tr '\\0' x; printf ' all of it '; exec cat"
+        "stty raw -echo; printf ready; read go; head -c {WRITTEN} /dev/zero | tr '\\0' x; printf ' all of it '; exec cat"
     );
     let make = json!({"name": "flood", "command": ["sh", "-c", script]});
     let mut reads = look(servers, 0, terminal, make).await;
+    // What is typed before is echoed.
+    read(&mut reads, "ready").await;
     let mut stuck = look(servers, 1, terminal, Value::Null).await;
     reads.send(Message::binary(&b"go\n"[..])).await.unwrap();
     let seen = read(&mut reads, " all of it ").await;
