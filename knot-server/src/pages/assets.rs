@@ -24,6 +24,7 @@ macro_rules! own {
 
 const OWN: &[(&str, &[u8])] = own![
     "api.js",
+    "clipboard.js",
     "find.js",
     "forms.js",
     "history.js",

@@ -30,7 +30,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// `None` where no Chromium is installed.
+    /// `None` where no Chromium is installed; says so, and in CI fails.
     pub(crate) async fn start() -> Option<Self> {
         let profile = tempfile::tempdir().unwrap();
         let start = |program| {
@@ -45,7 +45,9 @@ impl Browser {
                 .stderr(Stdio::piped())
                 .spawn()
         };
-        let mut process = PROGRAMS.iter().find_map(|program| start(program).ok())?;
+        let process = PROGRAMS.iter().find_map(|program| start(program).ok());
+        have("Chromium", process.is_some());
+        let mut process = process?;
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let url = lines.find_map(|line| {
             line.unwrap().strip_prefix("DevTools listening on ").map(str::to_owned)
@@ -97,11 +99,11 @@ impl Browser {
         self.call("Runtime.evaluate", evaluate(expression)).await["result"]["value"].clone()
     }
 
-    /// Waits until an expression in the page is true.
+    /// Waits until an expression in the page is true, or promises to be.
     pub(crate) async fn until(&mut self, expression: &str) {
         let poll = async {
             // A page that gives way to another meanwhile answers with an error.
-            let asked = evaluate(&format!("Boolean({expression})"));
+            let asked = evaluate(&format!("Promise.resolve({expression}).then(Boolean)"));
             let told = |answer: Result<Value, Value>| {
                 answer.is_ok_and(|answer| answer["result"]["value"] == true)
             };
@@ -120,6 +122,12 @@ impl Browser {
     pub(crate) async fn type_text(&mut self, text: &str) {
         self.value("document.querySelector('.xterm-helper-textarea').focus()").await;
         self.write(text).await;
+    }
+
+    /// Types a line, and Enter.
+    pub(crate) async fn type_line(&mut self, text: &str) {
+        self.type_text(text).await;
+        self.press_enter().await;
     }
 
     async fn write(&mut self, text: &str) {
@@ -173,10 +181,7 @@ impl Drop for Browser {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_space_is_made_and_its_terminal_used_in_the_browser() {
-    let Some(mut browser) = Browser::start().await else {
-        have("Chromium", false);
-        return;
-    };
+    let Some(mut browser) = Browser::start().await else { return };
     let world = tokio::task::spawn_blocking(|| World::start(3)).await.unwrap();
 
     // Signed in at the first server.
@@ -208,10 +213,7 @@ async fn a_space_is_made_and_its_terminal_used_in_the_browser() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_space_is_made_with_a_parameter_edited_and_shared_in_the_browser() {
-    let Some(mut browser) = Browser::start().await else {
-        have("Chromium", false);
-        return;
-    };
+    let Some(mut browser) = Browser::start().await else { return };
     let world = tokio::task::spawn_blocking(|| World::start(1)).await.unwrap();
     world.apply(
         1,
@@ -273,5 +275,6 @@ async fn a_space_is_made_with_a_parameter_edited_and_shared_in_the_browser() {
     browser.until("location.pathname === '/'").await;
 }
 
+mod hands;
 mod ports;
 mod space;

@@ -1,5 +1,9 @@
 //! A terminal in a real browser, whose server is killed: the screen goes on, and nothing is lost or comes twice.
 
+mod clipboard;
+mod endings;
+mod window;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -13,7 +17,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::{browser::Browser, engine::have, world::World};
+use self::window::{CONNECTED, ENDED, SCREEN, Window, cluster, shows};
+use crate::{browser::Browser, world::World};
 
 /// One address in front of the servers, as a balancer has it: connections go to one of them.
 struct Front {
@@ -50,47 +55,27 @@ fn port(world: &World, n: usize) -> u16 {
     world.url(n).rsplit(':').next().unwrap().parse().unwrap()
 }
 
-/// What the page's terminal shows, without what is white.
-const SCREEN: &str = "document.querySelector('.xterm-rows').innerText.replace(/\\s/g, '')";
 /// Numbers in the order in which they are shown; all of them fit on the screen.
 const COUNT: usize = 300;
 const TYPED: &str = "stty -echo; PS1=; clear; i=0; while [ $i -lt 300 ]; do printf 'n%d ' $i; i=$((i+1)); \
     sleep 0.02; done; read x; echo got:$x";
 
-fn shows(text: &str) -> String {
-    format!("{SCREEN}.includes('{text}')")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_screen_goes_on_when_its_server_is_killed() {
-    let Some(mut browser) = Browser::start().await else {
-        have("Chromium", false);
-        return;
-    };
-    let world = tokio::task::spawn_blocking(|| World::start(3)).await.unwrap();
+    let Some(browser) = Browser::start().await else { return };
+    let world = cluster(3).await;
     let front = Front::start(port(&world, 2)).await;
     let url = format!("http://{}", front.address);
-    browser.sign_in(&world, &url).await;
     // Its home stays: the agent would live on without it too, but here the browser's server is what is killed.
-    let home = world.name(1).to_owned();
-    let create =
-        ["space", "create", "dev", "--template", "shell", "--start", "--server", home.as_str()];
-    let space = world.json(1, &create)["id"].as_str().unwrap().to_owned();
-
-    browser.open(&format!("{url}/spaces/{space}/terminal?renderer=dom")).await;
-    let connected = "document.documentElement.dataset.state === 'connected'";
-    browser.until(connected).await;
-    browser.until("location.search.includes('terminal=')").await;
-    browser.type_text(TYPED).await;
-    browser.press_enter().await;
+    let Window { mut browser, world, page, .. } = Window::open(browser, world, &url).await;
+    browser.type_line(TYPED).await;
     browser.until(&shows("n30n")).await;
 
     world.kill(2);
     front.send_to(port(&world, 3));
     // Typed while nothing is connected: it waits.
-    browser.type_text("blind").await;
-    browser.press_enter().await;
-    browser.until(connected).await;
+    browser.type_line("blind").await;
+    browser.until(CONNECTED).await;
     browser.until(&shows("got:blind")).await;
     assert_eq!(browser.value("document.documentElement.dataset.state").await, "connected");
 
@@ -101,41 +86,25 @@ async fn the_screen_goes_on_when_its_server_is_killed() {
 
     // A reload shows the same terminal, drawn anew.
     let before = browser.value("location.search").await;
-    browser.open(&format!("{url}/spaces/{space}/terminal{}", before.as_str().unwrap())).await;
+    browser.open(&format!("{page}{}", before.as_str().unwrap())).await;
     browser.until(&shows("got:blind")).await;
     let list = world.json(3, &["space", "terminals", "dev"]);
     assert_eq!(list["terminals"].as_array().unwrap().len(), 1, "{list}");
-    browser.type_text("exit").await;
-    browser.press_enter().await;
-    browser.until("document.documentElement.dataset.state === 'ended'").await;
+    browser.type_line("exit").await;
+    browser.until(ENDED).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn terminals_are_searched_listed_joined_and_ended_in_the_page() {
-    let Some(mut browser) = Browser::start().await else {
-        have("Chromium", false);
-        return;
-    };
-    let world = tokio::task::spawn_blocking(|| World::start(1)).await.unwrap();
-    let url = world.url(1).to_owned();
-    browser.sign_in(&world, &url).await;
-    let create = ["space", "create", "dev", "--template", "shell", "--start"];
-    let space = world.json(1, &create)["id"].as_str().unwrap().to_owned();
-    let page = format!("{url}/spaces/{space}/terminal?renderer=dom");
-    let connected = "document.documentElement.dataset.state === 'connected'";
-    browser.open(&page).await;
-    browser.until(connected).await;
-    browser.until("location.search.includes('terminal=')").await;
+    let Some(Window { mut browser, world, page }) = Window::of_one().await else { return };
     let first = browser.value("location.search").await.as_str().unwrap().to_owned();
 
     // What a program asks of its terminal is answered once, and not again when the screen is drawn anew.
-    browser.type_text("printf 'ready\\033[6n'; read -rs -d R at; echo at${#at}; cat -v").await;
-    browser.press_enter().await;
+    browser.type_line("printf 'ready\\033[6n'; read -rs -d R at; echo at${#at}; cat -v").await;
     browser.until(&format!("/at[5-8]/.test({SCREEN})")).await;
-    browser.open(&format!("{url}/spaces/{space}/terminal{first}")).await;
+    browser.open(&format!("{page}{first}")).await;
     browser.until(&format!("/at[5-8]/.test({SCREEN})")).await;
-    browser.type_text("needle").await;
-    browser.press_enter().await;
+    browser.type_line("needle").await;
     browser.until(&format!("{SCREEN}.split('needle').length > 2")).await;
     let screen = browser.value(SCREEN).await;
     assert!(!screen.as_str().unwrap().contains("^["), "nothing was answered twice: {screen}");
@@ -147,8 +116,8 @@ async fn terminals_are_searched_listed_joined_and_ended_in_the_page() {
     browser.click("[data-find='close']").await;
 
     // A second terminal, and the list of both.
-    browser.open(&page).await;
-    browser.until(connected).await;
+    browser.open(&format!("{page}?renderer=dom")).await;
+    browser.until(CONNECTED).await;
     browser
         .until(&format!("location.search.includes('terminal=') && location.search !== '{first}'"))
         .await;
@@ -161,9 +130,9 @@ async fn terminals_are_searched_listed_joined_and_ended_in_the_page() {
     let list = world.json(1, &["space", "terminals", "dev"]);
     assert_eq!(list["terminals"][0]["name"], "build", "{list}");
     browser.click("#terminals tbody tr:last-child [data-part='end']").await;
-    browser.until("document.documentElement.dataset.state === 'ended'").await;
+    browser.until(ENDED).await;
     browser.click("#terminals tbody tr:first-child a").await;
-    browser.until(connected).await;
+    browser.until(CONNECTED).await;
     browser.until(&format!("{SCREEN}.includes('needle')")).await;
 }
 
@@ -172,23 +141,12 @@ const FLOOD: &str = "head -c 20000000 /dev/zero | tr '\\0' x; printf 'the%s' end
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_nobody_sees_holds_no_program_up() {
-    let Some(mut browser) = Browser::start().await else {
-        have("Chromium", false);
-        return;
-    };
-    let world = tokio::task::spawn_blocking(|| World::start(1)).await.unwrap();
-    let url = world.url(1).to_owned();
-    browser.sign_in(&world, &url).await;
-    let create = ["space", "create", "dev", "--template", "shell", "--start"];
-    let space = world.json(1, &create)["id"].as_str().unwrap().to_owned();
-    browser.open(&format!("{url}/spaces/{space}/terminal?renderer=dom")).await;
-    browser.until("document.documentElement.dataset.state === 'connected'").await;
+    let Some(Window { mut browser, world, .. }) = Window::of_one().await else { return };
     let hide = "let hidden = true; Object.defineProperty(document, 'hidden', { get: () => hidden }); \
         globalThis.show = () => { hidden = false; document.dispatchEvent(new Event('visibilitychange')); }; \
         document.dispatchEvent(new Event('visibilitychange'))";
     browser.value(hide).await;
-    browser.type_text(FLOOD).await;
-    browser.press_enter().await;
+    browser.type_line(FLOOD).await;
     let dev = world.knot(
         1,
         &["space", "exec", "dev", "--", "sh", "-c", "until [ -e written ]; do sleep 0.1; done"],
@@ -197,7 +155,6 @@ async fn a_window_that_nobody_sees_holds_no_program_up() {
     // Seen again, it shows the screen as it is, and goes on.
     browser.value("show()").await;
     browser.until(&shows("theend")).await;
-    browser.type_text("again").await;
-    browser.press_enter().await;
+    browser.type_line("again").await;
     browser.until(&shows("got:again")).await;
 }

@@ -21,6 +21,8 @@ export function muteQueries({ parser }, muted) {
   for (const number of COLOURS) {
     parser.registerOscHandler(number, (data) => /(^|[;=])\?(;|$)/.test(data) && muted());
   }
-  parser.registerOscHandler(CLIPBOARD, () => muted());
+  // Programs may put something into the clipboard. What is in it is nobody's in the space, and not even whether
+  // there is one: who asks gets no answer.
+  parser.registerOscHandler(CLIPBOARD, (data) => muted() || data.split(";")[1]?.trim() === "?");
   for (const intermediates of ["$", "+"]) parser.registerDcsHandler({ intermediates, final: "q" }, () => muted());
 }

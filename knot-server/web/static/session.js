@@ -57,14 +57,15 @@ export class Session {
   #skips = false;
   #flows = false;
   #failures = 0;
+  #why = null;
   #retry;
   #began = 0;
   #clock = Date.now();
   #watch;
 
   // `make` is what a new terminal runs, or null to look at one that there is. `on` has: attached(place),
-  // snapshot(), output(bytes, replayed, done), size(size), leads(whether), lost(opened), over(over), the last, and
-  // seen(), which says whether anybody can see it.
+  // snapshot(), output(bytes, replayed, done), size(size), leads(whether), lost(opened, why), over(over), the last, and
+  // seen(), which says whether anybody can see it. A connection is lost for a reason that the server gave, or null.
   constructor(space, terminal, make, size, on) {
     this.#space = space;
     this.#terminal = terminal;
@@ -148,7 +149,8 @@ export class Session {
   #lost(opened) {
     this.#drop();
     if (this.#done) return;
-    this.#on.lost(opened);
+    this.#on.lost(opened, this.#why);
+    this.#why = null;
     const wait = Math.min(LONGEST_WAIT, SHORTEST_WAIT * 2 ** this.#failures) * (0.5 + Math.random() / 2);
     this.#failures += 1;
     clearTimeout(this.#retry);
@@ -253,6 +255,7 @@ export class Session {
     if (over.reason === "server_going" || over.reason === "unreachable") {
       // The server that goes says so in time: another one takes over at once.
       if (over.reason === "server_going") this.#failures = 0;
+      this.#why = over.reason;
       return;
     }
     if (this.#skips) {

@@ -1,14 +1,16 @@
 // The terminal's window: xterm.js, a terminal that the space keeps, and what the reader sees of how it goes.
 //
-// The root element's data-state is the state in one word (connecting, connected, ended, lost), for styles and for
-// whoever watches the page with a program. The terminal's id stands in the address: a reload goes on with it. Nothing
-// is put on `window`.
+// The root element's data-state is the state in one word (connecting, connected, ended, lost), and its data-why the
+// reason of the last two as the server names it (`signed_out` is the page's own), for styles and for whoever watches
+// the page with a program. The terminal's id stands in the address: a reload goes on with it. Nothing is put on
+// `window`.
 
 import { Terminal } from "./xterm.mjs";
 import { ClipboardAddon } from "./addon-clipboard.mjs";
 import { FitAddon } from "./addon-fit.mjs";
 import { WebLinksAddon } from "./addon-web-links.mjs";
 import { call, signInAgain } from "./api.js";
+import { copyText } from "./clipboard.js";
 import { findBar } from "./find.js";
 import { muteQueries } from "./queries.js";
 import { Session, randomId } from "./session.js";
@@ -18,6 +20,8 @@ import { followTheme } from "./theme.js";
 const READER = "knot.screen-reader";
 // A window that nobody saw for so long opens its connection anew, to be sure of it.
 const UNSEEN = 60_000;
+// How soon after it was taken up again an end is one.
+const RESUMED = 10_000;
 
 const root = document.documentElement;
 const place = document.querySelector("#terminal");
@@ -36,14 +40,17 @@ const terminal = new Terminal({
   scrollback: 10_000,
   macOptionIsMeta: true,
   screenReaderMode: localStorage.getItem(READER) === "on",
+  // Links that programs set (OSC 8) lead where their text need not say: the bar does, as browsers do of links.
+  linkHandler: { activate: openLink, hover: tellLink, leave: untellLink },
 });
 const fit = new FitAddon();
 terminal.loadAddon(fit);
-terminal.loadAddon(new WebLinksAddon());
-// Programs may put something into the clipboard, and read nothing out of it.
+terminal.loadAddon(new WebLinksAddon(openLink, { hover: tellLink, leave: untellLink }));
+// Programs may put something into the clipboard; those that ask for what is in it get no answer (see queries.js).
 terminal.loadAddon(new ClipboardAddon(undefined, {
   readText: () => "",
-  writeText: (_, text) => navigator.clipboard?.writeText(text).catch(() => {}),
+  // Nothing is waited for: a browser may ask its user first, and the screen goes on.
+  writeText: (_, text) => { copy(text); },
 }));
 terminal.open(place);
 followTheme((theme) => {
@@ -52,6 +59,7 @@ followTheme((theme) => {
 });
 
 let session = null;
+let resumed = 0;
 let id = new URLSearchParams(location.search).get("terminal");
 // The size that this window would have; the terminal has that of whoever typed last.
 let own = { columns: 80, rows: 24 };
@@ -60,11 +68,13 @@ let leads = false;
 let replays = false;
 muteQueries(terminal, () => replays || !leads);
 
-function show(state, text) {
+function show(state, text, why = "") {
   root.dataset.state = state;
+  root.dataset.why = why;
   status.textContent = text;
   status.title = text;
   again.hidden = state !== "ended";
+  again.textContent = why === "signed_out" ? "Sign in again" : "New terminal";
 }
 
 // Does something once all that came before has been drawn.
@@ -93,19 +103,36 @@ function connect(make) {
     size: (size) => then(() => resizeTo(size)),
     leads: (now) => then(() => { leads = now; }),
     seen: () => !document.hidden,
-    lost(opened) {
-      show("lost", "reconnecting");
+    lost(opened, why) {
+      const reason = { server_going: "its server is stopping, ", unreachable: "the space cannot be reached, " }[why] ?? "";
+      show("lost", `${reason}reconnecting`, why ?? "");
       if (!opened) refusal();
     },
     over(over) {
       session = null;
-      const text = ending(over);
-      const start = over.reason === "space_stopped" ? "Start it on its page, then Enter" : "Enter";
-      then(() => notice(`${text}. ${start} opens a new terminal.`));
-      show("ended", text);
-      if (over.reason === "access_lost") refusal();
+      if (over.reason === "access_lost") refusal(over);
+      else end(ending(over), over.reason);
     },
   });
+}
+
+// It is over: the reader is told in the bar, and on the screen what Enter does now.
+function end(text, why) {
+  if (root.dataset.state === "ended") return;
+  session?.close();
+  session = null;
+  const next = {
+    space_stopped: "Start it on its page, then Enter opens a new terminal",
+    signed_out: "Enter signs you in again, and the terminal goes on",
+  }[why] ?? "Enter opens a new terminal";
+  then(() => notice(`${text}. ${next}.`));
+  show("ended", text, why);
+}
+
+// What is to be done about an end: another terminal, or another sign-in, which comes back to this one.
+function goOn() {
+  if (root.dataset.why === "signed_out") signInAgain();
+  else open();
 }
 
 // A terminal of its own, in this window.
@@ -123,17 +150,36 @@ function ending({ reason, detail, exit }) {
   return { space_stopped: "the space has stopped", unknown_terminal: "this terminal is gone" }[reason] ?? detail;
 }
 
-// A WebSocket does not tell why it was refused; a plain request does.
-async function refusal() {
+// A WebSocket does not tell why it was refused, nor one that was ended whether another sign-in would help; a plain
+// request does. `over` is what the server said last, where it has.
+async function refusal(over = null) {
   try {
     await call("GET", `/api/v1/spaces/${encodeURIComponent(space)}`);
+    // Signed in again meanwhile, in another window; once, or it would be tried without end.
+    if (over && Date.now() - resumed > RESUMED) takeUp();
+    else if (over) end(over.detail, over.reason);
+    resumed = Date.now();
   } catch (error) {
-    if (error.status === 401) signInAgain();
-    if (error.status === 403 || error.status === 404) {
-      session?.close();
-      session = null;
-      show("ended", error.message);
-    }
+    if (error.status === 401) end("you were signed out", "signed_out");
+    else if (error.status === 403 || error.status === 404) end(error.message, "access_lost");
+    else if (over) end(over.detail, over.reason);
+  }
+}
+
+// Looks at the same terminal again, from the beginning.
+function takeUp() {
+  then(() => terminal.reset());
+  connect(null);
+}
+
+// Whoever was signed out may have signed in again in another window.
+async function resume() {
+  if (root.dataset.why !== "signed_out" || !id) return;
+  try {
+    await call("GET", `/api/v1/spaces/${encodeURIComponent(space)}`);
+    if (root.dataset.why === "signed_out") takeUp();
+  } catch {
+    // Not yet.
   }
 }
 
@@ -176,7 +222,7 @@ async function drawFast() {
 terminal.onData((text) => {
   const input = takeSticky(text);
   if (session) session.input(input);
-  else if (root.dataset.state === "ended" && input === "\r") open();
+  else if (root.dataset.state === "ended" && input === "\r") goOn();
 });
 terminal.onBinary((text) => session?.binaryInput(text));
 terminal.onResize(() => {
@@ -201,7 +247,7 @@ terminal.attachCustomKeyEventHandler((event) => {
     return false;
   }
   if (control && event.shiftKey && event.code === "KeyC" && terminal.hasSelection()) {
-    if (event.type === "keydown") copy();
+    if (event.type === "keydown") copy(terminal.getSelection());
     event.preventDefault();
     return false;
   }
@@ -215,10 +261,22 @@ terminal.attachCustomKeyEventHandler((event) => {
   return true;
 });
 
-function copy() {
-  // Browsers offer the clipboard on secure pages only; the old command works on http://localhost's neighbours too.
-  if (navigator.clipboard) navigator.clipboard.writeText(terminal.getSelection()).catch(() => document.execCommand("copy"));
-  else document.execCommand("copy");
+async function copy(text) {
+  if (await copyText(text) || root.dataset.state !== "connected") return;
+  status.textContent = "connected; the browser does not let this page set the clipboard";
+}
+
+// A window of its own, which hears nothing of this one.
+function openLink(_, address) {
+  window.open(address, "_blank", "noopener,noreferrer");
+}
+
+function tellLink(_, address) {
+  status.textContent = address;
+}
+
+function untellLink() {
+  status.textContent = status.title;
 }
 
 // The row of keys for touch screens. It must not take the focus, which would fold the keyboard away.
@@ -239,7 +297,7 @@ function takeSticky(text) {
 }
 
 again.addEventListener("click", () => {
-  open();
+  goOn();
   terminal.focus();
 });
 
@@ -261,6 +319,7 @@ document.addEventListener("visibilitychange", () => {
   const unseen = hiddenSince !== null && Date.now() - hiddenSince > UNSEEN;
   hiddenSince = document.hidden ? Date.now() : null;
   if (document.hidden) return;
+  resume();
   if (unseen || root.dataset.state === "lost") session?.again();
   else session?.catchUp();
 });

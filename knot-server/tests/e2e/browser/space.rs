@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Browser;
-use crate::{engine::have, world::World};
+use crate::world::World;
 
 /// Whether something of the page is wider than its window.
 const TOO_WIDE: &str =
@@ -32,10 +32,7 @@ impl Browser {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spaces_page_shows_its_ports_and_the_logs_of_earlier_starts() {
-    let Some(mut browser) = Browser::start().await else {
-        have("Chromium", false);
-        return;
-    };
+    let Some(mut browser) = Browser::start().await else { return };
     let world = tokio::task::spawn_blocking(|| {
         let world = World::start(2);
         let template = "name: shop\nplatform: local\nany_port: true\nports: {web: 8080/http, db: 5432/tcp, dns: 53/udp}\n\
@@ -110,10 +107,7 @@ async fn a_spaces_page_shows_its_ports_and_the_logs_of_earlier_starts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visit_starts_a_space_and_the_page_comes_by_itself() {
-    let Some(mut browser) = Browser::start().await else {
-        have("Chromium", false);
-        return;
-    };
+    let Some(mut browser) = Browser::start().await else { return };
     let world = tokio::task::spawn_blocking(|| World::start(1)).await.unwrap();
     let port = super::ports::program().await;
     world.apply(1, "name: lazy\nplatform: local\nany_port: true\nstart_on_connect: true\n");
