@@ -20,6 +20,8 @@ use crate::server::{Script, World, space};
 mod exec;
 #[path = "cli/others.rs"]
 mod others;
+#[path = "support/screen.rs"]
+mod screen;
 #[path = "cli/server.rs"]
 mod server;
 #[path = "cli/terminal.rs"]

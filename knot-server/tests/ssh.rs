@@ -22,6 +22,8 @@ mod over;
 mod people;
 #[path = "support/person.rs"]
 mod person;
+#[path = "support/screen.rs"]
+mod screen;
 #[path = "ssh/security_keys.rs"]
 mod security_keys;
 #[path = "ssh/several.rs"]

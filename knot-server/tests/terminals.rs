@@ -24,6 +24,8 @@ mod forward;
 mod left;
 #[path = "support/person.rs"]
 mod person;
+#[path = "support/screen.rs"]
+mod screen;
 #[path = "terminals/stuck.rs"]
 mod stuck;
 #[path = "terminals/viewer.rs"]

@@ -1,24 +1,20 @@
 //! `knot space terminal`: a shell on this terminal, which is as before afterwards, however it ended.
 
-use std::fs::File;
-use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::Child;
-
 use std::sync::Mutex;
 
 use axum::extract::Path;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{Termios, tcgetattr};
 use serde_json::{Value, json};
 
 use super::exec::{end, pid, text};
 use super::server::{Script, World, space};
 use super::{knot, run};
+use crate::screen::{Screen, put_on, resize};
 
 /// What terminals have said and taken, by their ids: they outlive their viewers.
 static KEPT: Mutex<Vec<(String, Vec<u8>, u64)>> = Mutex::new(Vec::new());
@@ -114,7 +110,7 @@ async fn shell(socket: &mut WebSocket, id: &str) -> Option<()> {
 
 /// A person at a terminal, with the program running on it.
 struct Person {
-    screen: File,
+    screen: Screen,
     line: OwnedFd,
     before: Termios,
     child: Child,
@@ -128,35 +124,21 @@ impl Person {
 
     fn run(script: Script, arguments: &[&str]) -> Self {
         let world = World::start(script);
-        let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&screen).unwrap();
-        unlockpt(&screen).unwrap();
-        let name = ptsname(&screen, Vec::new()).unwrap();
-        let line = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        let (screen, line) = Screen::new();
         resize(&line, 100, 30);
         let before = tcgetattr(&line).unwrap();
-        let mut command = knot(&world, arguments);
-        command.env("TERM", "xterm-256color");
-        command
-            .stdin(line.try_clone().unwrap())
-            .stdout(line.try_clone().unwrap())
-            .stderr(line.try_clone().unwrap());
-        let child = command.spawn().unwrap();
-        Self { screen: File::from(screen), line, before, child, _world: world }
+        let child = put_on(&mut knot(&world, arguments), &line).spawn().unwrap();
+        Self { screen, line, before, child, _world: world }
     }
 
     fn types(&mut self, keys: &str) {
-        self.screen.write_all(keys.as_bytes()).unwrap();
+        self.screen.types(keys);
     }
 
-    /// Reads the screen until it shows the words.
+    /// Looks until the screen shows the words, and gives all that it showed.
+    #[track_caller]
     fn sees(&mut self, words: &str) -> String {
-        let (mut seen, mut piece) = (String::new(), [0; 1024]);
-        while !seen.contains(words) {
-            let count = self.screen.read(&mut piece).unwrap();
-            seen.push_str(&String::from_utf8_lossy(&piece[..count]));
-        }
-        seen
+        self.screen.sees(words)
     }
 
     fn has_the_terminal_back(&self) {
@@ -165,11 +147,6 @@ impl Person {
         assert_eq!(now.output_modes, self.before.output_modes);
         assert_eq!(now.input_modes, self.before.input_modes);
     }
-}
-
-fn resize(line: &OwnedFd, columns: u16, rows: u16) {
-    tcsetwinsize(line, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })
-        .unwrap();
 }
 
 #[test]

@@ -2,10 +2,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{
-    client::Client,
-    person::{Person, resize},
-};
+use crate::{client::Client, person::Person, screen::resize};
 
 #[test]
 fn a_terminal_has_the_size_modes_and_kind_of_the_clients() {
