@@ -1,8 +1,11 @@
 //! The agent that this server puts into spaces, carried inside the server's own file.
 
+/// A static: a constant would stand in the file once for each place that it is used at.
+static AGENT: &[u8] = include_bytes!(env!("KNOT_AGENT_BINARY"));
+
 /// The agent's program, linked statically: it runs in any image of this architecture.
 pub fn bytes() -> &'static [u8] {
-    include_bytes!(env!("KNOT_AGENT_BINARY"))
+    AGENT
 }
 
 #[cfg(test)]
