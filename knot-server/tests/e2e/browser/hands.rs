@@ -10,6 +10,8 @@ use crate::wait::BOUND;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Wider than a letter of a terminal, in pixels.
+const LETTER: f64 = 12.0;
 
 impl Browser {
     /// Lets the page read and write the clipboard, as a person would who is asked.
@@ -29,11 +31,12 @@ impl Browser {
              return [at.left + 20, at.top + at.height / 2]; }})()"
         );
         let at = self.value(&place).await;
-        let (x, y) = (at[0].as_f64().unwrap(), at[1].as_f64().unwrap());
-        let began = Instant::now();
-        // What is drawn anew under a mouse is looked at again with its next move.
+        let (left, y) = (at[0].as_f64().unwrap(), at[1].as_f64().unwrap());
+        let (began, mut x) = (Instant::now(), left);
+        // What is drawn anew under a mouse is looked at again when that comes to another letter.
         for step in 0.. {
-            self.mouse("mouseMoved", x + f64::from(step % 2), y).await;
+            x = left + f64::from(step % 2) * LETTER;
+            self.mouse("mouseMoved", x, y).await;
             if self.value(told).await == true {
                 break;
             }
