@@ -26,9 +26,9 @@ use sha2::{Digest, Sha256};
 
 use super::keys::{KeyPair, PublicKey};
 
-/// A link is given up when nothing has been heard over it for so long, in milliseconds: 1.5 s. QUIC counts from the first packet that is
-/// sent after the last that was heard, which is a keep-alive later at most: within 2 s of a server's death all
-/// that goes over it has found another way.
+/// A link is given up when nothing has been heard over it for so long, in milliseconds: 1.5 s. QUIC counts from the
+/// first packet that is sent after the last that was heard, which is a keep-alive later at most: within 2 s of a
+/// server's death all that goes over it has found another way.
 const IDLE_TIMEOUT: quinn::VarInt = quinn::VarInt::from_u32(1_500);
 /// How often an idle link is kept alive: often enough that two lost packets do not end it.
 const KEEP_ALIVE: Duration = Duration::from_millis(400);

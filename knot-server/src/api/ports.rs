@@ -243,6 +243,7 @@ pub(super) async fn unforward(
 
 /// Which port.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Which {
     /// Its number.
     port: u16,

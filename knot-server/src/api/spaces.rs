@@ -175,6 +175,7 @@ pub(super) async fn get(State(app): State<App>, caller: Caller, Key(key): Key) -
 
 /// What for.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Why {
     /// Somebody connects to it: it is started only where its template has `start_on_connect`.
     #[serde(default)]

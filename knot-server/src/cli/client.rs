@@ -201,8 +201,8 @@ impl Client {
         let value = serde_json::from_value(raw.clone()).map_err(|error| {
             self.not_knot(&format!("its answer is of another version: {error}"))
         })?;
-        let is_due = self.ring.borrow_mut().is_due();
-        if is_due {
+        let due = self.ring.borrow_mut().take_due();
+        if due {
             Box::pin(self.learn()).await;
         }
         Ok(Answer { value, raw, now })

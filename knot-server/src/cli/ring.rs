@@ -108,7 +108,7 @@ impl Ring {
     }
 
     /// Whether the server that answers is to be asked for the others: true once a day.
-    pub(crate) fn is_due(&mut self) -> bool {
+    pub(crate) fn take_due(&mut self) -> bool {
         let safe = self.current().is_some_and(|server| !server.is_exposed());
         std::mem::take(&mut self.due) && safe
     }
@@ -242,10 +242,10 @@ mod tests {
         told(&mut open("two", true), "https://a", &["https://b"]);
         let mistaken = vec![Address::parse("https://aa").unwrap()];
         let mut mistaken = Ring::new(mistaken, Some("one"), Some(folder.clone()), false);
-        assert_eq!((mistaken.order().len(), mistaken.is_due()), (1, true));
+        assert_eq!((mistaken.order().len(), mistaken.take_due()), (1, true));
         let known = |token, alone| open(token, alone).order().len();
         assert_eq!((known("one", false), known("two", false), known("one", true)), (2, 1, 1));
-        let due = |token, alone| open(token, alone).is_due();
+        let due = |token, alone| open(token, alone).take_due();
         assert_eq!((due("one", false), due("two", false), due("two", true)), (false, true, false));
         let old = folder.read(FILE).unwrap().unwrap();
         let mut clusters: Clusters = serde_json::from_str(&old).unwrap();
@@ -255,7 +255,7 @@ mod tests {
         };
         grow(DAY + 1);
         let mut ring = open("one", false);
-        assert_eq!((ring.order().len(), ring.is_due(), ring.is_due()), (2, true, false));
+        assert_eq!((ring.order().len(), ring.take_due(), ring.take_due()), (2, true, false));
         grow(AGE);
         assert_eq!(known("one", false), 1);
     }

@@ -21,6 +21,20 @@ async fn the_committed_description_is_that_of_the_handlers() {
     assert_eq!(served.text + "\n", described);
 }
 
+#[test]
+fn what_is_said_to_be_in_a_path_is_in_it() {
+    let described = serde_json::to_value(knot_server::api::openapi()).unwrap();
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let name = parameter["name"].as_str().unwrap();
+                let is_there = path.contains(&format!("{{{name}}}"));
+                assert_eq!(parameter["in"] == "path", is_there, "{method} {path}: {name}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_committed_schema_of_template_files_is_that_which_is_read() {
     let served = world().await.stranger().get("/templates/schema.json").await.text;

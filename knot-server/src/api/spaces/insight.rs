@@ -50,6 +50,7 @@ const GENERATION: HeaderName = HeaderName::from_static("knot-generation");
 
 /// Which log.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
     /// Of which generation, such as `1.3`; the newest if left out.
     generation: Option<String>,

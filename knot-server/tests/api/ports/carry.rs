@@ -1,6 +1,7 @@
 //! What goes through to a program and back: bodies, WebSockets, and connections with both their halves.
 
 use super::*;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
 
 #[tokio::test]
 async fn what_a_program_does_not_answer_is_said() {
@@ -88,14 +89,8 @@ async fn an_upload_that_is_not_read_waits() {
     upload.abort();
 }
 
-async fn socket(
-    world: &World,
-    headers: &[(&'static str, &str)],
-) -> Result<WebSocketStream<TcpStream>, u16> {
-    let mut request = format!("ws://{}/socket", world.host()).into_client_request().unwrap();
-    for (name, value) in headers {
-        request.headers_mut().insert(*name, value.parse().unwrap());
-    }
+/// A WebSocket at the server, or the status that refuses it.
+async fn opened(world: &World, request: Request) -> Result<WebSocketStream<TcpStream>, u16> {
     let stream = TcpStream::connect(world.at).await.unwrap();
     match within(client_async(request, stream)).await {
         Ok((socket, _)) => Ok(socket),
@@ -104,6 +99,17 @@ async fn socket(
         }
         Err(error) => panic!("{error}"),
     }
+}
+
+async fn socket(
+    world: &World,
+    headers: &[(&'static str, &str)],
+) -> Result<WebSocketStream<TcpStream>, u16> {
+    let mut request = format!("ws://{}/socket", world.host()).into_client_request().unwrap();
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    opened(world, request).await
 }
 
 #[tokio::test]
@@ -131,14 +137,7 @@ async fn bridge(world: &World, path: &str) -> Result<WebSocketStream<TcpStream>,
     let mut request = url.into_client_request().unwrap();
     let token = format!("Bearer {}", world.anna.token.as_ref().unwrap());
     request.headers_mut().insert("authorization", token.parse().unwrap());
-    let stream = TcpStream::connect(world.at).await.unwrap();
-    match within(client_async(request, stream)).await {
-        Ok((socket, _)) => Ok(socket),
-        Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
-            Err(response.status().as_u16())
-        }
-        Err(error) => panic!("{error}"),
-    }
+    opened(world, request).await
 }
 
 #[tokio::test]
