@@ -257,6 +257,7 @@ fn a_port_forward_goes_on_through_another_server() {
         assert_eq!(ask(at, b"again"), b"AGAIN");
     }
     // So do other commands of whoever has used this cluster before.
-    let shown = world.json(1, &["space", "show", "dev"]);
-    assert_eq!(shown["name"], "dev");
+    let shown = world.client(1).args(["space", "show", "dev", "--json"]).output().unwrap();
+    let space: Value = serde_json::from_slice(&shown.stdout).unwrap_or_default();
+    assert_eq!(space["name"], "dev", "{}", describe(&shown));
 }

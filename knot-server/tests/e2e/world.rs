@@ -90,7 +90,7 @@ impl World {
         self.up["admin"]["token"].as_str().unwrap()
     }
 
-    /// The client, signed in, at the n-th server.
+    /// The client, signed in, at the n-th server; it goes on with another that it knows of.
     pub(crate) fn client(&self, n: usize) -> Command {
         let mut client = Command::new(CLIENT);
         client
@@ -102,9 +102,9 @@ impl World {
         client
     }
 
-    /// Runs the client and gives its standard output; it must succeed.
+    /// Runs the client, which asks no other server than this, and gives its standard output; it must succeed.
     pub(crate) fn knot(&self, n: usize, arguments: &[&str]) -> String {
-        let output = self.client(n).args(arguments).output().unwrap();
+        let output = self.client(n).arg("--one-server").args(arguments).output().unwrap();
         assert!(output.status.success(), "knot {arguments:?}: {}", describe(&output));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -154,7 +154,8 @@ impl World {
             .unwrap();
         self.started.push(server);
         eventually("the server is up again", || {
-            self.client(n).args(["server", "ls"]).output().unwrap().status.success().then_some(())
+            let listed = self.client(n).args(["--one-server", "server", "ls"]).output().unwrap();
+            listed.status.success().then_some(())
         });
     }
 }
