@@ -66,6 +66,8 @@ pub enum Request {
     Alone,
     /// Make a new data key.
     Rekey,
+    /// Make a new SSH host key for the cluster.
+    RenewHostKey,
     /// Make sure that an admin of this name exists, and give it a new password.
     Admin(String),
     /// Sign-in link and API token of this user, for `knot-server dev`.
@@ -113,6 +115,8 @@ pub enum Reply {
         /// The sealed values that older ones open: `kind/id field`.
         sealed: Vec<String>,
     },
+    /// To [`Request::RenewHostKey`]: the new key, as a line of OpenSSH.
+    HostKeyRenewed(String),
     /// To [`Request::Admin`]: the new password.
     Admin(String),
     /// To [`Request::SignIn`].

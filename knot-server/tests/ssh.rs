@@ -13,6 +13,8 @@ mod engine;
 mod files;
 #[path = "ssh/forwards.rs"]
 mod forwards;
+#[path = "ssh/host_key.rs"]
+mod host_key;
 #[path = "support/left.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod left;

@@ -18,7 +18,9 @@ use crate::{
     api::auth,
     config::Config,
     control::{self, Reply, Request, Status},
-    data, users,
+    data,
+    ssh::{self, host_key},
+    users,
 };
 
 /// How long a sign-in link that an operator asked for is good.
@@ -39,6 +41,7 @@ impl Node {
                     .map_err(|error| error.to_string())
             }
             Request::Rekey => self.rekey().await,
+            Request::RenewHostKey => self.renew_host_key().await.map(Reply::HostKeyRenewed),
             Request::Alone => {
                 let confirmed = self.trusted.confirm();
                 confirmed.map(|()| Reply::Alone).map_err(|error| error.to_string())
@@ -106,14 +109,34 @@ impl Node {
         Ok(key.to_string())
     }
 
+    /// Fails where no other server would hear of what is made here.
+    fn belongs(&self) -> Result<(), String> {
+        match *self.net.removed().borrow() {
+            true => {
+                Err("this server has been removed from its cluster: use another server".to_owned())
+            }
+            false => Ok(()),
+        }
+    }
+
     /// Makes a new data key; what the others opened is left as it is, and listed.
     async fn rekey(&self) -> Result<Reply, String> {
+        self.belongs()?;
         let keyring = self.keys.keyring();
         let before = self.replica.list::<DataKey>().iter().map(Doc::id).collect();
         let sealed = keyring.sealed_with(&before);
         let key = keyring.add_key(self.author()).await.map_err(|error| error.to_string())?.id;
         tracing::info!(%key, "there is a new data key");
         Ok(Reply::Rekeyed { key: key.to_string(), sealed: values(&sealed) })
+    }
+
+    async fn renew_host_key(&self) -> Result<String, String> {
+        self.belongs()?;
+        let keyring = self.keys.keyring();
+        host_key::renew(keyring, self.author()).await.map_err(|error| error.to_string())?;
+        let key = ssh::host_key_line(keyring).ok_or("the new key does not open here")?;
+        tracing::warn!(key, "the cluster has a new SSH host key");
+        Ok(key)
     }
 
     async fn sign_in(&self, name: &str) -> Result<Reply, String> {

@@ -30,10 +30,15 @@ pub(crate) async fn create(keyring: &Keyring, author: Author) -> Result<(), Edit
     if replica.get(HostKey::id()).is_some() {
         return Ok(());
     }
+    renew(keyring, author).await
+}
+
+/// Makes another key, in the place of the one there is: for where somebody else may know it.
+pub(crate) async fn renew(keyring: &Keyring, author: Author) -> Result<(), EditError> {
     let seed: [u8; 32] = rand::random();
     let sealed = keyring.seal(place(), &seed);
     let sealed = sealed.map_err(|error| EditError::Refused(error.to_string()))?;
-    let made = replica.put::<HostKey, _>(HostKey::id(), author, move |key| {
+    let made = keyring.replica().put::<HostKey, _>(HostKey::id(), author, move |key| {
         key.set(HostKey::seed, sealed);
         Ok(())
     });

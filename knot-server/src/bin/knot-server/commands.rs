@@ -79,6 +79,11 @@ pub(crate) async fn remove(
                     );
                 }
                 list("It could open these secrets; have their owners change them:", &exposed);
+                if exposed.iter().any(|value| value.starts_with("host-key/")) {
+                    println!(
+                        "The SSH host key is among them: `knot-server renew-host-key` makes another."
+                    );
+                }
                 if stolen {
                     let request = DataRequest::Changes { server: id.to_string() };
                     return match control::ask(&folder, &Request::Data(request)).await {
@@ -197,6 +202,20 @@ pub(crate) async fn rekey(config: &Config) -> Result<(), Failure> {
         Reply::Rekeyed { key, sealed } => {
             println!("Data key {key} is the newest. Each secret takes it when it is next edited.");
             list("Still under older keys:", &sealed);
+            Ok(())
+        }
+        _ => Err(unexpected()),
+    }
+}
+
+pub(crate) async fn renew_host_key(config: &Config) -> Result<(), Failure> {
+    match control::ask(&config.data, &Request::RenewHostKey).await? {
+        Reply::HostKeyRenewed(key) => {
+            println!("The SSH host key of all servers is now:\n{key}");
+            println!(
+                "Connections that are open stay. Whoever has pinned the old one is let in again after \
+                 `knot ssh-config --write`."
+            );
             Ok(())
         }
         _ => Err(unexpected()),

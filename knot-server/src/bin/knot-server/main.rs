@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use self::commands::{
-    Failure, changes, drop_old, import, init, join, recover, rekey, remove, revert, token,
-    unexpected,
+    Failure, changes, drop_old, import, init, join, recover, rekey, remove, renew_host_key, revert,
+    token, unexpected,
 };
 
 /// Runs development environments for a team, on the team's own machines.
@@ -111,6 +111,8 @@ enum Command {
     },
     /// Make a new key for secrets; each secret takes it when it is next edited
     Rekey(Flags),
+    /// Make a new SSH host key for all servers; connections that are open stay
+    RenewHostKey(Flags),
     /// Tell a running server whose folder was restored that no other has newer data: until it hears
     /// from another, or this, it acts on no engine
     Alone(Flags),
@@ -195,6 +197,7 @@ async fn run(command: Command) -> Result<(), Failure> {
             drop_old(&Config::load(&flags)?, whoever_knows).await
         }
         Command::Rekey(flags) => rekey(&Config::load(&flags)?).await,
+        Command::RenewHostKey(flags) => renew_host_key(&Config::load(&flags)?).await,
         Command::Recover { yes_others_are_gone, flags, .. } => {
             recover(&Config::load(&flags)?, yes_others_are_gone).await
         }
