@@ -1,5 +1,7 @@
 //! The agents linked to this server, and the way to those linked to another.
 
+mod relay;
+
 use std::{
     collections::{BTreeSet, HashMap},
     io,
@@ -7,17 +9,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::timeout};
 use uuid::Uuid;
 
-use super::{
-    links::Links,
-    peer::{CLOSE_REFUSED, Open},
-    questions::Questions,
-};
+use super::{links::Links, peer::CLOSE_REFUSED, questions::Questions};
 use crate::{
     agent::{HealthCheck, Hello, Report, ServerAddress, Watching, Welcome},
     generation::Generation,
@@ -25,17 +22,13 @@ use crate::{
     model::{Space, Template},
     replica::{Changed, Replica},
     schema::Entity as _,
-    wire::{self, MAX_AGENT_FRAME, MAX_STRANGER_FRAME},
+    wire::{self, MAX_AGENT_FRAME},
 };
 
 /// How long the next hop may take to open a session.
 const OPEN: Duration = Duration::from_secs(5);
 /// How often it is looked whether agents have linked elsewhere.
 const LOOK: Duration = Duration::from_millis(20);
-/// How many pieces of a relayed stream are passed on at a time; each is what one packet brought.
-const PIECES: usize = 32;
-/// Shorter pieces are copied: one that waits keeps all that came with it, which is up to 64 KiB.
-const SMALL: usize = 2 << 10;
 /// The least time between two reports of an agent that are passed on: a faster one waits.
 const REPORT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -72,13 +65,6 @@ pub enum OpenError {
     /// The way to the agent failed.
     #[error("the way to the space's agent failed: {0}")]
     Failed(#[from] io::Error),
-}
-
-/// The answer to [`Open::Relay`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Relayed {
-    Yes,
-    NoAgent,
 }
 
 /// The agents that can be reached; clones share it.
@@ -198,7 +184,7 @@ impl Agents {
         let mut failed = None;
         for server in self.holders(space) {
             let Some(connection) = self.links.connection(server) else { continue };
-            match timeout(OPEN, open_relayed(&connection, space)).await {
+            match timeout(OPEN, relay::ask(&connection, space)).await {
                 Ok(Ok(Some(streams))) => return Ok(streams),
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => failed = Some(error),
@@ -242,28 +228,22 @@ impl Agents {
     }
 
     /// Serves one relayed session: the stream of a peer on one side, the agent's on the other.
-    pub(super) async fn relay(&self, space: Uuid, mut send: SendStream, mut receive: RecvStream) {
+    pub(super) async fn relay(&self, space: Uuid, mut send: SendStream, receive: RecvStream) {
         let opened = match self.current(space) {
             Some(linked) => {
                 timeout(OPEN, linked.connection.open_bi()).await.ok().and_then(Result::ok)
             }
             None => None,
         };
-        let Some((mut to_agent, mut from_agent)) = opened else {
-            wire::write_frame(&mut send, &Relayed::NoAgent, MAX_STRANGER_FRAME).await.ok();
-            if self.linked(space).is_none() {
-                // Who asks has not heard that the agent went: it hears it again.
-                self.replica.present::<AgentPresence>(subject(space), None).await.ok();
-            }
-            return;
-        };
-        if wire::write_frame(&mut send, &Relayed::Yes, MAX_STRANGER_FRAME).await.is_err() {
+        if let Some(agent) = opened {
+            relay::carry((send, receive), agent).await;
             return;
         }
-        let forth = pass_on(&mut receive, &mut to_agent);
-        let back = pass_on(&mut from_agent, &mut send);
-        // A half that has ended leaves the other open; what broke ends both.
-        tokio::try_join!(forth, back).ok();
+        relay::refuse(&mut send).await;
+        if self.linked(space).is_none() {
+            // Who asks has not heard that the agent went: it hears it again.
+            self.replica.present::<AgentPresence>(subject(space), None).await.ok();
+        }
     }
 
     /// Runs the link of one agent until its connection ends.
@@ -416,31 +396,6 @@ impl Agents {
         }
         was_linked
     }
-}
-
-/// Passes on what comes over one stream as it came, to its end; without a copy, but for small pieces.
-async fn pass_on(from: &mut RecvStream, to: &mut SendStream) -> io::Result<()> {
-    let mut pieces = [const { Bytes::new() }; PIECES];
-    while let Some(count) = from.read_chunks(&mut pieces).await? {
-        let pieces = pieces.get_mut(..count).unwrap_or_default();
-        for piece in pieces.iter_mut().filter(|piece| piece.len() < SMALL) {
-            *piece = Bytes::copy_from_slice(piece);
-        }
-        to.write_all_chunks(pieces).await?;
-    }
-    Ok(to.finish()?)
-}
-
-/// Asks a server that holds the agent for a session; `None` where it does not hold it any more.
-async fn open_relayed(
-    connection: &Connection,
-    space: Uuid,
-) -> Result<Option<(SendStream, RecvStream)>, io::Error> {
-    let (mut send, mut receive) = connection.open_bi().await?;
-    let broken = |error: wire::Error| io::Error::other(error);
-    wire::write_frame(&mut send, &Open::Relay(space), MAX_STRANGER_FRAME).await.map_err(broken)?;
-    let relayed = wire::read_frame(&mut receive, MAX_STRANGER_FRAME).await.map_err(broken)?;
-    Ok((relayed == Some(Relayed::Yes)).then_some((send, receive)))
 }
 
 /// What the agents of a template's spaces are to look at. A health check that cannot be read is none:

@@ -123,14 +123,16 @@ impl Ring {
         self.current =
             current.and_then(|one| self.all().position(|other| *other == one)).unwrap_or(0);
         self.due = false;
-        self.save(true);
+        // Those that were given now need not be the next time.
+        let servers = self.all().filter(|one| !one.is_exposed()).map(Address::to_string).collect();
+        self.keep(Some(Cluster { key: self.key.clone(), at: Millis::now().0, servers }));
     }
 
     /// Forgets what was known of the cluster's servers.
     pub(crate) fn forget(&mut self) {
         self.told.clear();
         self.current = 0;
-        self.save(false);
+        self.keep(None);
     }
 
     fn all(&self) -> impl Iterator<Item = &Address> {
@@ -154,17 +156,13 @@ impl Ring {
         taken
     }
 
-    /// Remembers the servers, or forgets them. Best effort: without it a command has one server only.
-    fn save(&self, keep: bool) {
+    /// Writes down what is known of this cluster, in the place of what was. Best effort: without it a command has one
+    /// server only.
+    fn keep(&self, known: Option<Cluster>) {
         let Some(folder) = &self.folder else { return };
         let mut clusters = read(Some(folder)).clusters;
         clusters.retain(|cluster| cluster.key != self.key);
-        if keep {
-            // Those that were given now need not be the next time.
-            let servers =
-                self.all().filter(|one| !one.is_exposed()).map(Address::to_string).collect();
-            clusters.push(Cluster { key: self.key.clone(), at: Millis::now().0, servers });
-        }
+        clusters.extend(known);
         let excess = clusters.len().saturating_sub(CLUSTERS);
         clusters.drain(..excess);
         if let Ok(text) = serde_json::to_string(&Clusters { clusters }) {
