@@ -17,6 +17,7 @@ use futures_util::{SinkExt as _, StreamExt as _, stream};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use reqwest::{Method, RequestBuilder, header};
+use serde_json::Value;
 use tokio::{net::TcpStream, runtime::Runtime};
 use tokio_tungstenite::{
     client_async,
@@ -26,7 +27,7 @@ use tokio_tungstenite::{
 use crate::{
     ports::{ask, forward, program},
     wait::{BOUND, eventually},
-    world::World,
+    world::{World, describe},
 };
 
 /// How long between two requests while a server is killed.
