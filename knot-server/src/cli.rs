@@ -40,6 +40,7 @@ mod ssh_dial;
 mod templates;
 mod terminal;
 mod time;
+mod up;
 mod update;
 mod variables;
 mod volumes;

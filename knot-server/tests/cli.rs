@@ -373,6 +373,19 @@ fn a_failed_start_prints_the_cause_and_ends_with_1() {
 }
 
 #[test]
+fn what_goes_into_a_space_that_failed_says_its_cause_and_starts_nothing() {
+    let mut failed = space("running", "failed", "1.3");
+    failed["cause"] = json!("the image x:1 is not there: correct the template");
+    let world = World::start(Script::states(&[failed]));
+    let (status, output, errors) = run(knot(&world, &["port-forward", "dev", "0:80"]));
+    assert_eq!((status, output.as_str()), (1, ""));
+    let words = "knot: dev failed: the image x:1 is not there: correct the template; start it again with \
+                 `knot space start dev`\n";
+    assert_eq!(errors, words);
+    assert!(world.requests().iter().all(|request| !request.ends_with("/start")));
+}
+
+#[test]
 fn a_wait_that_is_too_long_ends_with_7() {
     let world = World::start(Script::states(&[
         space("stopped", "stopped", "1.2"),

@@ -23,6 +23,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::output::clean;
 use super::progress::Progress;
+use super::up::opened;
 
 /// How much is copied at a time.
 const CHUNK: usize = 256 * 1024;
@@ -66,11 +67,11 @@ pub(crate) async fn run(context: &Context, wanted: Cp) -> Result<(), Failure> {
     let mut copied = Copied::new(Progress::new(&source, context.shows_progress()));
     match (Place::read(&source), Place::read(&target)) {
         (Place::Here(from), Place::There { space, path }) => {
-            let files = Files::open(&context.client()?, &space).await?;
+            let files = open(context, &space).await?;
             upload::copy(&files, &from, &path, recursive, &mut copied).await?;
         }
         (Place::There { space, path }, Place::Here(to)) => {
-            let files = Files::open(&context.client()?, &space).await?;
+            let files = open(context, &space).await?;
             download::copy(&files, &path, &to, recursive, &mut copied).await?;
         }
         (Place::Here(_), Place::Here(_)) => {
@@ -94,6 +95,11 @@ pub(crate) async fn run(context: &Context, wanted: Cp) -> Result<(), Failure> {
         }
         text + "\n"
     })
+}
+
+async fn open(context: &Context, space: &str) -> Result<Files, Failure> {
+    let client = context.client()?;
+    opened(context, &client, space, async || Files::open(&client, space).await).await
 }
 
 impl Copied {

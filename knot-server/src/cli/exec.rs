@@ -8,12 +8,14 @@ use super::failure::Failure;
 use super::prompt::RawMode;
 use super::socket::{End, Signals, Socket, size};
 use super::terminal::RESET;
+use super::up::opened;
 use crate::api::types::exec::{Ended, Open};
 
 /// Runs a command; gives its status.
 pub(crate) async fn run(context: &Context, space: &str, open: Open) -> Result<u8, Failure> {
     let client = context.client()?;
-    let socket = Socket::open(&client, space, &open).await?;
+    let socket =
+        opened(context, &client, space, async || Socket::open(&client, space, &open).await).await?;
     let signals = Signals::to_pass_on()
         .map_err(|error| Failure::local(format!("signals cannot be passed on: {error}")))?;
     let end = socket.converse(tokio::io::stdin(), signals, |_| ()).await?;
@@ -39,7 +41,8 @@ pub(crate) async fn run_on_terminal(
             open.environment.entry(name.to_owned()).or_insert(value);
         }
     }
-    let socket = Socket::open(&client, space, &open).await?;
+    let socket =
+        opened(context, &client, space, async || Socket::open(&client, space, &open).await).await?;
     let failed =
         |error: io::Error| Failure::local(format!("this terminal cannot be used: {error}"));
     let signals = Signals::of_terminal().map_err(failed)?;

@@ -4,7 +4,6 @@
 //! server that goes away ends the connections it carries, and the next ones go on through another.
 
 mod datagrams;
-mod up;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,6 +26,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use super::client::{Answer, Client, cause};
 use super::context::Context;
 use super::failure::Failure;
+use super::up;
 use super::websocket::{self, WebSocket};
 use crate::api::types::Space;
 use crate::api::types::ports::END;

@@ -25,14 +25,16 @@ use uuid::Uuid;
 use self::elsewhere::Elsewhere;
 pub(crate) use self::kept::list;
 use self::view::View;
-use super::client::Client;
+use super::client::{Answer, Client};
 use super::context::{Context, is_interactive, variable};
 use super::exec::status;
 use super::failure::Failure;
 use super::output::clean;
 use super::prompt::RawMode;
 use super::socket::{FAREWELL_LIMIT, Local, Signals, size};
+use super::up::up;
 use super::websocket::{self, WebSocket};
+use crate::api::types::Space;
 use crate::api::types::exec::{self, Ended};
 use crate::api::types::terminals::{ClientMessage, MakeTerminal, Over, Reason, ServerMessage};
 
@@ -113,6 +115,11 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> Result<u8, F
             (Uuid::new_v4(), Some(MakeTerminal { name, environment, ..MakeTerminal::default() }))
         }
     };
+    if make.is_some() {
+        let shown: Answer<Space> =
+            client.get(&["spaces", &space]).await.map_err(Failure::into_could_not_run)?;
+        up(context, &client, shown.value).await.map_err(Failure::into_could_not_run)?;
+    }
     let id_text = id.to_string();
     let path = ["spaces", &space, "terminals", &id_text];
     // What is wrong from the beginning is said at once.

@@ -41,6 +41,7 @@ const OWN: &[(&str, &[u8])] = own![
     "sign-in.js",
     "space.js",
     "spaces.js",
+    "starting.js",
     "template.js",
     "terminal.css",
     "terminal.js",

@@ -122,7 +122,7 @@ fn what_could_not_be_run_ends_with_125() {
     let world = World::start(Script::default());
     for (space, command, words) in [
         ("dev", "missing", "knot: no program is called missing: check its name\n"),
-        ("stopped", "cat", "knot: stopped is not running: start it\n"),
+        ("stopped", "cat", "knot: stopped does not run, and no connection starts it: start it\n"),
     ] {
         let (status, _, errors) = run(knot(&world, &["space", "exec", space, "--", command]));
         assert_eq!((status, errors.as_str()), (125, words));

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event, Sse};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -288,6 +288,7 @@ async fn show(State(told): State<Shared>, Path(name): Path<String>) -> Response 
     told.lock().unwrap().reads.send_modify(|reads| *reads += 1);
     match name.as_str() {
         "dev" | "11" => Json(told.lock().unwrap().script.current()).into_response(),
+        "stopped" => Json(space("stopped", "stopped", "1.2")).into_response(),
         "twice" => {
             problem(StatusCode::CONFLICT, "ambiguous", "two spaces are called twice: use the id")
         }
@@ -304,11 +305,19 @@ async fn show(State(told): State<Shared>, Path(name): Path<String>) -> Response 
     }
 }
 
-async fn act(State(told): State<Shared>, Path((_, action)): Path<(String, String)>) -> Json<Value> {
+async fn act(
+    State(told): State<Shared>,
+    Path((_, action)): Path<(String, String)>,
+    uri: Uri,
+) -> Response {
     assert!(["start", "stop", "restart"].contains(&action.as_str()));
+    if uri.query() == Some("connecting=true") {
+        let why = "stopped does not run, and no connection starts it: start it";
+        return problem(StatusCode::CONFLICT, "not_running", why);
+    }
     let script = &mut told.lock().unwrap().script;
     script.advance();
-    Json(script.current())
+    Json(script.current()).into_response()
 }
 
 async fn delete(State(told): State<Shared>) -> StatusCode {

@@ -199,3 +199,32 @@ fn what_runs_for_a_killed_server_ends_with_dev_and_runs_again_with_it() {
     world.json(2, &["space", "start", "other", "--no-wait"]);
     world.stop();
 }
+
+#[test]
+fn the_container_of_a_killed_server_ends_with_dev() {
+    if !have_docker() {
+        return;
+    }
+    let image = EmptyImage::make();
+    let world = World::start(2);
+    world.apply(1, &format!("name: box\nplatform: docker\nimage: {}\n", image.name()));
+    let home = world.name(2);
+    let create = ["space", "create", "box", "--template", "box", "--server", home, "--start"];
+    let created = world.json(1, &create);
+    let running = || {
+        let filter = format!("label=knot.space={}", created["id"].as_str().unwrap());
+        let ran = Command::new("docker").args(["ps", "--quiet", "--filter", &filter]).output();
+        String::from_utf8(ran.unwrap().stdout).unwrap()
+    };
+    world.kill(2);
+    assert_ne!(running(), "", "a container ends with its server");
+    let folder = world.stop();
+    assert_eq!(running(), "", "a container stays behind");
+
+    let world = World::start_in(folder, 2);
+    eventually("the space runs again", || {
+        let runs = shown(&world, 2, "box", "observed") == "running";
+        (runs && shown(&world, 2, "box", "generation") == "1.2").then_some(())
+    });
+    world.knot(2, &["space", "delete", "box"]);
+}

@@ -23,6 +23,7 @@ mod life;
 mod nodes;
 mod ports;
 mod relayed;
+mod stopped;
 mod terminal;
 #[path = "../support/wait.rs"]
 mod wait;

@@ -1,5 +1,7 @@
 //! `knot space terminal` on a person's terminal, while the servers that it goes through are killed.
 
+use serde_json::json;
+
 use crate::{TEMPLATE, person::Person, world::World};
 
 /// What turns a shell into one that says back what it hears, byte by byte.
@@ -62,4 +64,29 @@ fn the_terminal_of_a_command_goes_on_through_another_server_and_says_so_quietly(
         "{end}"
     );
     assert_eq!(person.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_new_terminal_starts_a_stopped_space_where_its_template_says_so() {
+    let world = World::start();
+    for (name, starts) in [("lazy", true), ("strict", false)] {
+        world.apply(0, &format!("name: {name}\nplatform: local\nstart_on_connect: {starts}\n"));
+        world.post(0, "/spaces", json!({ "name": name, "template": name })).ok();
+    }
+    let desired = |space| world.get(0, &format!("/spaces/{space}")).ok()["desired"].clone();
+    let mut refused = Person::at(world.client(0).args(["space", "terminal", "strict"]));
+    refused.sees("knot space start strict");
+    assert_eq!(refused.child.wait().unwrap().code(), Some(125));
+    assert_eq!(desired("strict"), "stopped");
+
+    let mut person = Person::at(world.client(0).args(["space", "terminal", "lazy"]));
+    person.sees("lazy: ");
+    // The shell says it, not the line that is typed.
+    person.types("echo rea''dy\r");
+    person.sees("ready\r\n");
+    // Whoever was in it when it was stopped does not have it back by that.
+    world.stop_space(0, "lazy").ok();
+    person.sees("the terminal of lazy ended");
+    assert_eq!(person.child.wait().unwrap().code(), Some(125));
+    assert_eq!(desired("lazy"), "stopped");
 }

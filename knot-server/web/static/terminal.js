@@ -14,6 +14,7 @@ import { copyText } from "./clipboard.js";
 import { findBar } from "./find.js";
 import { muteQueries } from "./queries.js";
 import { Session, randomId } from "./session.js";
+import { started } from "./starting.js";
 import { address, terminalList } from "./terminals.js";
 import { followTheme } from "./theme.js";
 
@@ -74,7 +75,7 @@ function show(state, text, why = "") {
   status.textContent = text;
   status.title = text;
   again.hidden = state !== "ended";
-  again.textContent = why === "signed_out" ? "Sign in again" : "New terminal";
+  again.textContent = { signed_out: "Sign in again", space_stopped: "Start the space" }[why] ?? "New terminal";
 }
 
 // Does something once all that came before has been drawn.
@@ -122,17 +123,30 @@ function end(text, why) {
   session?.close();
   session = null;
   const next = {
-    space_stopped: "Start it on its page, then Enter opens a new terminal",
+    space_stopped: "Enter starts it, and opens a new terminal",
     signed_out: "Enter signs you in again, and the terminal goes on",
   }[why] ?? "Enter opens a new terminal";
   then(() => notice(`${text}. ${next}.`));
   show("ended", text, why);
 }
 
-// What is to be done about an end: another terminal, or another sign-in, which comes back to this one.
+// What is to be done about an end: another terminal, in a space that runs, or another sign-in, which comes back to this
+// one.
 function goOn() {
   if (root.dataset.why === "signed_out") signInAgain();
+  else if (root.dataset.why === "space_stopped") start();
   else open();
+}
+
+// Another terminal, once the space runs.
+async function start() {
+  show("connecting", "starting the space");
+  try {
+    await started(space, (observed) => show("connecting", `starting the space: ${observed}`));
+    open();
+  } catch (error) {
+    end(error.message, error.status === 401 ? "signed_out" : "space_stopped");
+  }
 }
 
 // A terminal of its own, in this window.

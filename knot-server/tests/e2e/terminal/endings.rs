@@ -12,6 +12,7 @@ use crate::{
 };
 
 const WHY: &str = "document.documentElement.dataset.why";
+const BUTTON: &str = "document.querySelector('#again').textContent";
 const STATUS: &str = "document.querySelector('#status').textContent";
 
 /// Signs in on the page that is shown.
@@ -38,8 +39,7 @@ async fn who_is_signed_out_is_told_signs_in_again_and_goes_on() {
     assert_eq!(browser.value(WHY).await, "signed_out");
     assert_eq!(browser.value(STATUS).await, "you were signed out");
     browser.until(&shows("Entersignsyouinagain")).await;
-    let button = "document.querySelector('#again').textContent";
-    assert_eq!(browser.value(button).await, "Sign in again");
+    assert_eq!(browser.value(BUTTON).await, "Sign in again");
     browser.click("#again").await;
     sign_in_again(&mut browser, &world).await;
     browser.until(CONNECTED).await;
@@ -90,5 +90,12 @@ async fn an_exit_a_stop_and_a_server_that_goes_are_told_apart() {
     browser.until(ENDED).await;
     assert_eq!(browser.value(WHY).await, "space_stopped");
     assert_eq!(browser.value(STATUS).await, "the space has stopped");
-    browser.until(&shows("Startitonitspage")).await;
+    browser.until(&shows("Enterstartsit")).await;
+    assert_eq!(browser.value(BUTTON).await, "Start the space");
+    // Nobody but a person at it brings the space back.
+    assert_eq!(world.json(1, &["space", "show", "dev"])["desired"], "stopped");
+    browser.press_enter().await;
+    browser.until(CONNECTED).await;
+    browser.type_line("echo star''ted").await;
+    browser.until(&shows("started")).await;
 }

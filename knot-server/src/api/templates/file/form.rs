@@ -118,7 +118,8 @@ pub(crate) struct Form {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 8)]
     pub(super) links: Option<u64>,
-    /// Whether a stopped space is started by an SSH connection, or a request for a port, of somebody who may start it.
+    /// Whether a stopped space is started by an SSH connection, a command that goes into it, or a request for a port,
+    /// of somebody who may start it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) start_on_connect: bool,
     /// Whether it is started by anybody's request for a port that they may open: everybody's, where it is public.
