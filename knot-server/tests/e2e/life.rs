@@ -69,6 +69,7 @@ fn a_container_outlives_the_server_that_started_it() {
     }
     let image = EmptyImage::make();
     let mut world = World::start(3);
+    world.until_all_have("docker");
     world.apply(
         1,
         &format!("name: box\nplatform: docker\nimage: {}\nvolumes:\n  data: /data\n", image.name()),
@@ -207,6 +208,7 @@ fn the_container_of_a_killed_server_ends_with_dev() {
     }
     let image = EmptyImage::make();
     let world = World::start(2);
+    world.until_all_have("docker");
     world.apply(1, &format!("name: box\nplatform: docker\nimage: {}\n", image.name()));
     let home = world.name(2);
     let create = ["space", "create", "box", "--template", "box", "--server", home, "--start"];

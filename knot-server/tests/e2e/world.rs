@@ -63,7 +63,25 @@ impl World {
                 dev.wait()
             )
         });
-        Self { folder, up, dev, started: Vec::new() }
+        let world = Self { folder, up, dev, started: Vec::new() };
+        world.until_all_have("local");
+        world
+    }
+
+    /// Waits until each server has heard of each that it has this platform.
+    pub(crate) fn until_all_have(&self, platform: &str) {
+        for n in 1..=self.up["servers"].as_array().unwrap().len() {
+            eventually("each has heard of the engines of each", || {
+                let arguments = ["--one-server", "--json", "server", "ls"];
+                let listed = self.client(n).args(arguments).output().unwrap();
+                let listed: Value = serde_json::from_slice(&listed.stdout).ok()?;
+                let mut servers = listed["servers"].as_array()?.iter();
+                let has = |one: &Value| {
+                    one["platforms"].as_array()?.iter().find(|one| **one == platform).map(drop)
+                };
+                servers.all(|one| has(one).is_some()).then_some(())
+            });
+        }
     }
 
     /// Stops the cluster as Ctrl-C does, and gives its folder back.
