@@ -53,7 +53,7 @@ async fn an_address_and_a_link_of_a_program_open_in_a_window_of_their_own() {
     let link = format!("{url}/livez?by=link");
     let print =
         format!("clear; printf '\\033]8;;{link}\\033\\\\the''re\\033]8;;\\033\\\\\\n'; read x");
-    browser.type_line("").await;
+    browser.type_line("read").await;
     browser.type_line(&print).await;
     let row = "[...document.querySelectorAll('.xterm-rows > div')].findLast((row) => row.innerText.startsWith('there'))";
     browser.until(row).await;
