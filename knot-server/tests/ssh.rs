@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/block.rs"]
+mod block;
 #[path = "ssh/client.rs"]
 mod client;
 #[path = "ssh/commands.rs"]

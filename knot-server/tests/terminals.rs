@@ -12,6 +12,8 @@
 )]
 #![allow(dead_code, reason = "the world has more than this test needs")]
 
+#[path = "support/block.rs"]
+mod block;
 #[path = "terminals/command.rs"]
 mod command;
 #[path = "support/engine.rs"]
@@ -103,7 +105,7 @@ fn every_byte_arrives_once_while_servers_are_killed_and_started() {
         list.body["terminals"].as_array().filter(|list| list.len() == 1).map(drop)
     });
     let rounds = rounds.unwrap_or(ROUNDS);
-    let bound = Duration::from_secs(180) + Duration::from_secs(3) * u32::try_from(rounds).unwrap();
+    let bound = Duration::from_secs(600) + Duration::from_secs(10) * u32::try_from(rounds).unwrap();
     let watching = runtime.spawn(watcher.watch(bound));
 
     let (mut kills, mut starts) = (0, 0);

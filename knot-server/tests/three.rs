@@ -13,6 +13,8 @@
 
 #[path = "three/access.rs"]
 mod access;
+#[path = "support/block.rs"]
+mod block;
 #[path = "three/docker.rs"]
 mod docker;
 #[path = "support/engine.rs"]
@@ -39,6 +41,7 @@ mod registry_images;
 #[path = "three/schedules.rs"]
 mod schedules;
 #[path = "support/wait.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod wait;
 #[path = "three/world.rs"]
 mod world;

@@ -54,6 +54,13 @@ pub struct JoinToken {
     secret: Secret,
 }
 
+impl JoinToken {
+    /// The document that its holder may fill in.
+    pub(super) fn server(&self) -> Id<Server> {
+        Id::from_uuid(self.server)
+    }
+}
+
 /// The text is no join token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this is no join token: `knot-server token`, run on a server of the cluster, prints one")]

@@ -26,7 +26,7 @@ use super::{
     directory::{Directory, Role},
     enrol::{self, Enrolling},
     identity::{self, Identity},
-    join,
+    join::{self, JoinToken},
     keys::PublicKey,
     linking::accept_peer,
     links::Links,
@@ -287,6 +287,12 @@ impl Net {
     /// top to show. It is logged once, too.
     pub fn refused_by(&self) -> watch::Receiver<BTreeSet<ServerId>> {
         self.shared.refused_by.subscribe()
+    }
+
+    /// Lets the holder of an invitation in from now on. Documents are followed a moment later, and whoever is given the
+    /// token may use it at once.
+    pub fn expect(&self, token: &JoinToken) {
+        self.shared.directory.follow(&self.shared.replica, token.server().into());
     }
 
     /// Dials a peer whose document has not come yet, and keeps the link: the first peer of a server

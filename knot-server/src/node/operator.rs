@@ -75,7 +75,9 @@ impl Node {
 
     pub(super) async fn join_token(&self, name: &str, by: Author) -> Result<String, String> {
         let token = join::invite(&self.replica, &self.identity, name.to_owned(), by).await;
-        token.map(|token| token.to_string()).map_err(|error| error.to_string())
+        let token = token.map_err(|error| error.to_string())?;
+        self.net.expect(&token);
+        Ok(token.to_string())
     }
 
     async fn remove(&self, name: &str, stolen: bool) -> Result<Reply, String> {

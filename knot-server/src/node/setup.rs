@@ -15,7 +15,7 @@ use knot_core::{
     store,
 };
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{DATABASE, make_private, open, operator::new_password};
 use crate::{
@@ -30,6 +30,8 @@ use crate::{
 const ARRIVAL: Duration = Duration::from_secs(20);
 /// How long a container engine may take to say that it is there.
 const PROBE: Duration = Duration::from_secs(3);
+/// How long the endpoint may take to let go of its address, and how often it is looked whether it has.
+const RELEASE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(20));
 
 /// A cluster could not be founded. What was made in the folder has been left there.
 #[derive(Debug, thiserror::Error)]
@@ -210,7 +212,22 @@ pub async fn join_cluster(
     }
     net_service.stop().await;
     service.stop().await;
+    until_free(config.quic_listen).await;
     arrived.map_err(|_| JoinError::NoArrival { host })
+}
+
+/// Waits until an address can be listened on again, by a server that this process starts next: an endpoint's driver
+/// drops its socket a moment after all else has ended.
+async fn until_free(address: SocketAddr) {
+    let (bound, pause) = RELEASE;
+    let freed = async {
+        while net::bind(address).is_err() {
+            sleep(pause).await;
+        }
+    };
+    if timeout(bound, freed).await.is_err() {
+        tracing::warn!(%address, "the address is still in use");
+    }
 }
 
 /// Makes the folder, with the configuration in it; refuses one that is a server's, or has documents.

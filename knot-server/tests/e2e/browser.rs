@@ -9,12 +9,12 @@ use std::{
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
 use crate::{
     engine::have,
-    wait::BOUND,
+    wait::{BOUND, bounded},
     world::{World, describe, knot_server, path},
 };
 
@@ -49,8 +49,10 @@ impl Browser {
         have("Chromium", process.is_some());
         let mut process = process?;
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let url = lines.find_map(|line| {
-            line.unwrap().strip_prefix("DevTools listening on ").map(str::to_owned)
+        let url = bounded(process.id(), || {
+            lines.find_map(|line| {
+                line.unwrap().strip_prefix("DevTools listening on ").map(str::to_owned)
+            })
         });
         // What Chromium goes on saying must have somewhere to go.
         std::thread::spawn(move || lines.count());
@@ -65,7 +67,8 @@ impl Browser {
     }
 
     async fn call(&mut self, method: &str, parameters: Value) -> Value {
-        let answer = self.attempt(method, parameters).await;
+        let answer = timeout(BOUND, self.attempt(method, parameters)).await;
+        let answer = answer.unwrap_or_else(|_| panic!("{method}: no answer"));
         answer.unwrap_or_else(|error| panic!("{method}: {error}"))
     }
 
@@ -90,8 +93,11 @@ impl Browser {
         }
     }
 
+    /// Opens a page, and waits until the one before it has given way.
     pub(crate) async fn open(&mut self, url: &str) {
+        self.until("globalThis.leaving = true").await;
         self.call("Page.navigate", json!({"url": url})).await;
+        self.until("!globalThis.leaving").await;
     }
 
     /// The value of an expression in the page.
@@ -111,7 +117,7 @@ impl Browser {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let came = tokio::time::timeout(BOUND, poll).await.is_ok();
+        let came = timeout(BOUND, poll).await.is_ok();
         if !came {
             let page = self.value("location.href + '\\n' + document.body?.innerText").await;
             panic!("never true in the page: {expression}\n{page}");
@@ -151,7 +157,7 @@ impl Browser {
     }
 
     /// Waits until a page with this is there, and its modules have run.
-    async fn loaded(&mut self, selector: &str) {
+    pub(crate) async fn loaded(&mut self, selector: &str) {
         let there = format!("document.querySelector({selector:?})");
         self.until(&format!("{there} && document.readyState === 'complete'")).await;
     }
@@ -196,6 +202,7 @@ async fn a_space_is_made_and_its_terminal_used_in_the_browser() {
         .await;
 
     // The session is good on the third server too; the terminal there reaches the space.
+    world.until_known("dev");
     let terminal = format!(
         "{}/spaces/{}/terminal?renderer=dom",
         world.url(3),

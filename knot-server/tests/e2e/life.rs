@@ -55,7 +55,9 @@ fn a_space_is_listed_used_and_updated_through_any_server() {
     assert_eq!(shown(&world, 3, "dev", "generation"), "1.2");
 
     world.knot(3, &["space", "stop", "dev"]);
-    assert_eq!(shown(&world, 2, "dev", "observed"), "stopped");
+    eventually("it is stopped at another server, too", || {
+        (shown(&world, 2, "dev", "observed") == "stopped").then_some(())
+    });
     world.knot(2, &["space", "delete", "dev"]);
     assert_eq!(world.json(1, &["space", "ls"])["spaces"], serde_json::json!([]));
 }
@@ -67,6 +69,7 @@ fn a_container_outlives_the_server_that_started_it() {
     }
     let image = EmptyImage::make();
     let mut world = World::start(3);
+    world.until_all_have("docker");
     world.apply(
         1,
         &format!("name: box\nplatform: docker\nimage: {}\nvolumes:\n  data: /data\n", image.name()),
@@ -96,7 +99,7 @@ fn a_container_outlives_the_server_that_started_it() {
             .find(|one| one["name"] == "later")
             .map(drop)
     });
-    assert_eq!(shown(&world, 1, "box", "observed"), "running");
+    eventually("it runs", || (shown(&world, 1, "box", "observed") == "running").then_some(()));
     assert_eq!(shown(&world, 1, "box", "generation"), "1.1", "the container was not adopted");
     world.knot(1, &["space", "exec", "box", "--", "/.knot/agent", "--version"]);
     world.knot(3, &["space", "delete", "box"]);
@@ -131,27 +134,33 @@ fn a_removed_server_is_cut_off_at_once() {
             (servers["servers"].as_array().unwrap().len() == 2).then_some(())
         });
     }
-    // It keeps its database, takes no more writes, and hears nothing.
+    // It keeps its database, takes no more writes, and hears nothing. What it took before it had heard may be known.
     eventually("it takes no more writes", || {
-        let refused =
-            world.client(3).args(["space", "create", "x", "--template", "shell"]).output();
+        let refused = world
+            .client(3)
+            .args(["--one-server", "space", "create", "x", "--template", "shell"])
+            .output();
         let said = String::from_utf8(refused.unwrap().stderr).unwrap();
         said.contains("removed from its cluster").then_some(())
     });
     // A client that has seen nothing newer elsewhere, or the server would say that it is behind.
-    let at_removed = |arguments: &[&str]| -> Value {
+    let at_removed = |arguments: &[&str]| -> Option<Value> {
         let mut client = world.client(3);
-        let output = client.args(arguments).arg("--json").env("HOME", "/nonexistent").output();
-        serde_json::from_slice(&output.unwrap().stdout).unwrap()
+        let client = client.args(["--one-server", "--json"]).args(arguments);
+        let output = client.env("HOME", "/nonexistent").output();
+        serde_json::from_slice(&output.unwrap().stdout).ok()
     };
     eventually("it has lost its links", || {
-        let servers = at_removed(&["server", "ls"]);
+        let servers = at_removed(&["server", "ls"])?;
         let live = |server: &&Value| server["state"] == "live" && server["this"] == false;
         (servers["servers"].as_array().unwrap().iter().filter(live).count() == 0).then_some(())
     });
     world.json(1, &["space", "create", "after", "--template", "shell"]);
-    assert_eq!(world.json(2, &["space", "ls"])["spaces"][0]["name"], "after");
-    assert_eq!(at_removed(&["space", "ls"])["spaces"], serde_json::json!([]));
+    let knows = |listed: &Value| {
+        listed["spaces"].as_array().unwrap().iter().any(|space| space["name"] == "after")
+    };
+    assert!(knows(&world.json(2, &["space", "ls"])));
+    assert!(!knows(&at_removed(&["space", "ls"]).unwrap()));
 }
 
 #[test]
@@ -199,6 +208,7 @@ fn the_container_of_a_killed_server_ends_with_dev() {
     }
     let image = EmptyImage::make();
     let world = World::start(2);
+    world.until_all_have("docker");
     world.apply(1, &format!("name: box\nplatform: docker\nimage: {}\n", image.name()));
     let home = world.name(2);
     let create = ["space", "create", "box", "--template", "box", "--server", home, "--start"];

@@ -10,6 +10,8 @@
 )]
 
 mod bad_input;
+#[path = "../support/block.rs"]
+mod block;
 mod browser;
 #[path = "../support/engine.rs"]
 mod engine;

@@ -1,12 +1,12 @@
 //! Real nodes: `init`, `token`, `join`, `run`, `admin`.
 
 use std::{
-    net::{TcpListener, TcpStream, UdpSocket},
     path::Path,
     process::{Command, Stdio},
 };
 
 use crate::{
+    block::port,
     wait::eventually,
     world::{Running, SERVER, coming_up, describe, knot_server, path},
 };
@@ -45,12 +45,12 @@ fn succeed(output: std::process::Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Two free TCP ports and two free UDP ports.
-fn ports() -> ([u16; 2], [u16; 2]) {
-    let tcp = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let udp = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
-    let tcp = tcp.map(|socket| socket.local_addr().unwrap().port());
-    (tcp, udp.map(|socket| socket.local_addr().unwrap().port()))
+/// Waits until the server of a folder is up, and gives a token to join it with.
+fn until_up(flags: &[String]) -> String {
+    eventually("it is up", || {
+        let token = run(&["token"], &flags[..2]);
+        token.status.success().then(|| String::from_utf8(token.stdout).unwrap())
+    })
 }
 
 /// Signs `admin` in, and gives the token that the client keeps.
@@ -74,24 +74,21 @@ fn sign_in(home: &Path, url: &str, password: &str) -> String {
 fn two_nodes_found_join_and_work_as_one() {
     let folder = tempfile::tempdir().unwrap();
     let turn = coming_up();
-    let (http, quic) = ports();
+    let [http, quic] = [(); 2].map(|()| [port(), port()]);
     let one = flags(&folder.path().join("one"), "one", http[0], quic[0]);
     let two = flags(&folder.path().join("two"), "two", http[1], quic[1]);
     let said = succeed(run(&["init"], &one));
     assert!(said.contains("Account `admin`"), "{said}");
     // `run` goes by what `init` and `join` have written down.
     let _one = serve(&one[..2]);
-    let token = eventually("one is up", || {
-        let token = run(&["token"], &one[..2]);
-        token.status.success().then(|| String::from_utf8(token.stdout).unwrap())
-    });
+    let token = until_up(&one);
     let address = format!("127.0.0.1:{}", quic[0]);
     succeed(run(&["join", &address, token.trim()], &two));
     let _two = serve(&two[..2]);
     drop(turn);
 
     // Who signs in at the second node is signed in at the first.
-    eventually("two is up", || TcpStream::connect(("127.0.0.1", http[1])).ok());
+    until_up(&two);
     let password = succeed(run(&["admin", "admin"], &two[..2]));
     let signed_in = sign_in(folder.path(), &format!("http://127.0.0.1:{}", http[1]), &password);
     eventually("the first node lists both as live", || {

@@ -12,15 +12,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    block::port,
     left::{all_below, end_all_below},
-    wait::eventually,
+    wait::{bounded, eventually},
 };
 
 pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_knot-server");
 const CLIENT: &str = env!("CARGO_BIN_EXE_knot");
 
-/// The tests' clusters come up one after the other, those of another test program too: two that look for
-/// free ports at once would find the same. It lasts until the file is dropped.
+/// The tests' clusters come up one after the other, those of another test program too: a small machine has enough to
+/// do with one. It lasts until the file is dropped.
 pub(crate) fn coming_up() -> File {
     let name = format!("knot-tests-{}.lock", rustix::process::getuid().as_raw());
     let turn = File::create(std::env::temp_dir().join(name)).unwrap();
@@ -39,7 +40,9 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn start(servers: usize) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), servers)
+        let folder = tempfile::tempdir().unwrap();
+        give_ports(folder.path(), servers);
+        Self::start_in(folder, servers)
     }
 
     pub(crate) fn start_in(folder: TempDir, servers: usize) -> Self {
@@ -52,14 +55,33 @@ impl World {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(dev.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut said = BufReader::new(dev.stdout.take().unwrap());
+        bounded(dev.id(), || said.read_line(&mut line)).unwrap();
         let up = serde_json::from_str(&line).unwrap_or_else(|error| {
             panic!(
                 "the first line of `dev --json` is no JSON ({error}): {line:?}; {:?}",
                 dev.wait()
             )
         });
-        Self { folder, up, dev, started: Vec::new() }
+        let world = Self { folder, up, dev, started: Vec::new() };
+        world.until_all_have("local");
+        world
+    }
+
+    /// Waits until each server has heard of each that it has this platform.
+    pub(crate) fn until_all_have(&self, platform: &str) {
+        for n in 1..=self.up["servers"].as_array().unwrap().len() {
+            eventually("each has heard of the engines of each", || {
+                let arguments = ["--one-server", "--json", "server", "ls"];
+                let listed = self.client(n).args(arguments).output().unwrap();
+                let listed: Value = serde_json::from_slice(&listed.stdout).ok()?;
+                let mut servers = listed["servers"].as_array()?.iter();
+                let has = |one: &Value| {
+                    one["platforms"].as_array()?.iter().find(|one| **one == platform).map(drop)
+                };
+                servers.all(|one| has(one).is_some()).then_some(())
+            });
+        }
     }
 
     /// Stops the cluster as Ctrl-C does, and gives its folder back.
@@ -113,6 +135,19 @@ impl World {
     pub(crate) fn json(&self, n: usize, arguments: &[&str]) -> Value {
         let text = self.knot(n, &[arguments, &["--json"]].concat());
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Waits until each server has heard of a space.
+    pub(crate) fn until_known(&self, space: &str) {
+        for server in self.up["servers"].as_array().unwrap() {
+            let url = server["http"].as_str().unwrap();
+            eventually("it is known there", || {
+                let mut client = self.client(1);
+                let shown =
+                    client.env("KNOT_URL", url).args(["--one-server", "space", "show", space]);
+                shown.output().unwrap().status.success().then_some(())
+            });
+        }
     }
 
     /// Applies a template file at the n-th server.
@@ -169,6 +204,21 @@ impl Drop for World {
             child.wait().ok();
         }
         end_all_below(self.folder.path());
+    }
+}
+
+/// Gives the servers of a new folder ports that nobody else takes: `dev` goes by what is written down.
+fn give_ports(folder: &Path, servers: usize) {
+    File::create(folder.join("dev.lock")).unwrap();
+    for n in 1..=servers {
+        let data = folder.join(format!("knot-{n}"));
+        std::fs::create_dir(&data).unwrap();
+        let [http, quic, ssh] = [(); 3].map(|()| port());
+        let text = format!(
+            "[http]\nlisten = \"127.0.0.1:{http}\"\n[quic]\nlisten = \"127.0.0.1:{quic}\"\n\
+             [ssh]\nlisten = \"127.0.0.1:{ssh}\"\n"
+        );
+        std::fs::write(data.join("knot.toml"), text).unwrap();
     }
 }
 

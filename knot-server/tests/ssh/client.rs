@@ -8,7 +8,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{engine::have, world::World};
+use crate::{
+    engine::have,
+    wait::{bounded, eventually},
+    world::World,
+};
 
 /// A cluster with a running space `dev`, and the client's files.
 pub(crate) struct Client {
@@ -59,6 +63,7 @@ impl Client {
             arguments.push("--start");
         }
         client.world.json(1, &arguments);
+        client.until_gateways();
         let line = client.host_key();
         std::fs::write(client.folder.join("known_hosts"), format!("cluster {line}\n")).unwrap();
         client.configure("key");
@@ -90,6 +95,17 @@ impl Client {
         let address = self.world.up["servers"][n - 1]["ssh"].as_str().unwrap();
         let (host, port) = address.rsplit_once(':').unwrap();
         (host.to_owned(), port.to_owned())
+    }
+
+    /// Waits until each server knows of the gateway of each: one that has just joined cannot open the host key at once.
+    fn until_gateways(&self) {
+        for n in 1..=self.world.up["servers"].as_array().unwrap().len() {
+            eventually("each server has its gateway", || {
+                let listed = self.world.json(n, &["server", "ls"]);
+                let mut servers = listed["servers"].as_array()?.iter();
+                servers.all(|server| server["ssh"].is_string()).then_some(())
+            });
+        }
     }
 
     pub(crate) fn host_key(&self) -> String {
@@ -159,10 +175,13 @@ impl Piped {
 
     pub(crate) fn line(&mut self) -> String {
         let (mut line, mut byte) = (Vec::new(), [0]);
+        let child = self.0.id();
         let output = self.0.stdout.as_mut().unwrap();
-        while output.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
-            line.push(byte[0]);
-        }
+        bounded(child, || {
+            while output.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+                line.push(byte[0]);
+            }
+        });
         String::from_utf8(line).unwrap()
     }
 

@@ -124,7 +124,7 @@ fn a_remote_editors_bootstrap_works() {
     // What VS Code's Remote-SSH does: a script on the input of a shell, a SOCKS port beside it, and then
     // connections to a server that the script left behind, by port or by socket.
     let Some(client) = Client::start() else { return };
-    let port = crate::forwards::free_port();
+    let port = crate::block::port();
     let mut shell = Piped::start(&mut client.ssh(&[
         "-T",
         "-D",

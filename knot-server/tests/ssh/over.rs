@@ -3,15 +3,16 @@
 use std::{io::Read as _, process::Stdio};
 
 use crate::{
+    block::port,
     client::{Client, Piped, said},
-    forwards::{connect, echo_server, free_port},
+    forwards::{connect, echo_server},
     person::Person,
 };
 
 /// A connection with a port each way and no session.
 fn forwarding(client: &Client) -> Piped {
     let (_, at) = echo_server();
-    let (local, out) = (free_port(), free_port());
+    let (local, out) = (port(), port());
     let (into, outof) =
         (format!("{local}:127.0.0.1:{}", at.port()), format!("{out}:127.0.0.1:{}", at.port()));
     let mut command = client.ssh(&["-N", "-L", &into, "-R", &outof, "dev@gate"]);

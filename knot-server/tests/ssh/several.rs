@@ -9,8 +9,9 @@ use std::{
 };
 
 use crate::{
+    block::port,
     client::{Client, Piped, said},
-    forwards::{connect, echo_server, exchange, free_port, try_exchange},
+    forwards::{connect, echo_server, exchange, try_exchange},
     wait::eventually,
     world::{describe, knot_server, path},
 };
@@ -87,7 +88,7 @@ fn an_ssh_through_a_killed_server_ends_and_a_new_one_through_another_works_at_on
     );
     let doomed = session(&client, victim);
     let (_server, at) = echo_server();
-    let out = free_port();
+    let out = port();
     let outof = format!("{out}:127.0.0.1:{}", at.port());
     let relayed = format!("dev@gate{}", ways.relayed);
     let _outward = Piped::start(&mut client.ssh(&["-N", "-R", &outof, &relayed]));

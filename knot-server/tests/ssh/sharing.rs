@@ -7,8 +7,9 @@ use std::{
 };
 
 use crate::{
+    block::port,
     client::{Client, Piped, said},
-    forwards::{connect, echo_server, free_port},
+    forwards::{connect, echo_server},
     people::People,
     wait::{BOUND, eventually},
 };
@@ -32,7 +33,7 @@ struct Visit {
 impl Visit {
     fn pay(client: &Client, key: &str) -> Self {
         let (_, at) = echo_server();
-        let (local, out) = (free_port(), free_port());
+        let (local, out) = (port(), port());
         let (into, outof) =
             (format!("{local}:127.0.0.1:{}", at.port()), format!("{out}:127.0.0.1:{}", at.port()));
         let mut command = client.program(

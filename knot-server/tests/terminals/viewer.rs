@@ -24,7 +24,7 @@ pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// How long a connection may take, and its silence when an answer is awaited.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long all may take that was typed, once all servers are up.
-const BOUND: Duration = Duration::from_secs(90);
+const BOUND: Duration = Duration::from_secs(300);
 /// How far ahead of what was taken it types.
 const AHEAD: usize = 128 << 10;
 /// What the command says first.

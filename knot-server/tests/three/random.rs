@@ -90,6 +90,8 @@ impl Monitor {
 struct Acknowledged {
     made: BTreeSet<String>,
     deleted: BTreeSet<String>,
+    /// Those of which a deletion was asked for, and no answer came: it may have been done.
+    perhaps: BTreeSet<String>,
     requests: u32,
     refused: BTreeMap<String, u32>,
 }
@@ -132,7 +134,7 @@ fn spaces_are_used_through_three_servers_while_these_are_killed_and_cut_off() {
     assert_eq!(double, Vec::<String>::new(), "two copies ran at once (seed {seed})");
 
     let listed: BTreeSet<_> = spaces.keys().cloned().collect();
-    let accounted = &listed | &known.deleted;
+    let accounted = &(&listed | &known.deleted) | &known.perhaps;
     let lost: Vec<_> = known.made.difference(&accounted).collect();
     assert!(lost.is_empty(), "acknowledged and lost (seed {seed}): {lost:?}");
     let back: Vec<_> = known.deleted.intersection(&listed).collect();
@@ -169,7 +171,8 @@ fn fault(world: &mut World, dice: &mut Dice) {
 fn request(world: &World, dice: &mut Dice, known: &mut Acknowledged) {
     let up: Vec<_> = (0..3).filter(|n| world.servers[*n].is_up()).collect();
     let Some(n) = up.get(dice.below(up.len().max(1))).copied() else { return };
-    let living: Vec<_> = known.made.difference(&known.deleted).cloned().collect();
+    let dead = &known.deleted | &known.perhaps;
+    let living: Vec<_> = known.made.difference(&dead).cloned().collect();
     let make = living.is_empty() || (living.len() < SPACES && dice.below(4) == 0);
     let (id, asked) = if make {
         let name = format!("s{}", known.made.len());
@@ -187,9 +190,11 @@ fn request(world: &World, dice: &mut Dice, known: &mut Acknowledged) {
             7 | 8 => post("restart", Value::Null),
             9 => {
                 let asked = world.try_ask(n, Method::DELETE, &format!("/spaces/{id}"), None);
-                if asked.as_ref().is_some_and(|answer| answer.status.is_success()) {
-                    known.deleted.insert(id.clone());
-                }
+                match &asked {
+                    Some(answer) if answer.status.is_success() => known.deleted.insert(id.clone()),
+                    Some(_) => false,
+                    None => known.perhaps.insert(id.clone()),
+                };
                 asked
             }
             _ => {

@@ -94,6 +94,7 @@ fn images_are_fetched(platform: &str) {
     world.start_space(0, &id).ok();
     world.until(0, &id, "observed", "running");
     // Through another server, which asks the home.
+    world.until_known(1, &id);
     let log = world.text(1, &format!("/spaces/{id}/logs?kind=provision"));
     for line in [
         format!("fetching the image {first}"),

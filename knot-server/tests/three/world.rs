@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::{
+    block::port,
     forward::Forwarder,
     left::end_all_below,
     wait::{BOUND, eventually},
@@ -357,8 +358,7 @@ impl Server {
     fn prepare(folder: &Path, name: &str, settings: &str) -> Self {
         let data = folder.join(name);
         fs::create_dir(&data).unwrap();
-        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let quic = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let [http, quic] = [(); 2].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, port())));
         let forwarder = Forwarder::new(quic);
         let text = format!(
             "name = \"{name}\"\n[http]\nlisten = \"{http}\"\n[quic]\nlisten = \"{quic}\"\n\

@@ -37,9 +37,15 @@ async function fetched() {
 function atWork(shown) {
   if (shown.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) return true;
   if (shown.querySelector('[aria-busy="true"], [data-refusal]')) return true;
-  const controls = [...shown.querySelectorAll("input, textarea")];
-  return controls.some((one) =>
-    one.type === "checkbox" ? one.checked !== one.defaultChecked : one.value !== one.defaultValue);
+  return [...shown.querySelectorAll("input, textarea, select")].some(isChanged);
+}
+
+function isChanged(control) {
+  if (control.type === "checkbox") return control.checked !== control.defaultChecked;
+  if (!control.matches("select")) return control.value !== control.defaultValue;
+  const options = [...control.options];
+  const first = options.find(({ defaultSelected }) => defaultSelected) ?? options.find(({ disabled }) => !disabled);
+  return control.value !== (first?.value ?? "");
 }
 
 // A part without what was fetched into its folds since: that is no part of the page.

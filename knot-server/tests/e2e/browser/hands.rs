@@ -28,14 +28,15 @@ impl Browser {
     pub(crate) async fn press_at(&mut self, element: &str, told: &str) {
         let place = format!(
             "(() => {{ const at = ({element}).getBoundingClientRect(); \
-             return [at.left + 20, at.top + at.height / 2]; }})()"
+             return [at.left + 20, at.top + at.height / 2, at.bottom + at.height]; }})()"
         );
-        let at = self.value(&place).await;
-        let (left, y) = (at[0].as_f64().unwrap(), at[1].as_f64().unwrap());
-        let (began, mut x) = (Instant::now(), left);
-        // What is drawn anew under a mouse is looked at again when that comes to another letter.
+        let (began, mut x, mut y) = (Instant::now(), 0.0, 0.0);
+        // What is drawn anew under a mouse is looked at again when that comes to another letter, from another line.
         for step in 0.. {
-            x = left + f64::from(step % 2) * LETTER;
+            let at = self.value(&place).await;
+            x = at[0].as_f64().unwrap() + f64::from(step % 2) * LETTER;
+            y = at[1].as_f64().unwrap();
+            self.mouse("mouseMoved", x, at[2].as_f64().unwrap()).await;
             self.mouse("mouseMoved", x, y).await;
             if self.value(told).await == true {
                 break;

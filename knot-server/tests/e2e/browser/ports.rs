@@ -58,7 +58,7 @@ async fn a_spaces_page_opens_after_signing_in_and_cannot_read_the_api() {
 
     // To the sign-in page, and back.
     browser.open(&url("dev")).await;
-    browser.until("document.querySelector('input[type=password]')").await;
+    browser.loaded("input[type=password]").await;
     assert!(browser.value("location.href").await.as_str().unwrap().starts_with(&main));
     browser.fill("input[name=user]", "admin").await;
     let password = world.up["admin"]["password"].as_str().unwrap().to_owned();
@@ -94,7 +94,7 @@ async fn a_spaces_page_opens_after_signing_in_and_cannot_read_the_api() {
 
     // Signed out at knot's pages is signed out here.
     browser.open(&main).await;
-    browser.until("document.querySelector('#sign-out')").await;
+    browser.loaded("#sign-out").await;
     browser.click("#sign-out button").await;
     browser.until("document.querySelector('input[type=password]')").await;
     browser.open(&url("dev")).await;

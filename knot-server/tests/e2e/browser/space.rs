@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Browser;
-use crate::world::World;
+use crate::{wait::eventually, world::World};
 
 /// Whether something of the page is wider than its window.
 const TOO_WIDE: &str =
@@ -83,10 +83,14 @@ async fn a_spaces_page_shows_its_ports_and_the_logs_of_earlier_starts() {
     browser.click("#port-8080 button").await;
     let open = "document.querySelector('#ports').innerText.includes('Open to everybody who is signed in.')";
     browser.until(open).await;
-    assert_eq!(world.json(1, &["port", "list", "dev"])["ports"][2]["access"], "signed-in");
+    eventually("the other server has heard of it", || {
+        let access = world.json(1, &["port", "list", "dev"])["ports"][2]["access"].clone();
+        (access == "signed-in").then_some(())
+    });
 
     for (fold, words) in [("provision", "the space is running"), ("container", "good morning")] {
         let fold = format!("document.getElementById('{fold}-1.1')");
+        browser.until(&fold).await;
         browser.value(&format!("{fold}.open = true")).await;
         browser
             .until(&format!("{fold}.querySelector('pre').textContent.includes('{words}')"))

@@ -38,9 +38,10 @@ async fn an_address_and_a_link_of_a_program_open_in_a_window_of_their_own() {
     let Some(Window { mut browser, world, .. }) = Window::of_one().await else { return };
     let url = world.url(1);
     let address = format!("{url}/livez?by=address");
-    // In two parts: what is typed is on the screen too, for a moment.
+    // In two parts: what is typed is on the screen too, for a moment. No prompt follows: what is drawn while the mouse
+    // is pressed would be looked at anew.
     browser
-        .type_line(&format!("clear; echo ht''tp{}", address.strip_prefix("http").unwrap()))
+        .type_line(&format!("clear; echo ht''tp{}; read x", address.strip_prefix("http").unwrap()))
         .await;
     let row = "[...document.querySelectorAll('.xterm-rows > div')].findLast((row) => row.innerText.startsWith('http'))";
     browser.until(row).await;
@@ -50,7 +51,9 @@ async fn an_address_and_a_link_of_a_program_open_in_a_window_of_their_own() {
     browser.until_window(&address).await;
 
     let link = format!("{url}/livez?by=link");
-    let print = format!("clear; printf '\\033]8;;{link}\\033\\\\the''re\\033]8;;\\033\\\\\\n'");
+    let print =
+        format!("clear; printf '\\033]8;;{link}\\033\\\\the''re\\033]8;;\\033\\\\\\n'; read x");
+    browser.type_line("read").await;
     browser.type_line(&print).await;
     let row = "[...document.querySelectorAll('.xterm-rows > div')].findLast((row) => row.innerText.startsWith('there'))";
     browser.until(row).await;

@@ -40,6 +40,7 @@ impl Window {
         let home = world.name(1);
         let create = ["space", "create", "dev", "--template", "shell", "--start", "--server", home];
         let space = world.json(1, &create)["id"].as_str().unwrap().to_owned();
+        world.until_known("dev");
         let page = format!("{url}/spaces/{space}/terminal");
         browser.open(&format!("{page}?renderer=dom")).await;
         browser.until(CONNECTED).await;
