@@ -37,7 +37,7 @@ async fn orphans_are_reaped_and_statuses_reach_their_owners() {
         let (child, pipes) = children.spawn(&mut command).unwrap();
         started.push((status, child, pipes));
     }
-    let bound = Duration::from_secs(20);
+    let bound = Duration::from_secs(60);
     for (status, mut child, pipes) in started {
         assert_eq!(timeout(bound, child.ended()).await.unwrap(), Exit::Code(status));
         let mut orphan = String::new();

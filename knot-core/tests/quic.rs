@@ -101,6 +101,31 @@ impl World {
         took
     }
 
+    /// Waits until a server counts another as reachable, or as not.
+    async fn reaches(&self, at: usize, peer: usize, wanted: bool) {
+        let peer = self.cluster.id(peer).unwrap();
+        let mut reach = self.cluster.net(at).unwrap().reach().watch();
+        let is = reach.wait_for(|reach| {
+            reach.get(&peer).is_some_and(|one| (one.linked, one.up) == (wanted, wanted))
+        });
+        tokio::time::timeout(MINUTE, is).await.unwrap().unwrap();
+    }
+
+    /// How long it takes from now until a server counts another as neither linked nor up.
+    fn lost(&self, at: usize, peer: usize) -> impl Future<Output = Duration> + use<> {
+        let peer = self.cluster.id(peer).unwrap();
+        let mut reach = self.cluster.net(at).unwrap().reach().watch();
+        let began = tokio::time::Instant::now();
+        let known = tokio::spawn(async move {
+            reach
+                .wait_for(|reach| reach.get(&peer).is_some_and(|one| !one.is_reachable()))
+                .await
+                .unwrap();
+            began.elapsed()
+        });
+        async move { tokio::time::timeout(MINUTE, known).await.unwrap().unwrap() }
+    }
+
     /// How many of the peers a server is linked to.
     fn links(&self, at: usize) -> usize {
         let net = self.cluster.net(at).unwrap();
@@ -223,6 +248,29 @@ fn a_server_whose_address_changes_is_found_again() {
         world.edits(20, &[0, 1, 2, 3], SECOND).await;
         world.settle().await;
         assert_eq!(world.links(3), 3);
+        (world.cluster.now(), ())
+    });
+}
+
+#[test]
+fn a_server_that_stops_is_known_to_be_lost_at_once_and_a_killed_one_within_seconds() {
+    told("lost", async || {
+        let mut world = World::in_memory(71, 3).await;
+        world.reaches(0, 2, true).await;
+        let stopped = world.lost(0, 2);
+        let ((), took) = tokio::join!(world.cluster.stop(2), stopped);
+        assert!(took < SECOND, "{took:?}");
+        world.cluster.start_again(2).unwrap();
+        for at in [0, 1] {
+            world.reaches(at, 2, true).await;
+        }
+        let known = [world.lost(0, 2), world.lost(1, 2)];
+        world.cluster.kill(2).await;
+        for known in known {
+            let took = known.await;
+            assert!(took > SECOND, "it was closed, not killed: {took:?}");
+            assert!(took < 4 * SECOND, "{took:?}");
+        }
         (world.cluster.now(), ())
     });
 }

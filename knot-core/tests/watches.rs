@@ -28,7 +28,7 @@ entity! {
     }
 }
 
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 
 fn id(n: u8) -> Id<Page> {
     Id::from_uuid(Uuid::from_u128(n.into()))

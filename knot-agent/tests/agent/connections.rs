@@ -9,7 +9,7 @@ use quinn::{RecvStream, SendStream};
 use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream},
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixListener, UnixStream},
 };
 use uuid::Uuid;
 
@@ -79,7 +79,10 @@ async fn each_half_of_a_connection_ends_by_itself() {
 #[tokio::test]
 async fn what_cannot_be_connected_to_says_why() {
     let (_server, _agent, link) = world().await;
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    // It is had by a socket that does not listen, and so by nobody else.
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let closed = taken.local_addr().unwrap().port();
     let (sort, why) = refusal(&link, tcp("127.0.0.1", closed)).await;
     assert_eq!(sort, Refusal::NotListening);
     assert_eq!(why, format!("nothing listens at 127.0.0.1:{closed}"));

@@ -161,7 +161,7 @@ async fn an_agent_that_ends_hangs_its_terminals_up() {
     agent.signal(Signal::TERM);
     viewer.until(|frame| *frame == FromTerminal::Stopping).await;
     within("the agent to end", agent.0.wait()).await.unwrap();
-    assert!(!runs(process));
+    until("its processes to end", || !runs(process)).await;
 }
 
 #[tokio::test]

@@ -8,6 +8,11 @@ fn on_terminal(run: Run) -> Run {
     Run { terminal: Some(TerminalSize { columns: 100, rows: 30 }), ..run }
 }
 
+/// A command that another run of the tests on this machine does not have too.
+fn sleep_of_this_run(seconds: u32) -> String {
+    format!("sleep {seconds}.{}", std::process::id())
+}
+
 #[tokio::test]
 async fn a_terminal_has_the_size_it_is_given() {
     let (_server, _agent, link) = world().await;
@@ -47,11 +52,12 @@ async fn a_login_shell_runs_what_is_typed_until_the_input_ends() {
 #[tokio::test]
 async fn a_signal_goes_to_the_foreground() {
     let (_server, _agent, link) = world().await;
-    let script = "set -m; sleep 1012; echo status $?; exit 0";
-    let mut session = Session::open(&link.connection, &on_terminal(shell(script))).await;
+    let sleep = sleep_of_this_run(1012);
+    let script = format!("set -m; {sleep}; echo status $?; exit 0");
+    let mut session = Session::open(&link.connection, &on_terminal(shell(&script))).await;
     // With job control each job is a group of its own: the signal must find it.
-    let ready = "until pgrep -f '^sleep 1012$' >/dev/null; do :; done";
-    let told = run(&link, &shell(ready)).await;
+    let ready = format!("until pgrep -f '^{sleep}$' >/dev/null; do :; done");
+    let told = run(&link, &shell(&ready)).await;
     assert_eq!(told.exit, Some(Exit::Code(0)));
     session.tell(ToAgent::Signal(15)).await;
     let told = session.rest().await;
@@ -62,12 +68,14 @@ async fn a_signal_goes_to_the_foreground() {
 async fn a_hung_up_terminal_takes_its_processes_along() {
     let (_server, _agent, link) = world().await;
     // The job is a group of its own, which may not have begun when the session is hung up.
-    let script = "trap '' HUP; set -m; stty -echo; echo $$; sleep 1013; sleep 1013";
-    let mut session = Session::open(&link.connection, &on_terminal(shell(script))).await;
+    let sleep = sleep_of_this_run(1013);
+    let script = format!("trap '' HUP; set -m; stty -echo; echo $$; {sleep}; {sleep}");
+    let mut session = Session::open(&link.connection, &on_terminal(shell(&script))).await;
     let process = session.output_up_to("\n").await.trim().parse().unwrap();
     drop(session);
     until("the shell to end", || !runs(process)).await;
-    let told = run(&link, &shell("until ! pgrep -f '^sleep 1013$' >/dev/null; do :; done")).await;
+    let gone = format!("until ! pgrep -f '^{sleep}$' >/dev/null; do :; done");
+    let told = run(&link, &shell(&gone)).await;
     assert_eq!(told.exit, Some(Exit::Code(0)));
 }
 

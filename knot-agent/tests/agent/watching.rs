@@ -1,11 +1,14 @@
 //! What an agent sees of its space: health, use, and how the startup script went.
 
-use std::process::Stdio;
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use knot_core::agent::{HealthCheck, Launch, Startup, ToAgent, Watching};
 use rustix::process::Signal;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpListener,
 };
 
@@ -89,14 +92,20 @@ async fn a_port_and_a_page_are_asked() {
 
 #[tokio::test]
 async fn idleness_is_reported_once_it_is_long_enough_and_use_ends_it() {
+    let begun = Instant::now();
     let (server, _agent, link) = world().await;
     server.watch(Watching { idle_stop: Some(2), ..Watching::default() });
     let mut session = Session::open(&link.connection, &shell("cat")).await;
-    let begun = tokio::time::Instant::now();
+    // Between two uses of it no more time has passed than from before the one to after the other.
+    let (mut used, mut unused) = (begun, Duration::ZERO);
     while begun.elapsed().as_secs() < 3 {
+        let before = Instant::now();
         session.input("x\n").await;
         session.output_up_to("x\n").await;
-        assert!(link.reports.borrow().idle < 2, "it is used all the time");
+        unused = unused.max(used.elapsed());
+        used = before;
+        let idle = link.reports.borrow().idle;
+        assert!(Duration::from_secs(idle) <= unused.max(Duration::from_secs(1)), "it is used");
         tokio::task::yield_now().await;
     }
     // An open session that nobody uses does not count.
@@ -207,15 +216,24 @@ async fn https_is_asked_with_any_certificate() {
         println!("SKIPPED: openssl is missing");
         return;
     }
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let _server = tokio::process::Command::new("openssl")
-        .args(["s_server", "-www", "-quiet", "-accept", &format!("127.0.0.1:{port}"), "-key"])
+    let mut openssl = tokio::process::Command::new("openssl")
+        .args(["s_server", "-www", "-accept", "127.0.0.1:0", "-key"])
         .args([key.as_os_str(), "-cert".as_ref(), certificate.as_os_str()])
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
+    let mut said = BufReader::new(openssl.stdout.take().unwrap()).lines();
+    let port = within("the port it has taken", async {
+        loop {
+            let line = said.next_line().await.unwrap().expect("it listens");
+            if let Some(port) = line.strip_prefix("ACCEPT 127.0.0.1:") {
+                return port.to_owned();
+            }
+        }
+    })
+    .await;
     let (server, _agent, link) = world().await;
     server.watch(check(&format!("https://localhost:{port}/"), 100));
     assert!(healthy(&link, true).await.starts_with("HTTP/1.0 200"));

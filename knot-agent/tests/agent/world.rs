@@ -33,7 +33,7 @@ use tokio::{
 use uuid::Uuid;
 
 /// No test waits longer than this for anything.
-pub(crate) const BOUND: Duration = Duration::from_secs(30);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(BOUND, future).await.unwrap_or_else(|_| panic!("in vain: {what}"))

@@ -58,7 +58,7 @@ impl World {
     async fn enrol(&self, node: &Node, key: &KeyPair) -> Enrolled {
         let wanted = Enrol { generation: self.generation, key: key.public() };
         eventually("an answer", || async {
-            let connection = dial(&self.secret, node, agent::ENROL_ALPN).await;
+            let connection = dial(&self.secret, node, agent::ENROL_ALPN).await.ok()?;
             let (mut send, mut receive) = connection.open_bi().await.ok()?;
             wire::write_frame(&mut send, &wanted, MAX_STRANGER_FRAME).await.ok()?;
             wire::read_frame(&mut receive, MAX_STRANGER_FRAME).await.ok()?
@@ -93,17 +93,17 @@ impl Link {
     }
 }
 
-async fn dial(key: &KeyPair, node: &Node, protocol: &[u8]) -> Connection {
+async fn dial(key: &KeyPair, node: &Node, protocol: &[u8]) -> Result<Connection, ConnectionError> {
     let endpoint = quinn::Endpoint::client(any_port()).unwrap();
     let accept = Accept::Known(Arc::new(|_| Verdict::Known));
     let chain = vec![key.self_signed("agent").unwrap()];
     let config = tls::client_config(key, chain, accept, protocol).unwrap();
-    endpoint.connect_with(config, node.address, "knot").unwrap().await.unwrap()
+    endpoint.connect_with(config, node.address, "knot").unwrap().await
 }
 
 /// Says hello, and why nothing came back.
 async fn greet(key: &KeyPair, node: &Node, hello: Hello) -> Result<Link, ConnectionError> {
-    let connection = dial(key, node, agent::ALPN).await;
+    let connection = dial(key, node, agent::ALPN).await?;
     let welcomed = async {
         let (mut send, mut receive) = connection.open_bi().await.ok()?;
         wire::write_frame(&mut send, &hello, MAX_AGENT_FRAME).await.ok()?;
@@ -186,7 +186,7 @@ async fn a_copied_secret_or_another_spaces_key_gets_nothing() {
     link.connection.closed().await;
     assert!(greet(&key, &home, world.hello()).await.is_err(), "the key of an older generation");
     let late = World { secret: before, generation: Generation { term: 1, n: 1 }, ..world };
-    let connection = dial(&late.secret, &home, agent::ENROL_ALPN).await;
+    let connection = dial(&late.secret, &home, agent::ENROL_ALPN).await.unwrap();
     assert!(matches!(connection.closed().await, ConnectionError::ConnectionClosed(_)));
 }
 

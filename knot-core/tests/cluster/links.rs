@@ -1,6 +1,6 @@
 //! Links between servers: made, lost and made again; what was edited meanwhile comes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use knot_core::{
     id::Id,
@@ -64,8 +64,6 @@ async fn a_killed_server_is_known_to_be_lost_and_is_up_when_it_returns() {
     tokio::join!(lost(&one, server), lost(&three, server));
     let took = killed.elapsed();
     println!("two servers knew after {took:?} that the third was lost");
-    assert!(took > Duration::from_secs(1), "it was closed, not killed");
-    assert!(took < Duration::from_secs(4), "{took:?}");
     // It still belongs, and the others have not lost each other.
     assert!(one.replica.get(Id::<Server>::from_uuid(server.0)).is_some());
     assert!(one.net.reach().is_reachable(three.identity.server));
@@ -75,21 +73,4 @@ async fn a_killed_server_is_known_to_be_lost_and_is_up_when_it_returns() {
         up(node, server).await;
         up(&two, node.identity.server).await;
     }
-}
-
-#[tokio::test]
-async fn a_server_that_stops_is_known_to_be_lost_at_once() {
-    let one = found().await;
-    let two = join_through(&one, "two").await;
-    let server = two.identity.server;
-    up(&one, server).await;
-    let stopping = Instant::now();
-    let known = async {
-        lost(&one, server).await;
-        stopping.elapsed()
-    };
-    let (_, took) = tokio::join!(two.stop(), known);
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    let reach = *one.net.reach().watch().borrow().get(&server).unwrap();
-    assert!(!reach.linked && !reach.up, "{reach:?}");
 }

@@ -9,7 +9,7 @@ use std::{
 
 use knot_core::{
     id::Id,
-    model::{Observed, Server, ServerStatus, Space, SpaceStatus},
+    model::{Observed, Server, ServerStatus, Space, SpaceStatus, Template},
     net::Net,
     replica::{Changed, Replica},
     schema::Entity as _,
@@ -95,7 +95,7 @@ impl Service {
 }
 
 async fn manage(home: Arc<Home>) {
-    let mut changes = home.replica.watch(&[Space::KIND, Server::KIND]);
+    let mut changes = home.replica.watch(&[Space::KIND, Template::KIND, Server::KIND]);
     let mut links = home.net.reach().watch();
     let mut sights = home.engines.watch();
     let mut trust = home.trusted.watch();
@@ -112,9 +112,10 @@ async fn manage(home: Arc<Home>) {
         tokio::select! {
             () = home.stop.cancelled() => break,
             Changed::Document(subject) | Changed::Record(subject) = changes.next() => {
-                match subject.kind == Space::KIND {
-                    true => wake(&home, &mut workers, &mut tasks, subject.uuid),
-                    false => wake_shared(&home, &workers),
+                match subject.kind {
+                    Space::KIND => wake(&home, &mut workers, &mut tasks, subject.uuid),
+                    Template::KIND => wake_of(&home, &workers, Id::from_uuid(subject.uuid)),
+                    _ => wake_shared(&home, &workers),
                 }
             }
             Ok(()) = links.changed() => wake_shared(&home, &workers),
@@ -152,6 +153,15 @@ fn differing(before: &Sight, now: &Sight, workers: &HashMap<Uuid, Arc<Notify>>) 
         spaces.extend(workers.keys());
     }
     spaces
+}
+
+/// Wakes the workers of a template's spaces: their schedule, and how long they may run, is in it.
+fn wake_of(home: &Home, workers: &HashMap<Uuid, Arc<Notify>>, template: Id<Template>) {
+    let spaces = home.replica.list::<Space>();
+    let of_it = spaces.iter().filter(|space| space.template == template);
+    of_it
+        .filter_map(|space| workers.get(&space.id().uuid()))
+        .for_each(|worker| worker.notify_one());
 }
 
 /// Wakes the workers of spaces on an engine that servers share: who acts on those follows from which

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     events::Events,
-    world::{level, link, server, until, world},
+    world::{level, link, server, until, within, world},
 };
 
 const FILE: &str = "name: rust\nplatform: docker\nimage: rust:1\n";
@@ -36,14 +36,16 @@ async fn every_server_uses_the_same_revision_until_it_is_settled() {
     let mut shown: Vec<Value> = Vec::new();
     for client in [&at_alpha, &at_beta] {
         // It is looked for in the background.
-        let template = loop {
-            let template = client.get("/templates/rust").await.ok();
-            if template["invalid"]["used"].is_string() {
-                break template;
+        let found = within(async {
+            loop {
+                let template = client.get("/templates/rust").await.ok();
+                if template["invalid"]["used"].is_string() {
+                    return template;
+                }
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
-        };
-        shown.push(template);
+        });
+        shown.push(found.await);
     }
     assert_eq!(shown[0]["revision"], shown[1]["revision"]);
     assert_eq!(shown[0]["invalid"], shown[1]["invalid"]);

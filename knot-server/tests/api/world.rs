@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Long enough for anything here; a test that waits for it has failed.
-pub(crate) const BOUND: Duration = Duration::from_secs(20);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 pub(crate) const PASSWORD: &str = "correct horse";
 
 /// One server: replica, API, and an address to reach it at.
@@ -221,17 +221,27 @@ async fn carry(link: Link, mut frames: mpsc::Receiver<Bytes>, cut: CancellationT
     }
 }
 
-/// Waits until the second server holds all documents of the first.
-pub(crate) async fn level(from: &Server, to: &Server) {
+/// Waits until two linked servers hold as many documents.
+pub(crate) async fn level(one: &Server, other: &Server) {
     let counts = |server: &Server| {
         let replica = &server.replica;
         (
             replica.list::<User>().len(),
             replica.list::<Template>().len(),
             replica.list::<Space>().len(),
+            replica.list::<model::Server>().len(),
         )
     };
-    until(&to.replica, || counts(from) == counts(to)).await;
+    let (mut here, mut there) = (one.replica.watch(&[]), other.replica.watch(&[]));
+    within(async {
+        while counts(one) != counts(other) {
+            tokio::select! {
+                _ = here.next() => {}
+                _ = there.next() => {}
+            }
+        }
+    })
+    .await;
 }
 
 struct Wire(mpsc::Sender<Bytes>);

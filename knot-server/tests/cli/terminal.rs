@@ -255,7 +255,7 @@ fn progress_is_one_line_that_leaves_no_trace() {
     let seen = person.sees("(after ");
     let drawn = seen.replace("\u{1b}[K", "|");
     assert!(!drawn.trim_end().contains('\n'), "{drawn:?}");
-    assert!(drawn.starts_with("\r|dev: provisioning (0s)"), "{drawn:?}");
+    assert!(drawn.starts_with("\r|dev: provisioning ("), "{drawn:?}");
     assert!(drawn.contains("\r|dev is running on alpha, generation 1.3"), "{drawn:?}");
     assert_eq!(person.child.wait().unwrap().code(), Some(0));
 }

@@ -16,10 +16,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    GRACE,
+    BOUND, GRACE,
     nomad::{Fake, Release},
     podman,
-    world::{Documents, World, agent_bytes, check, nomad_settings},
+    world::{Documents, World, agent_bytes, check, free_port, nomad_settings},
 };
 
 macro_rules! on {
@@ -67,8 +67,8 @@ async fn a_missing_image_is_named(world: &World) {
 
 /// What takes the port is a program of the machine, or on Nomad another space.
 async fn a_taken_port_is_named(world: &World) {
-    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
+    let port = free_port();
+    let taken = TcpListener::bind(("0.0.0.0", port)).unwrap();
     let with_port = |n| {
         let mut run = world.run(n);
         run.launch.servers[0].address = ([192, 0, 2, 1], 1).into();
@@ -114,7 +114,7 @@ async fn an_engine_that_is_down_is_named(world: &World) {
 
 async fn what_an_engine_has_to_be_given_is_given(world: &World) {
     let engine = world.engine.as_ref().unwrap();
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
     let mut run = world.run(1);
     run.launch.servers[0].address = ([192, 0, 2, 1], 1).into();
     run.memory = Some(64 << 20);
@@ -123,7 +123,7 @@ async fn what_an_engine_has_to_be_given_is_given(world: &World) {
         path: "/srv/data".to_owned(),
         read_only: true,
     }];
-    run.published = vec![Port { number: 80, protocol: Protocol::Http, published: Some(43_117) }];
+    run.published = vec![Port { number: 80, protocol: Protocol::Http, published: Some(port) }];
     run.capabilities = vec!["NET_ADMIN".to_owned(), "-MKNOD".to_owned()];
     run.devices = vec!["/dev/null:/dev/nothing:r".to_owned()];
     let started = starts(world, &run).await;
@@ -135,7 +135,7 @@ async fn what_an_engine_has_to_be_given_is_given(world: &World) {
     assert_eq!(host.memory, Some(64 << 20));
     assert_eq!(host.restart_policy.unwrap().name.unwrap().to_string(), "no");
     let published = host.port_bindings.unwrap()["80/tcp"].clone().unwrap();
-    assert_eq!(published[0].host_port.as_deref(), Some("43117"));
+    assert_eq!(published[0].host_port, Some(port.to_string()));
     let all = |list: Option<Vec<String>>| list.unwrap_or_default().join(" ");
     assert!(all(host.cap_add).contains("NET_ADMIN"));
     assert!(all(host.cap_drop).contains("MKNOD"));
@@ -256,11 +256,12 @@ async fn a_claim_that_is_stuck_is_named(world: &World) {
 
 async fn a_claim_that_is_let_go_of_late_is_waited_for(world: &World) {
     world.nomad().fault(|faults| faults.release = Release::After(Duration::from_millis(700)));
+    let driver = driver_with(world, |settings| settings.release = BOUND);
     let first = starts(world, &with_csi(world, 1)).await;
-    world.driver.stop(&first, GRACE).await.unwrap();
-    let second = starts(world, &with_csi(world, 2)).await;
-    world.driver.stop(&second, GRACE).await.unwrap();
-    world.driver.remove_volume(world.volume).await.unwrap();
+    driver.stop(&first, GRACE).await.unwrap();
+    let second = driver.start(&with_csi(world, 2), &Progress::unheard()).await.unwrap();
+    driver.stop(&second, GRACE).await.unwrap();
+    driver.remove_volume(world.volume).await.unwrap();
     assert_eq!(world.nomad().volume(&world.volume.to_string()), None);
 }
 

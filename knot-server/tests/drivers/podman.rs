@@ -6,15 +6,16 @@
 
 use std::{
     fs,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::process::getpid;
 
-use crate::registry;
+use crate::{BOUND, registry};
 
 /// Says to a server that the suite starts, and kills, where the service is.
 const ADDRESS: &str = "KNOT_TEST_PODMAN";
@@ -64,7 +65,7 @@ pub(crate) fn start() {
         let socket = self::folder().join("socket");
         if told.recv().unwrap() {
             let begin = Instant::now();
-            while !socket.exists() && begin.elapsed() < Duration::from_secs(20) {
+            while UnixStream::connect(&socket).is_err() && begin.elapsed() < BOUND {
                 std::thread::yield_now();
             }
         }

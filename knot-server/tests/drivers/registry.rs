@@ -2,14 +2,16 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::process::getpid;
+
+use crate::{BOUND, world::free_port};
 
 pub(crate) const USER: &str = "builder";
 pub(crate) const PASSWORD: &str = "open sesame";
@@ -19,10 +21,10 @@ const HTPASSWD: &str = "builder:$2y$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjy
 const SIZE: usize = 24_000_000;
 
 /// Where the registry listens, once it is asked for. A port is looked for before: Podman is told it when
-/// its service starts.
+/// its service starts. Whoever waits for it dials it, and must not be given it for the own end.
 pub(crate) fn address() -> SocketAddr {
     static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
-    *ADDRESS.get_or_init(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+    *ADDRESS.get_or_init(|| ([127, 0, 0, 1], free_port()).into())
 }
 
 /// Starts the registry, once; whether there is one. In CI there must be.
@@ -58,7 +60,7 @@ pub(crate) fn start() -> bool {
         });
         let begin = Instant::now();
         while TcpStream::connect(address()).is_err() {
-            assert!(begin.elapsed() < Duration::from_secs(20), "the registry does not come up");
+            assert!(begin.elapsed() < BOUND, "the registry does not come up");
             std::thread::yield_now();
         }
         true

@@ -27,7 +27,7 @@ use tokio::{io::AsyncReadExt as _, time::timeout};
 use crate::left::{Left, all_below};
 
 /// No test waits longer than this for anything.
-pub(crate) const BOUND: Duration = Duration::from_secs(90);
+pub(crate) const BOUND: Duration = Duration::from_secs(120);
 
 pub(crate) struct World {
     pub(crate) replica: Replica,
