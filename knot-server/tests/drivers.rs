@@ -9,6 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "support/block.rs"]
+mod block;
 #[path = "drivers/faults.rs"]
 mod faults;
 #[path = "drivers/fetch.rs"]
@@ -19,6 +21,9 @@ mod nomad;
 mod podman;
 #[path = "drivers/registry.rs"]
 mod registry;
+#[path = "support/wait.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod wait;
 #[path = "drivers/world.rs"]
 mod world;
 
@@ -34,10 +39,10 @@ use knot_server::spaces::drivers::{
 };
 use uuid::Uuid;
 
-use self::world::{GRACE, World, check};
-
-/// How long anything may take before a test gives up.
-const BOUND: Duration = Duration::from_secs(60);
+use self::{
+    wait::BOUND,
+    world::{GRACE, World, check},
+};
 
 macro_rules! conformance {
     ($($name:ident),* $(,)?) => {

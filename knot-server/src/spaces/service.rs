@@ -9,7 +9,7 @@ use std::{
 
 use knot_core::{
     id::Id,
-    model::{Observed, Server, ServerStatus, Space, SpaceStatus, Template},
+    model::{Observed, Server, ServerStatus, Space, SpaceStatus, Template, User},
     net::Net,
     replica::{Changed, Replica},
     schema::Entity as _,
@@ -95,7 +95,7 @@ impl Service {
 }
 
 async fn manage(home: Arc<Home>) {
-    let mut changes = home.replica.watch(&[Space::KIND, Template::KIND, Server::KIND]);
+    let mut changes = home.replica.watch(&[Space::KIND, Template::KIND, User::KIND, Server::KIND]);
     let mut links = home.net.reach().watch();
     let mut sights = home.engines.watch();
     let mut trust = home.trusted.watch();
@@ -114,7 +114,15 @@ async fn manage(home: Arc<Home>) {
             Changed::Document(subject) | Changed::Record(subject) = changes.next() => {
                 match subject.kind {
                     Space::KIND => wake(&home, &mut workers, &mut tasks, subject.uuid),
-                    Template::KIND => wake_of(&home, &workers, Id::from_uuid(subject.uuid)),
+                    // A schedule, and how long a space may run, are in its template, and its owner has the time zone.
+                    Template::KIND => {
+                        let template = Id::from_uuid(subject.uuid);
+                        wake_where(&home, &workers, |space| space.template == template);
+                    }
+                    User::KIND => {
+                        let owner = Id::from_uuid(subject.uuid);
+                        wake_where(&home, &workers, |space| space.owner == owner);
+                    }
                     _ => wake_shared(&home, &workers),
                 }
             }
@@ -155,11 +163,15 @@ fn differing(before: &Sight, now: &Sight, workers: &HashMap<Uuid, Arc<Notify>>) 
     spaces
 }
 
-/// Wakes the workers of a template's spaces: their schedule, and how long they may run, is in it.
-fn wake_of(home: &Home, workers: &HashMap<Uuid, Arc<Notify>>, template: Id<Template>) {
+/// Wakes the workers of some spaces.
+fn wake_where(
+    home: &Home,
+    workers: &HashMap<Uuid, Arc<Notify>>,
+    is_meant: impl Fn(&Space) -> bool,
+) {
     let spaces = home.replica.list::<Space>();
-    let of_it = spaces.iter().filter(|space| space.template == template);
-    of_it
+    let meant = spaces.iter().filter(|space| is_meant(space));
+    meant
         .filter_map(|space| workers.get(&space.id().uuid()))
         .for_each(|worker| worker.notify_one());
 }

@@ -16,10 +16,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    BOUND, GRACE,
+    GRACE,
+    block::port,
     nomad::{Fake, Release},
     podman,
-    world::{Documents, World, agent_bytes, check, free_port, nomad_settings},
+    wait::BOUND,
+    world::{Documents, World, agent_bytes, check, nomad_settings},
 };
 
 macro_rules! on {
@@ -67,7 +69,7 @@ async fn a_missing_image_is_named(world: &World) {
 
 /// What takes the port is a program of the machine, or on Nomad another space.
 async fn a_taken_port_is_named(world: &World) {
-    let port = free_port();
+    let port = port();
     let taken = TcpListener::bind(("0.0.0.0", port)).unwrap();
     let with_port = |n| {
         let mut run = world.run(n);
@@ -114,7 +116,7 @@ async fn an_engine_that_is_down_is_named(world: &World) {
 
 async fn what_an_engine_has_to_be_given_is_given(world: &World) {
     let engine = world.engine.as_ref().unwrap();
-    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let (folder, port) = (tempfile::tempdir().unwrap(), port());
     let mut run = world.run(1);
     run.launch.servers[0].address = ([192, 0, 2, 1], 1).into();
     run.memory = Some(64 << 20);

@@ -15,7 +15,7 @@ use std::{
 
 use rustix::process::getpid;
 
-use crate::{BOUND, registry};
+use crate::{registry, wait::BOUND};
 
 /// Says to a server that the suite starts, and kills, where the service is.
 const ADDRESS: &str = "KNOT_TEST_PODMAN";

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::getpid;
 
-use crate::{BOUND, world::free_port};
+use crate::{block::port, wait::BOUND};
 
 pub(crate) const USER: &str = "builder";
 pub(crate) const PASSWORD: &str = "open sesame";
@@ -24,7 +24,7 @@ const SIZE: usize = 24_000_000;
 /// its service starts. Whoever waits for it dials it, and must not be given it for the own end.
 pub(crate) fn address() -> SocketAddr {
     static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
-    *ADDRESS.get_or_init(|| ([127, 0, 0, 1], free_port()).into())
+    *ADDRESS.get_or_init(|| ([127, 0, 0, 1], port()).into())
 }
 
 /// Starts the registry, once; whether there is one. In CI there must be.

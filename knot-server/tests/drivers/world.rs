@@ -3,15 +3,12 @@
 use std::{
     collections::{HashMap, HashSet},
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     panic::{AssertUnwindSafe, resume_unwind},
     path::PathBuf,
     process::{Command, Stdio},
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -464,20 +461,6 @@ pub(crate) async fn import(
         let tagged = TagImageOptionsBuilder::new().repo(repo).tag(tag).build();
         engine.tag_image(&latest, Some(tagged)).await.unwrap();
         engine.remove_image(&latest, None::<RemoveImageOptions>, None).await.unwrap();
-    }
-}
-
-/// A port that nobody has, and that the system gives to nobody who asks for any: it gives those from 32,768 on.
-pub(crate) fn free_port() -> u16 {
-    static TRIED: AtomicU32 = AtomicU32::new(0);
-    loop {
-        // Another run of the suite begins elsewhere.
-        let step = std::process::id().wrapping_mul(61);
-        let step = step.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(10_000 + step % 20_000).unwrap();
-        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
-            return port;
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::world::{make_template, world};
 const WEEK: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const MINUTE: i64 = 60_000;
 /// Hours that somebody writes may take so long to be seen.
-const AHEAD: Duration = Duration::from_secs(8);
+const AHEAD: Duration = Duration::from_secs(20);
 
 /// Hours of each day.
 fn hours(template: &mut Edit<'_, Template>, from: i64, to: i64) {

@@ -44,7 +44,8 @@ impl Block {
             let port = self.next;
             assert!(port < self.end, "the block is used up");
             self.next += 1;
-            let at = ("127.0.0.1", port);
+            // Engines publish ports at all addresses.
+            let at = ("0.0.0.0", port);
             if TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok() {
                 return port;
             }
