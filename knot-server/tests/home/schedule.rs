@@ -5,9 +5,10 @@ use std::time::Duration;
 use knot_core::{
     clock::Millis,
     id::Id,
-    model::{Desired, Hours, Observed, Space, Template},
+    model::{Desired, Hours, Observed, Space, SpaceStatus, Template, User},
     schema::Edit,
 };
+use uuid::Uuid;
 
 use crate::world::{make_template, world};
 
@@ -70,5 +71,46 @@ async fn the_home_starts_and_stops_at_an_edge_that_passes() {
             status.generation.n == 2 && status.state == Observed::Running
         })
         .await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_schedule_or_time_zone_is_followed_while_the_space_is_stopped() {
+    let world = world(|template| hours(template, 0, 60)).await;
+    let owner = Id::<User>::from_uuid(Uuid::now_v7());
+    let made = world.replica.put(owner, world.author, |user| {
+        user.set(User::name, "anna".to_owned());
+        Ok(())
+    });
+    made.await.unwrap();
+    let space = world.space("dev", Desired::Stopped, &[]).await;
+    let owned = world.replica.edit(space, world.author, move |space| {
+        space.set(Space::owner, owner);
+        Ok(())
+    });
+    owned.await.unwrap();
+    let rule = async |what| {
+        let told = world.until(space, what, |status| status.schedule.is_some()).await;
+        told.schedule.unwrap().rule
+    };
+    let first = rule("its schedule is known").await;
+
+    let moved = world.replica.edit(owner, world.author, |user| {
+        user.set(User::time_zone, "Asia/Tokyo".to_owned());
+        Ok(())
+    });
+    moved.await.unwrap();
+    let is_other = |before: &str, status: &SpaceStatus| {
+        status.schedule.as_ref().is_some_and(|schedule| schedule.rule != before)
+    };
+    world.until(space, "the time zone is followed", |status| is_other(&first, status)).await;
+
+    let second = rule("its schedule is known").await;
+    let changed = world.replica.edit(world.template, world.author, |template| {
+        hours(template, 60, 120);
+        Ok(())
+    });
+    changed.await.unwrap();
+    world.until(space, "the other hours are followed", |status| is_other(&second, status)).await;
     world.stop().await;
 }
