@@ -84,6 +84,16 @@ pub enum Error {
     /// A server gave a token that cannot be read.
     #[error(transparent)]
     Token(#[from] ParseError),
+    /// A server could not be started.
+    #[error(
+        "this program could not be started as {name}: {source}; was its file replaced? Try again"
+    )]
+    NotStarted {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
     /// A server did not come up.
     #[error("{name} did not come up{why}: see {log}")]
     NotUp {

@@ -80,7 +80,8 @@ impl Running {
         let log = log_of(&config);
         let failed = |source| Error::File { path: log.clone(), source };
         let output = File::options().create(true).append(true).open(&log).map_err(failed)?;
-        let mut child = Command::new(std::env::current_exe().map_err(failed)?)
+        let not_started = |source| Error::NotStarted { name: config.name.clone(), source };
+        let mut child = Command::new(std::env::current_exe().map_err(not_started)?)
             .args(["run", "--until-input-ends", "--data"])
             .arg(&config.data)
             .env_remove("KNOT_CONFIG")
@@ -91,7 +92,7 @@ impl Running {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(failed)?;
+            .map_err(not_started)?;
         let pid = child.id().unwrap_or_default();
         let input = child.stdin.take();
         let mut server = Server { config, child, _input: input, pid, ended: false };
