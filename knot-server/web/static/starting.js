@@ -10,15 +10,27 @@ const LIMIT = 15 * 60_000;
 export async function started(space, tell) {
   const path = `/api/v1/spaces/${encodeURIComponent(space)}`;
   const before = await call("POST", `${path}/start`);
-  const until = Date.now() + LIMIT;
-  for (let shown = before; ; shown = await call("GET", path)) {
+  // Behind a balancer another server may answer, which has not heard of the start.
+  let heard = false;
+  for (const until = Date.now() + LIMIT; Date.now() < until; await pause()) {
+    const shown = await call("GET", path).catch(unlessPassing);
+    if (!shown) continue;
     if (shown.observed === "running") return;
-    if (shown.desired === "stopped") throw new Error("the space was told to stop");
+    if (heard && shown.desired === "stopped") throw new Error("the space was told to stop");
+    heard ||= shown.desired === "running";
     // What failed before says so until its home has heard of the start.
     const failed = shown.observed === "failed" && shown.generation !== before.generation;
     if (failed) throw new Error(`the space failed: ${shown.cause ?? "no cause was given"}`);
-    if (Date.now() > until) throw new Error(`the space does not run yet: it is ${shown.observed}`);
     tell(shown.observed);
-    await new Promise((resolve) => setTimeout(resolve, PAUSE));
   }
+  throw new Error("the space does not run yet");
+}
+
+function pause() {
+  return new Promise((resolve) => setTimeout(resolve, PAUSE));
+}
+
+// A server that goes, or is behind: the next answer may be another's.
+function unlessPassing(error) {
+  if (error.status > 0 && error.status < 500) throw error;
 }
