@@ -86,7 +86,7 @@ impl World {
 
     /// Stops the cluster as Ctrl-C does, and gives its folder back.
     pub(crate) fn stop(mut self) -> TempDir {
-        interrupt(&mut self.dev);
+        signal(&mut self.dev, Signal::INT);
         assert!(self.dev.wait().unwrap().success(), "`dev` did not end well");
         assert_eq!(all_below(self.folder.path()), [], "what `dev` started runs on");
         std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
@@ -198,7 +198,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         for child in self.started.iter_mut().chain([&mut self.dev]) {
-            interrupt(child);
+            signal(child, Signal::INT);
         }
         for child in self.started.iter_mut().chain([&mut self.dev]) {
             child.wait().ok();
@@ -227,15 +227,16 @@ pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        interrupt(&mut self.0);
+        // Whoever started the tests in the background may have told all below not to hear Ctrl-C.
+        signal(&mut self.0, Signal::TERM);
         self.0.wait().ok();
     }
 }
 
-fn interrupt(child: &mut Child) {
+fn signal(child: &mut Child, signal: Signal) {
     if let Ok(None) = child.try_wait() {
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::INT).ok();
+        kill_process(pid, signal).ok();
     }
 }
 
