@@ -14,8 +14,7 @@ use crate::api::types::exec::{Ended, Open};
 /// Runs a command; gives its status.
 pub(crate) async fn run(context: &Context, space: &str, open: Open) -> Result<u8, Failure> {
     let client = context.client()?;
-    let socket =
-        opened(context, &client, space, async || Socket::open(&client, space, &open).await).await?;
+    let socket = connect(context, &client, space, &open).await?;
     let signals = Signals::to_pass_on()
         .map_err(|error| Failure::local(format!("signals cannot be passed on: {error}")))?;
     let end = socket.converse(tokio::io::stdin(), signals, |_| ()).await?;
@@ -41,8 +40,7 @@ pub(crate) async fn run_on_terminal(
             open.environment.entry(name.to_owned()).or_insert(value);
         }
     }
-    let socket =
-        opened(context, &client, space, async || Socket::open(&client, space, &open).await).await?;
+    let socket = connect(context, &client, space, &open).await?;
     let failed =
         |error: io::Error| Failure::local(format!("this terminal cannot be used: {error}"));
     let signals = Signals::of_terminal().map_err(failed)?;
@@ -55,6 +53,16 @@ pub(crate) async fn run_on_terminal(
     }
     drop(raw);
     tell(&client, space, end?)
+}
+
+/// Has the command begun; a stopped space is started first where its template says so.
+async fn connect(
+    context: &Context,
+    client: &Client,
+    space: &str,
+    open: &Open,
+) -> Result<Socket, Failure> {
+    opened(context, client, space, async || Socket::open(client, space, open).await).await
 }
 
 fn tell(client: &Client, space: &str, end: End) -> Result<u8, Failure> {

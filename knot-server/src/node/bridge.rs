@@ -193,6 +193,10 @@ impl ClusterControl for Cluster {
     }
 }
 
+/// What is said to whoever would have a removed server change something.
+pub(super) const REMOVED: &str =
+    "this server has been removed from its cluster: use another server";
+
 /// A server that has been removed from the cluster takes no more writes: nobody would hear of them.
 pub(super) fn refuse_writes_once_removed(router: Router, net: &Net) -> Router {
     router.layer(middleware::from_fn_with_state(net.removed(), refuse))
@@ -205,8 +209,7 @@ async fn refuse(
 ) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if *removed.borrow() && !reads {
-        let detail = "this server has been removed from its cluster: use another server";
-        return Problem::new(Code::Removed, detail).into_response();
+        return Problem::new(Code::Removed, REMOVED).into_response();
     }
     next.run(request).await
 }

@@ -13,7 +13,7 @@ use knot_core::{
 use rand::distr::{Alphanumeric, SampleString as _};
 use uuid::Uuid;
 
-use super::{Node, open};
+use super::{Node, bridge::REMOVED, open};
 use crate::{
     api::auth,
     config::Config,
@@ -113,12 +113,10 @@ impl Node {
 
     /// Fails where no other server would hear of what is made here.
     fn belongs(&self) -> Result<(), String> {
-        match *self.net.removed().borrow() {
-            true => {
-                Err("this server has been removed from its cluster: use another server".to_owned())
-            }
-            false => Ok(()),
+        if *self.net.removed().borrow() {
+            return Err(REMOVED.to_owned());
         }
+        Ok(())
     }
 
     /// Makes a new data key; what the others opened is left as it is, and listed.

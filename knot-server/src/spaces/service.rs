@@ -163,17 +163,18 @@ fn differing(before: &Sight, now: &Sight, workers: &HashMap<Uuid, Arc<Notify>>) 
     spaces
 }
 
-/// Wakes the workers of some spaces.
+/// Wakes the workers of this server's spaces that are meant.
 fn wake_where(
     home: &Home,
     workers: &HashMap<Uuid, Arc<Notify>>,
     is_meant: impl Fn(&Space) -> bool,
 ) {
-    let spaces = home.replica.list::<Space>();
-    let meant = spaces.iter().filter(|space| is_meant(space));
-    meant
-        .filter_map(|space| workers.get(&space.id().uuid()))
-        .for_each(|worker| worker.notify_one());
+    for (space, worker) in workers {
+        let space = home.replica.get(Id::<Space>::from_uuid(*space));
+        if space.is_some_and(|space| is_meant(&space)) {
+            worker.notify_one();
+        }
+    }
 }
 
 /// Wakes the workers of spaces on an engine that servers share: who acts on those follows from which

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     block::port,
     engine::have,
+    stopped::two_stopped,
     wait::{BOUND, bounded, eventually},
     world::{Running, World, describe},
 };
@@ -121,11 +122,7 @@ fn a_port_is_brought_to_this_machine_through_any_server() {
 
 #[test]
 fn a_forward_starts_a_stopped_space_where_its_template_says_so_and_once() {
-    let world = World::start(2);
-    for (name, more) in [("lazy", "start_on_connect: true\n"), ("strict", "")] {
-        world.apply(1, &format!("name: {name}\nplatform: local\nany_port: true\n{more}"));
-        world.json(1, &["space", "create", name, "--template", name]);
-    }
+    let world = two_stopped();
     let pair = format!("0:{}", program());
     let refused = world.client(2).args(["port-forward", "strict", &pair]).output().unwrap();
     let said = describe(&refused);

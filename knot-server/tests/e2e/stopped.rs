@@ -3,10 +3,10 @@
 use crate::world::{World, describe};
 
 /// A stopped space of each kind: `lazy`, which a connection starts, and `strict`, which none does.
-fn two_stopped() -> World {
+pub(crate) fn two_stopped() -> World {
     let world = World::start(2);
-    for (name, starts) in [("lazy", true), ("strict", false)] {
-        world.apply(1, &format!("name: {name}\nplatform: local\nstart_on_connect: {starts}\n"));
+    for (name, more) in [("lazy", "start_on_connect: true\n"), ("strict", "")] {
+        world.apply(1, &format!("name: {name}\nplatform: local\nany_port: true\n{more}"));
         world.json(1, &["space", "create", name, "--template", name]);
     }
     world

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use knot_core::net::join::JoinToken;
+use knot_core::{id::DocId, model::HostKey, net::join::JoinToken};
 use knot_server::{
     causes::with_causes,
     config::{Config, Flags},
@@ -79,7 +79,8 @@ pub(crate) async fn remove(
                     );
                 }
                 list("It could open these secrets; have their owners change them:", &exposed);
-                if exposed.iter().any(|value| value.starts_with("host-key/")) {
+                let host_key = DocId::from(HostKey::id()).to_string();
+                if exposed.iter().any(|value| value.starts_with(&host_key)) {
                     println!(
                         "The SSH host key is among them: `knot-server renew-host-key` makes another."
                     );
